@@ -1,0 +1,88 @@
+# `make` says what there is. Needs Python 3.11 or later; everything else goes into $(VENV).
+PYTHON ?= python3
+CONFIG ?= configs/miniature.yaml
+VENV ?= .venv
+UV ?= uv
+
+BIN := $(VENV)/bin
+RUN := runs/$(basename $(notdir $(CONFIG)))
+SUMMARY := $(RUN)/evaluation/summary.csv
+PAGE := $(RUN)/evaluation/index.html
+# Written last, so that an installation that was killed is not taken for a finished one.
+INSTALLED := $(VENV)/.installed
+INSTALLING := $(VENV)/.installing
+
+# The main job, in order. The tens digit is the stage, the units digit the step.
+SCRIPTS := \
+	data/01_make_miniature.py \
+	data/02_prepare_subject.py \
+	feature_extraction/11_semantic.py \
+	feature_extraction/12_detail.py \
+	feature_extraction/13_structural.py \
+	feature_decoding/21_select_units.py \
+	feature_decoding/22_semantic.py \
+	feature_decoding/23_detail.py \
+	feature_decoding/24_structural.py \
+	feature_decoding/25_accuracy.py \
+	reconstruction/31_stage1.py \
+	reconstruction/32_stage2.py \
+	reconstruction/33_controls.py \
+	evaluation/41_score.py \
+	evaluation/43_report.py
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint lock clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo "  settings: PYTHON=$(PYTHON)  VENV=$(VENV)  CONFIG=$(CONFIG)"
+
+install: $(INSTALLED) ## make the environment (about 6 GB on Linux, with CUDA)
+
+# The marker says that pip is at work on an environment that was made here; left behind, it means that pip was cut
+# short, and the environment is made anew. An environment that someone else made is never deleted.
+$(INSTALLED): requirements.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: Python 3.11 or later is needed, and PYTHON=$(PYTHON) is" \
+			"$$("$(PYTHON)" --version 2>&1 | head -n 1); try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@if [ -e $(INSTALLING) ]; then \
+		echo "an earlier installation was cut short: starting afresh"; \
+		"$(PYTHON)" -m venv --clear $(VENV) && touch $(INSTALLING); \
+	elif ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		"$(PYTHON)" -m venv $(VENV) && touch $(INSTALLING); \
+	elif [ -e $@ ]; then touch $(INSTALLING); fi
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	@rm -f $(INSTALLING)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: $(INSTALLED) ## reconstruct images from simulated fMRI, start to end (what is done is not done again)
+	@for script in $(SCRIPTS); do \
+		printf '\n== %s\n' $$script; begin=$$(date +%s); \
+		$(BIN)/python $$script --config $(CONFIG) || exit; \
+		echo "   $$(($$(date +%s) - begin)) s"; \
+	done
+	@printf '\n== %s\n' $(SUMMARY)
+	@$(BIN)/python -c 'import sys, pandas; from evaluation.report import text_table; \
+		print(text_table(pandas.read_csv(sys.argv[1], dtype={"subject": str}), "mean"))' $(SUMMARY)
+	@printf '\nThe page with the pictures: %s\n' $(PAGE)
+
+test: $(INSTALLED) ## run the tests
+	@$(BIN)/python -m pytest
+
+test-all: $(INSTALLED) ## run the tests, with those that take minutes
+	@$(BIN)/python -m pytest -m ""
+
+lint: $(INSTALLED) ## style, types, who may import whom, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@if command -v node >/dev/null; then echo $(BIN)/pyright; $(BIN)/pyright; \
+	else echo "pyright is left out: it needs node, which is not on PATH"; fi
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+lock: ## write requirements.lock from pyproject.toml (needs uv; UPGRADE=--upgrade for newer versions)
+	$(UV) pip compile --universal --python-version 3.11 --group dev pyproject.toml -o requirements.lock $(UPGRADE)
+
+clean: ## delete what the demo made
+	rm -rf $(RUN)

@@ -1,0 +1,178 @@
+"""Choose the miniature's settings on validation images, which are training images; test images are not used.
+
+    python benchmarks/choose_settings.py
+
+The paper's settings are for 11,694 voxels, 8,859 images and Stable Diffusion. For the miniature this script holds out
+the last 100 training images of subj01 (`experiment.data.validation_rows`), and goes through three grids, each with
+the best of the one before:
+
+    decoders   voxels per unit and ridge penalty, by the mean over images of the correlation of decoded with true targets
+    stage 1    noise level, steps and guidance scale, by the mean of PixCorr and two-way identification
+    stage 2    learning rate, noise and choice of the result, by the mean of PixCorr and SSIM
+
+It prints and writes `docs/settings.csv` (grid, settings, scores, chosen). About 25 minutes on two cores.
+"""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import torch
+
+from data.nsd import Stimuli
+from evaluation import metrics
+from feature_decoding.ridge import Scaler, fit, predict
+from feature_decoding.units import paired_correlation
+from feature_extraction.clip_layers import ClipLayers, layer_name
+from minddiffuser.config import REPOSITORY, Config, Guidance, Sampler, load
+from minddiffuser.pretrained import open_clip_model
+from minddiffuser.store import open_arrays, write_atomically
+from reconstruction.folder import to_uint8
+from reconstruction.guidance import Targets, refine
+from reconstruction.sampler import ImageToImage, draw_noise, open_sampler
+
+SUBJECT, N_VALIDATION, N_STAGE_1, N_STAGE_2 = "subj01", 100, 48, 24
+OVERRIDES = ["name=miniature_validation", f"experiment.data.validation_rows={N_VALIDATION}"]
+N_VOXELS, ALPHAS = (50, 100, 200, 400, 800, 5000), (0.15, 30.0, 100.0, 300.0, 1000.0)  # 5000: all voxels
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Go through the grids."""
+    config = load(REPOSITORY / "configs" / "miniature.yaml", OVERRIDES)
+    for script in ("data/02_prepare_subject", "feature_extraction/11_semantic", "feature_extraction/12_detail",
+                   "feature_extraction/13_structural", "feature_decoding/21_select_units"):  # fmt: skip
+        options = [word for override in OVERRIDES for word in ("--set", override)]
+        subprocess.run([sys.executable, str(REPOSITORY / f"{script}.py"), "--subject", SUBJECT, *options], check=True)
+
+    tried: list[dict] = []
+    ids, decoded, units = choose_decoders(config, tried)
+    stimuli = Stimuli(config.nsd).read(ids)
+    scorer = open_clip_model(config.experiment.models.scoring_clip, None, CPU)
+    stimulus_embeddings = metrics.clip_embeddings(scorer, stimuli, CPU, 50)
+
+    def score(images: torch.Tensor) -> dict[str, float]:
+        pictures, own = to_uint8(images), np.arange(len(images))
+        embeddings = metrics.clip_embeddings(scorer, pictures, CPU, 50)
+        return {
+            "pixcorr": metrics.pixcorr(stimuli[own], pictures).mean(),
+            "ssim": metrics.ssim(stimuli[own], pictures).mean(),
+            "two_way": metrics.two_way_identification(stimulus_embeddings, embeddings, own).mean(),
+        }
+
+    stage1 = choose_stage_1(config, ids, decoded, score, tried)
+    choose_stage_2(config, ids, decoded, units, stage1, score, tried)
+    table = pd.DataFrame(tried)
+    write_atomically(REPOSITORY / "docs" / "settings.csv", table.to_csv(index=False, float_format="%.4f"))
+    print(table.to_string())
+
+
+def choose_decoders(config: Config, tried: list[dict]) -> tuple:
+    """Grid over voxels per unit and penalty, for each target family; returns what the best decodes."""
+    folder = config.folder(SUBJECT)
+    with open_arrays(folder / "prepared.h5", "", SUBJECT) as prepared:
+        betas, is_test, ids = prepared["betas"][:], prepared["is_test"][:], prepared["nsd_id"][:]
+    scaler = Scaler.of(betas[~is_test])
+    X, X_test = scaler.apply(betas[~is_test]), scaler.apply(betas[is_test])
+    targets, shapes, units = {}, {}, {}
+    with open_arrays(folder / "features" / "semantic.h5", "", SUBJECT) as file:
+        c = file["c"][:]
+    targets["semantic"], first = (
+        c[:, 1:].reshape(len(c), -1),
+        np.repeat(c[~is_test, :1].mean(axis=0)[None], N_VALIDATION, axis=0),
+    )
+    shapes["semantic"] = c.shape[1:]
+    with open_arrays(folder / "features" / "detail.h5", "", SUBJECT) as file:
+        targets["detail"], shapes["detail"] = file["z"][:].reshape(len(c), -1), file["z"].shape[1:]
+    with (
+        open_arrays(folder / "features" / "structural.h5", "", SUBJECT) as file,
+        open_arrays(folder / "decoders" / "units.h5", "", SUBJECT) as selection,
+    ):
+        for name in map(layer_name, config.experiment.structural.layers):
+            units[name] = selection[f"{name}_units"][:]
+            targets[name] = file[name][:].reshape(len(c), -1)[:, units[name]]
+    standardised = {}
+    for name, values in targets.items():
+        scale = Scaler.of(values[~is_test].astype(np.float64))
+        standardised[name] = scale, scale.apply(values[~is_test]), scale.apply(values[is_test])
+    r = {}
+    for name, (_, Y, Y_test) in standardised.items():
+        some = np.random.default_rng(0).permutation(Y.shape[1])[:100]
+        for n_voxels, alpha in itertools.product(N_VOXELS, ALPHAS):
+            predicted = predict(X_test, fit(X, Y[:, some], alpha, n_voxels))
+            r[name, n_voxels, alpha] = paired_correlation(predicted.T, Y_test[:, some].T).mean()
+    # One penalty for all targets, as in the paper; then the number of voxels of each.
+    alpha = max(ALPHAS, key=lambda a: np.mean([max(r[name, n, a] for n in N_VOXELS) for name in targets]))
+    decoded = {}
+    for name, (scale, Y, _) in standardised.items():
+        best = max(N_VOXELS, key=lambda n, name=name: r[name, n, alpha])
+        for n_voxels, a in itertools.product(N_VOXELS, ALPHAS):
+            row = {"grid": f"decoder {name}", "settings": f"n_voxels {n_voxels}, alpha {a}", "r": r[name, n_voxels, a]}
+            tried.append({**row, "chosen": (n_voxels, a) == (best, alpha)})
+        print(f"{name}: alpha {alpha}, n_voxels {best}, r {r[name, best, alpha]:.3f}", flush=True)
+        decoded[name] = scale.undo(predict(X_test, fit(X, Y, alpha, best))).astype(np.float32)
+    tokens = decoded["semantic"].reshape(len(X_test), shapes["semantic"][0] - 1, -1)
+    decoded["semantic"] = np.concatenate([first, tokens], axis=1).astype(np.float32)
+    decoded["detail"] = decoded["detail"].reshape(len(X_test), *shapes["detail"])
+    return ids[is_test], {k: torch.from_numpy(v) for k, v in decoded.items()}, units
+
+
+def choose_stage_1(config: Config, ids: np.ndarray, decoded: dict, score, tried: list[dict]) -> ImageToImage:
+    """Grid over noise level, steps and guidance scale."""
+    n, seed = N_STAGE_1, config.experiment.seed
+    noise = draw_noise(decoded["detail"].shape[1:], seed, ids[:n], CPU)
+    results, samplers = [], []
+    for noise_index, mismatch, scale in itertools.product((6, 9, 12, 15), (0, 1), (1.5, 3.0, 5.0)):
+        settings = Sampler(
+            n_steps=20, noise_index=noise_index, denoise_steps=noise_index + 1 - mismatch, guidance_scale=scale
+        )
+        experiment = config.experiment.model_copy(update={"sampler": settings})
+        sampler = open_sampler(config.model_copy(update={"experiment": experiment}), CPU)
+        with torch.no_grad():
+            scores = score(sampler(decoded["detail"][:n], decoded["semantic"][:n], noise))
+        results.append({"grid": "stage 1", "settings": settings.model_dump_json(), **scores})
+        samplers.append(sampler)
+    return samplers[mark_best(results, tried, "pixcorr", "two_way")]
+
+
+def choose_stage_2(config: Config, ids, decoded, units, sampler, score, tried) -> None:
+    """Grid over learning rate, noise and choice of the result; stage 1 on the same images for comparison."""
+    n, experiment = N_STAGE_2, config.experiment
+    clip = open_clip_model(experiment.models.clip, experiment.models.clip_weights, CPU)
+    encoder = ClipLayers(clip, experiment.structural.layers, experiment.structural.normalisation, True)
+    layers = {name: decoded[name][:n] for name in units}
+    targets = Targets(layers, {name: torch.from_numpy(values) for name, values in units.items()})
+    z, c = decoded["detail"][:n], decoded["semantic"][:n]
+    with torch.no_grad():
+        images = sampler(z, c, draw_noise(z.shape[1:], experiment.seed, ids[:n], CPU))
+    results = [{"grid": "stage 2", "settings": "stage 1 on the same images", **score(images)}]
+    for rate, noise in itertools.product((0.01, 0.03, 0.1), ("fresh", "fixed")):
+        settings = Guidance(n_iterations=30, learning_rate=rate, noise=noise, save_every=1)  # type: ignore[arg-type]
+        result = refine(
+            z,
+            c,
+            sampler,
+            lambda x: encoder(x, "bicubic"),
+            lambda k, noise=noise: draw_noise(z.shape[1:], experiment.seed, ids[:n], CPU, noise, k),
+            targets,
+            settings,
+        )
+        for chosen, images in (("lowest_loss", result.images), ("last", result.trajectory[29])):
+            text = f"learning_rate {rate}, noise {noise}, result {chosen}, 30 iterations"
+            results.append({"grid": "stage 2", "settings": text, **score(images)})
+            print(results[-1], flush=True)
+    mark_best(results, tried, "pixcorr", "ssim")
+
+
+def mark_best(results: list[dict], tried: list[dict], *by: str) -> int:
+    """Note which row of a grid has the highest sum of scores, and print the grid."""
+    best = int(np.argmax([sum(row[key] for key in by) for row in results]))
+    tried.extend({**row, "chosen": k == best} for k, row in enumerate(results))
+    print(pd.DataFrame(results).assign(chosen=[k == best for k in range(len(results))]).to_string(), flush=True)
+    return best
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Make the miniature: a simulated Natural Scenes Dataset in NSD's own on-disk layout.
+
+    python data/01_make_miniature.py [--config configs/miniature.yaml]
+
+Reads nothing. Writes, under `execution.nsd`, what NSD and COCO have: stimuli (64 x 64), experimental design,
+table of stimuli, captions and instances, ROI volumes, and the betas of every session, in HDF5 for subj01 and in
+NIfTI for subj02. Takes about a minute; peak memory is below 1 GB. A killed run goes on with the next file.
+"""
+
+import json
+import shutil
+
+from tqdm import tqdm
+
+from data.miniature import dataset
+from minddiffuser.cli import execute, parse
+from minddiffuser.store import DataError, write_atomically
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Make the miniature that the configuration describes."""
+    run = parse(__doc__, argv)
+    experiment, root = run.config.experiment, run.config.nsd
+    if experiment.miniature is None:
+        raise DataError(f"the configuration {run.config.name} has no experiment.miniature: it is for the real NSD")
+    size, data = experiment.miniature, experiment.data
+    wanted = {"miniature": size.model_dump(), "seed": experiment.seed, "subjects": list(experiment.subjects)}
+    marker = root / "miniature.json"
+    if marker.exists():
+        found = json.loads(marker.read_text())
+        if found == {**wanted, "complete": True} and not run.overwrite:
+            print(f"{root} is there already")
+            return
+        if {**found, "complete": True} != {**wanted, "complete": True}:
+            if not run.overwrite:
+                raise DataError(f"{root} was made with other settings ({found}); use --overwrite to make it again")
+            shutil.rmtree(root)
+    elif root.exists() and any(root.iterdir()):
+        raise DataError(f"{root} has files that this script did not make; set execution.nsd to another folder")
+    write_atomically(marker, json.dumps({**wanted, "complete": False}))
+
+    n_subjects = len(experiment.subjects)
+    print("drawing scenes")
+    pictures = dataset.draw_pictures(size.n_shared + size.n_own * n_subjects, experiment.seed)
+    design = dataset.make_design(size, n_subjects, experiment.seed)
+    dataset.write_stimuli(root, pictures, design, experiment.seed)
+    for number, subject in enumerate(experiment.subjects, start=1):
+        labels = dataset.write_rois(root, number, size.roi_scale, data.space, experiment.seed)
+        dataset.write_betas(
+            root,
+            number,
+            labels,
+            pictures,
+            design,
+            size,
+            f"{data.space}/{data.betas}",
+            experiment.seed,
+            lambda sessions, name=subject: tqdm(sessions, desc=f"{name} sessions"),
+        )
+    write_atomically(marker, json.dumps({**wanted, "complete": True}))
+    print(f"wrote {root}")
+
+
+if __name__ == "__main__":
+    execute(main)

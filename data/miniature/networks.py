@@ -1,0 +1,116 @@
+"""Architectures of the miniature's models: the classes of the real ones, with small configurations.
+
+Each function builds one model with random weights; `data/miniature/train.py` trains it and
+`minddiffuser.pretrained` opens the result. The folder `weights/stable-diffusion` has the layout of a
+diffusers checkpoint on the hub, and `weights/clip*` that of an open_clip one.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from data.miniature.scenes import IMAGE_SIZE
+
+WEIGHTS = Path(__file__).parent / "weights"
+MAX_LENGTH = 15
+_TEXT_WIDTH = 128
+
+
+def build_tokenizer(corpus: list[str]) -> CLIPTokenizer:
+    """Byte-pair tokenizer of CLIP's form, learned from `corpus`; end-of-text has the highest id, as in CLIP."""
+    word_piece = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    word_piece.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(vocab_size=1000, end_of_word_suffix="</w>", show_progress=False)
+    word_piece.train_from_iterator(corpus, trainer)
+    learned = json.loads(word_piece.to_str())["model"]
+    tokens = sorted(learned["vocab"], key=learned["vocab"].get)
+    # Every letter must be a token with and without the suffix, or a word outside the corpus has no pieces.
+    letters = [letter for c in "abcdefghijklmnopqrstuvwxyz,." for letter in (c, f"{c}</w>")]
+    tokens = [*dict.fromkeys([*letters, *tokens]), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(tokens)},
+        merges=[tuple(merge) for merge in learned["merges"]],
+        model_max_length=MAX_LENGTH,
+    )
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Causal CLIP text encoder; its last hidden state, (15, 128), conditions the U-Net."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=_TEXT_WIDTH,
+        intermediate_size=4 * _TEXT_WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_LENGTH,
+        projection_dim=_TEXT_WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def build_vae() -> AutoencoderKL:
+    """Autoencoder with downsampling 8: (3, 64, 64) to (4, 8, 8)."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 96),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=IMAGE_SIZE,
+    )
+
+
+def build_unet() -> UNet2DConditionModel:
+    """Noise-predicting U-Net on (4, 8, 8) latents with cross-attention to the text."""
+    return UNet2DConditionModel(
+        sample_size=IMAGE_SIZE // 8,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(80, 128),
+        layers_per_block=1,
+        cross_attention_dim=_TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Stable Diffusion v1's noise schedule, as CompVis' DDIM sampler uses it."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def clip_config(scoring: bool, vocab_size: int) -> dict[str, Any]:
+    """Configure an open_clip CLIP.
+
+    The guiding CLIP is a vision transformer like ViT-B/32, with the six blocks that guidance reads. The
+    scoring CLIP is a ResNet, trained from another seed on other scenes, so that a score is not the
+    optimised quantity again.
+    """
+    if scoring:
+        vision: dict[str, Any] = {"layers": [1, 1, 1, 1], "width": 16, "head_width": 32, "image_size": IMAGE_SIZE}
+    else:
+        vision = {"layers": 6, "width": 96, "head_width": 32, "patch_size": 8, "image_size": IMAGE_SIZE}
+    text = {"context_length": MAX_LENGTH, "vocab_size": vocab_size, "width": 96, "heads": 3, "layers": 3}
+    return {"embed_dim": 96, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+
+
+def build_clip(scoring: bool, vocab_size: int) -> open_clip.CLIP:
+    """CLIP of `clip_config` with random weights."""
+    return open_clip.CLIP(**clip_config(scoring, vocab_size))

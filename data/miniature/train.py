@@ -1,0 +1,250 @@
+"""Train the miniature's models; the weights in this repository are what these commands made.
+
+    python data/miniature/train.py vae
+    python data/miniature/train.py clip
+    python data/miniature/train.py scoring_clip
+    python data/miniature/train.py diffusion        # needs the VAE; trains the text encoder with the U-Net
+
+Reads nothing (the scenes are drawn from seeds that no NSD stimulus of the miniature uses); writes
+`data/miniature/weights/` and, while it trains, `runs/training/<model>/`: a checkpoint every 100 steps, from
+which a killed run goes on as if it had not been killed, and `curve.csv`.
+"""
+
+import argparse
+import math
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from data.miniature import networks
+from data.miniature.scenes import captions, render, sample_scene
+
+WORK = Path(__file__).parents[2] / "runs" / "training"
+# Scenes of stimuli have seeds (0, ...); these are apart from them and from one another.
+SCENE_SEEDS = {"guide": 1, "score": 2, "held_out": 3}
+
+
+def draw_scenes(purpose: str, n_scenes: int) -> tuple[np.ndarray, list[list[str]]]:
+    """Draw training or held-out scenes (kept on disk after the first time).
+
+    Returns
+    -------
+    images : array of shape (n_scenes, 64, 64, 3), uint8
+    texts : list of n_scenes lists of five captions
+    """
+    path = WORK / f"scenes_{purpose}_{n_scenes}.npz"
+    if not path.exists():
+        rng = np.random.default_rng(SCENE_SEEDS[purpose])
+        images, texts = [], []
+        for _ in tqdm(range(n_scenes), desc="drawing scenes"):
+            scene = sample_scene(rng)
+            images.append(render(scene)[0])
+            texts.append(captions(scene, rng))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, images=np.stack(images), texts=np.array(texts))
+        os.replace(partial, path)
+    with np.load(path) as stored:
+        return stored["images"], stored["texts"].tolist()
+
+
+def optimise(
+    name: str,
+    model: nn.Module,
+    loss_at: Callable[[torch.Generator], torch.Tensor],
+    n_steps: int,
+    learning_rate: float,
+    seed: int,
+) -> None:
+    """Train `model` by AdamW with a cosine schedule; leave the moving average of its weights in it.
+
+    Every step has its own generator, from (seed, step), and the checkpoint holds all the rest of the state, so
+    that a killed run ends with the same weights as an uninterrupted one.
+    """
+    checkpoint = WORK / name / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    average = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    start, curve = 0, []
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average, start, curve = state["average"], state["step"], state["curve"]
+    began, losses = time.monotonic(), []
+    model.train()
+    for step in tqdm(range(start, n_steps), initial=start, total=n_steps, desc=name, mininterval=10):
+        rate = learning_rate * min((step + 1) / 100, 0.5 + 0.5 * math.cos(math.pi * step / n_steps))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = loss_at(torch.Generator().manual_seed(seed * 1_000_003 + step))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        decay = min(0.998, (step + 1) / (step + 10))
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                average[key].lerp_(value, 1 - decay)
+            else:
+                average[key].copy_(value)
+        losses.append(loss.item())
+        if (step + 1) % 100 == 0 or step + 1 == n_steps:
+            curve.append([step + 1, float(np.mean(losses)), (time.monotonic() - began) / max(len(losses), 1)])
+            began, losses = time.monotonic(), []
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
+            torch.save({**state, "step": step + 1, "curve": curve}, checkpoint.with_suffix(".partial"))
+            os.replace(checkpoint.with_suffix(".partial"), checkpoint)
+            table = pd.DataFrame(curve, columns=["step", "loss", "seconds_per_step"])
+            table.to_csv(checkpoint.with_name("curve.csv"), index=False)
+    model.load_state_dict(average)
+    model.eval()
+
+
+def _pick(images: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, len(images), (n,), generator=generator)
+
+
+def _pixels(images: torch.Tensor) -> torch.Tensor:
+    """Scale uint8 (n, 64, 64, 3) to [-1, 1] (n, 3, 64, 64)."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def train_vae(images: torch.Tensor, n_steps: int, seed: int) -> None:
+    """Absolute error in pixels and in their differences (edges), and a little Kullback-Leibler."""
+    torch.manual_seed(seed)
+    vae = networks.build_vae()
+
+    def loss_at(batch_size: int, generator: torch.Generator) -> torch.Tensor:
+        x = _pixels(images[_pick(images, batch_size, generator)])
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(x).latent_dist
+            latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
+            y = vae.decode(latents).sample
+        y, mean, logvar = y.float(), posterior.mean.float(), posterior.logvar.float()
+        edges = sum((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (2, 3))
+        divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        return (y - x).abs().mean() + 0.5 * edges + (y - x).square().mean() + 1e-4 * divergence
+
+    # A second round from the first one's result, with smaller batches: more updates for the same time.
+    optimise("vae", vae, partial(loss_at, 32), n_steps, 1.5e-3, seed)
+    optimise("vae_second_round", vae, partial(loss_at, 16), 2 * n_steps, 1.2e-3, seed + 1)
+    with torch.no_grad():
+        latents = torch.cat([vae.encode(_pixels(batch)).latent_dist.mean for batch in images[:2000].split(100)])
+    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
+    vae.half().save_pretrained(networks.WEIGHTS / "stable-diffusion" / "vae")
+
+
+def train_clip(images: torch.Tensor, texts: list[list[str]], n_steps: int, seed: int, scoring: bool) -> None:
+    """Symmetric contrastive loss between pictures, slightly noisy, and one of their captions."""
+    tokenizer = _tokenizer()
+    ids = _tokenize(tokenizer, texts)
+    torch.manual_seed(seed)
+    clip = networks.build_clip(scoring, len(tokenizer))
+
+    def loss_at(generator: torch.Generator) -> torch.Tensor:
+        rows = _pick(images, 128, generator)
+        which = torch.randint(0, ids.shape[1], (128,), generator=generator)
+        x = _pixels(images[rows])
+        x = x + 0.1 * torch.rand(1, generator=generator) * torch.randn(x.shape, generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            image_features = clip.encode_image(x, normalize=True).float()
+            text_features = clip.encode_text(ids[rows, which], normalize=True).float()
+        logits = clip.logit_scale.exp().clamp(max=100) * image_features @ text_features.T
+        target = torch.arange(128)
+        return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+    name = "scoring_clip" if scoring else "clip"
+    optimise(name, clip, loss_at, n_steps, 1e-3, seed)
+    folder = networks.WEIGHTS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    mean_std = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"model_cfg": networks.clip_config(scoring, len(tokenizer)), "preprocess_cfg": mean_std}
+    (folder / "open_clip_config.json").write_text(networks.json.dumps(config, indent=2) + "\n")
+    weights = {key: value.half() if value.is_floating_point() else value for key, value in clip.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+
+
+def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, seed: int) -> None:
+    """Predict the noise in the latents from the caption, which is left out one time in ten."""
+    from minddiffuser.pretrained import open_vae
+
+    tokenizer = _tokenizer()
+    ids = _tokenize(tokenizer, texts)
+    empty = _tokenize(tokenizer, [[""]])[0]
+    vae = open_vae(str(networks.WEIGHTS / "stable-diffusion"), None, torch.device("cpu"))
+    with torch.no_grad():
+        parts = [vae.encode(_pixels(b)).latent_dist.mean for b in tqdm(images.split(100), desc="encoding")]
+    latents = torch.cat(parts) * vae.config.scaling_factor
+    scheduler = networks.build_scheduler()
+    torch.manual_seed(seed)
+    model = nn.ModuleDict({"unet": networks.build_unet(), "text": networks.build_text_encoder(tokenizer)})
+
+    def loss_at(generator: torch.Generator) -> torch.Tensor:
+        rows = _pick(latents, 64, generator)
+        which = torch.randint(0, ids.shape[1], (64,), generator=generator)
+        dropped = torch.rand(64, generator=generator) < 0.1
+        tokens = torch.where(dropped[:, None], empty, ids[rows, which])
+        noise = torch.randn(latents[rows].shape, generator=generator)
+        t = torch.randint(0, 1000, (64,), generator=generator)
+        noisy = scheduler.add_noise(latents[rows], noise, t)  # type: ignore[arg-type]
+        with torch.autocast("cpu", torch.bfloat16):
+            c = model["text"](tokens).last_hidden_state
+            predicted = model["unet"](noisy, t, c).sample
+        return (predicted.float() - noise).square().mean()
+
+    optimise("diffusion", model, loss_at, n_steps, 1e-3, seed)
+    folder = networks.WEIGHTS / "stable-diffusion"
+    model["unet"].half().save_pretrained(folder / "unet")
+    model["text"].half().save_pretrained(folder / "text_encoder")
+    scheduler.save_pretrained(folder / "scheduler")
+    tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def _tokenizer() -> networks.CLIPTokenizer:
+    rng = np.random.default_rng(SCENE_SEEDS["guide"])
+    return networks.build_tokenizer([text for _ in range(3000) for text in captions(sample_scene(rng), rng)])
+
+
+def _tokenize(tokenizer: networks.CLIPTokenizer, texts: list[list[str]]) -> torch.Tensor:
+    """Token ids of shape (n_scenes, n_captions, 15)."""
+    flat = [text for five in texts for text in five]
+    ids = tokenizer(flat, padding="max_length", truncation=True, max_length=networks.MAX_LENGTH)["input_ids"]
+    return torch.tensor(ids).reshape(len(texts), -1, networks.MAX_LENGTH)
+
+
+STEPS = {"vae": 2400, "clip": 2000, "scoring_clip": 1500, "diffusion": 5000}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train one model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=list(STEPS))
+    parser.add_argument("--steps", type=int, help="optimiser steps (default: what made the stored weights)")
+    parser.add_argument("--scenes", type=int, default=30_000, help="number of training scenes")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    images, texts = draw_scenes("score" if args.model == "scoring_clip" else "guide", args.scenes)
+    pictures, n_steps = torch.from_numpy(images), args.steps or STEPS[args.model]
+    if args.model == "vae":
+        train_vae(pictures, n_steps, seed=11)
+    elif args.model == "diffusion":
+        train_diffusion(pictures, texts, n_steps, seed=13)
+    else:
+        scoring = args.model == "scoring_clip"
+        train_clip(pictures, texts, n_steps, seed=15 if scoring else 14, scoring=scoring)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Scores of reconstructions, their uncertainty, and the report."""

@@ -1,0 +1,62 @@
+"""Choose the quarter of each CLIP layer's units that is decoded (specification section 3).
+
+    python feature_decoding/21_select_units.py [--config configs/miniature.yaml] [--subject subj01]
+
+Reads `prepared.h5` and `features/structural.h5`, training images only. Writes `decoders/units.h5`, for each layer:
+
+    linear_02_units   (n_kept,)   sorted indices into the flattened layer, token-major
+    linear_02_scores  (n_units,)  cross-validated |r| of every unit
+
+Peak memory: voxels of the training images, `n_folds` Gram matrices of images (five of 0.4 GB at the real size)
+and 2,048 units.
+"""
+
+import numpy as np
+from tqdm import tqdm
+
+from feature_decoding.decoders import load_voxels
+from feature_decoding.units import best_units, cross_validated_correlation
+from feature_extraction.clip_layers import layer_name
+from minddiffuser.cli import execute, parse
+from minddiffuser.store import Artifact, open_arrays
+
+UNITS_PER_BLOCK = 2048
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Select units for each subject."""
+    run = parse(__doc__, argv)
+    experiment = run.config.experiment
+    settings = {"units": experiment.units.model_dump()}
+    for subject in run.subjects:
+        folder = run.config.folder(subject)
+        source = folder / "features" / "structural.h5"
+        artifact = Artifact(folder / "decoders" / "units.h5", subject, settings, [folder / "prepared.h5", source])
+        if artifact.is_done(run.overwrite):
+            print(f"{artifact.path} is there already")
+            continue
+        selected = {}
+        with open_arrays(source, "feature_extraction/13_structural.py", subject) as features:
+            X, X_test = load_voxels(folder, subject, features, "train")
+            train = slice(len(X_test), None)  # test images come first in every file
+            for number in experiment.structural.layers:
+                name = layer_name(number)
+                n_units = int(np.prod(features[name].shape[1:]))
+                token_width = features[name].shape[2]
+                tokens_per_block = max(UNITS_PER_BLOCK // token_width, 1)
+                starts = range(0, n_units // token_width, tokens_per_block)
+                blocks = (
+                    features[name][train, s : s + tokens_per_block].reshape(len(X), -1).astype(np.float64)
+                    for s in tqdm(starts, desc=f"{subject} {name}")
+                )
+                scores = np.concatenate(
+                    list(cross_validated_correlation(X, blocks, experiment.units.alpha, experiment.units.n_folds))
+                )
+                selected[f"{name}_units"] = best_units(scores, experiment.units.keep)
+                selected[f"{name}_scores"] = scores
+        artifact.write(selected)
+        print(f"wrote {artifact.path}")
+
+
+if __name__ == "__main__":
+    execute(main)

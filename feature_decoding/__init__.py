@@ -1,0 +1,1 @@
+"""From voxels to targets: unit selection and ridge regression with voxel selection."""

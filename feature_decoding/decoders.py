@@ -1,0 +1,83 @@
+"""Fit a decoder of a target family to a file, and apply it: what the scripts 22 to 24 have in common."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from feature_decoding.ridge import Decoder, Scaler, fit, predict
+from minddiffuser.cli import Run
+from minddiffuser.store import Artifact, check_same_rows, open_arrays
+
+UNITS_PER_PART = 1024
+
+
+def load_voxels(folder: Path, subject: str, features: h5py.File, test_scaling: str) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised voxels of the training and of the test images.
+
+    Parameters
+    ----------
+    test_scaling : "train" or "test"
+        Whose statistics scale the test images. "test", as released, makes each decoded image depend on the
+        other test images.
+
+    Returns
+    -------
+    train : array of shape (n_train, n_voxels)
+    test : array of shape (n_test, n_voxels)
+    """
+    with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
+        check_same_rows(prepared, features)
+        betas, is_test = prepared["betas"][:], prepared["is_test"][:]
+    scaler = Scaler.of(betas[~is_test])
+    test_scaler = scaler if test_scaling == "train" else Scaler.of(betas[is_test])
+    return scaler.apply(betas[~is_test]), test_scaler.apply(betas[is_test])
+
+
+def fit_decoder(run: Run, artifact: Artifact, X: np.ndarray, targets: np.ndarray, n_voxels: int) -> bool:
+    """Fit a decoder in parts, each of which survives a kill.
+
+    Writes `voxels` and `weights` (n_units, n_voxels), `bias` (n_units,) and the targets' `mean` and `std`.
+
+    Parameters
+    ----------
+    X : array of shape (n_train, n_voxels_in_all)
+        Standardised voxels of the training images.
+    targets : array of shape (n_train, n_units)
+        Of the training images, not standardised.
+
+    Returns
+    -------
+    bool
+        Whether the whole decoder is there (other shards may still be at work).
+    """
+    if artifact.is_done(run.overwrite):
+        print(f"{artifact.path} is there already")
+        return True
+    n_units, n_voxels = targets.shape[1], min(n_voxels, X.shape[1])
+    for number, units in tqdm(
+        list(artifact.parts_to_do(n_units, UNITS_PER_PART, run.shard)), desc=f"{artifact.subject} {artifact.path.stem}"
+    ):
+        Y = targets[:, units].astype(np.float64)
+        scaler = Scaler.of(Y)
+        decoder = fit(X, scaler.apply(Y), run.config.experiment.decoding.alpha, n_voxels)
+        weights = decoder.weights.astype(np.float32)
+        part = {"voxels": decoder.voxels, "weights": weights, "bias": decoder.bias}
+        artifact.write_part(number, {**part, "mean": scaler.mean, "std": scaler.std})
+    if not artifact.has_all_parts(n_units, UNITS_PER_PART):
+        return False
+    artifact.join(n_units, {})
+    return True
+
+
+def decode(path: Path, subject: str, X: np.ndarray) -> np.ndarray:
+    """Decode standardised voxels with a stored decoder: targets in their own units, (n_images, n_units)."""
+    with open_arrays(path, "feature_decoding/22_semantic.py (or 23, 24)", subject) as file:
+        n_units = len(file["bias"])
+        decoded = np.empty((len(X), n_units), np.float32)
+        for start in range(0, n_units, UNITS_PER_PART):
+            here = slice(start, start + UNITS_PER_PART)
+            decoder = Decoder(file["voxels"][here], file["weights"][here], file["bias"][here])
+            decoded[:, here] = Scaler(file["mean"][here], file["std"][here]).undo(predict(X, decoder))
+    return decoded

@@ -1,0 +1,37 @@
+"""The semantic target c: Stable Diffusion's text embedding of captions (specification section 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+
+def embed_captions(
+    captions: Sequence[str], tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, max_length: int
+) -> torch.Tensor:
+    """Last hidden state of the text encoder, after its final normalisation.
+
+    No attention mask is given, as in Stable Diffusion: attention is causal, so padding does not reach what is
+    before it, and token 0 (begin of text) is the same for every caption.
+
+    Parameters
+    ----------
+    captions : sequence of n str
+        The empty caption "" gives the unconditional embedding.
+    max_length : int
+        Tokens with begin and end of text; longer captions are cut, shorter ones padded with end of text.
+
+    Returns
+    -------
+    tensor of shape (n, max_length, width)
+    """
+    ids = tokenizer(
+        list(captions), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
+    ).input_ids
+    with torch.no_grad():
+        return text_encoder(ids.to(text_encoder.device)).last_hidden_state

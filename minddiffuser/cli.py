@@ -1,0 +1,57 @@
+"""The command line that every stage script shares."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from minddiffuser.config import REPOSITORY, Config, ConfigError, load
+from minddiffuser.pretrained import MissingModelError
+from minddiffuser.store import DataError, Shard
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a stage script was asked to do."""
+
+    config: Config
+    subjects: tuple[str, ...]
+    shard: Shard
+    device: torch.device
+    overwrite: bool
+
+
+def parse(doc: str | None, argv: list[str] | None) -> Run:
+    """Read the shared arguments and the configuration; a wrong key or value ends with exit code 2."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = REPOSITORY / "configs" / "miniature.yaml"
+    parser.add_argument("--config", type=Path, default=default, help="experiment (default: configs/miniature.yaml)")
+    parser.add_argument("--subject", help="one subject, such as subj01 (default: all of the configuration)")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="override, such as experiment.seed=7")
+    parser.add_argument("--shard", type=Shard.parse, default=Shard(), metavar="K-OF-N", help="do one part of n")
+    parser.add_argument("--device", help="torch device, such as cuda:0 (default: execution.device)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results made with other settings")
+    args = parser.parse_args(argv)
+    try:
+        config = load(args.config, args.set)
+        device = torch.device(args.device or config.execution.device)
+    except (ConfigError, RuntimeError) as error:
+        parser.exit(2, f"error: {error}\n")
+    known = config.experiment.subjects
+    if args.subject and args.subject not in known:
+        parser.exit(2, f"error: --subject {args.subject}: {args.config} has {', '.join(known)}\n")
+    subjects = (args.subject,) if args.subject else known
+    return Run(config, subjects, args.shard, device, args.overwrite)
+
+
+def execute(main: Callable[[], None]) -> None:
+    """Run a script's `main`; what is wrong with the input ends with one message and exit code 1."""
+    try:
+        main()
+    except (DataError, MissingModelError) as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.strerror or error}: {error.filename or ''} (nothing that was complete is lost)")

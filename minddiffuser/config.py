@@ -1,0 +1,287 @@
+"""Configuration: one YAML file an experiment, checked in full before anything heavy starts.
+
+`experiment` holds what changes results and enters the fingerprints of the files made with it; `execution` holds
+how it is run. Every default stands here once, with its unit and source: "specification" is the paper (arXiv
+2303.14139) as read with the authors' released code. What the authors' code does differently, and moves
+numbers, is a field named for what it does; `preset: as_released` sets them.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+REPOSITORY = Path(__file__).parents[1]
+LAYERS = (2, 4, 6, 8, 10, 12)  # "Linear-2" ... "Linear-12": the MLP outputs of CLIP's blocks 0 ... 5
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the message names the file, the key, the value and the nearest valid key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Section):
+    """Which betas are read and how they become rows (specification: 37 of 40 sessions, 11 ROIs)."""
+
+    sessions: int = Field(default=37, ge=1, description="sessions used; the later ones are left out")
+    validation_rows: int = Field(
+        default=0,
+        ge=0,
+        description="for choosing settings: the last n training images stand in for the test images, left out",
+    )
+    space: str = "func1pt8mm"
+    betas: str = "betas_fithrf_GLMdenoise_RR"
+    invalid_voxels: Literal["error", "zero"] = Field(
+        default="error", description="voxels constant or NaN in a session: stop, or use their mean (released: zero)"
+    )
+    rois: tuple[str, ...] = ("VO", "V1", "V2", "V3", "V3ab", "PHC", "MT", "MST", "LO", "IPS", "hV4")
+
+
+class Miniature(_Section):
+    """Size of the simulated NSD (real NSD: 1000 shared, 9000 own, 40 sessions, ROI scale 1)."""
+
+    n_shared: int = Field(default=110, ge=2)
+    n_own: int = Field(default=1050, ge=2)
+    sessions: int = Field(default=40, ge=1, description="sessions recorded, of which data.sessions are used")
+    roi_scale: float = Field(default=0.2, gt=0, le=1, description="voxels, as a share of those of NSD's subject 1")
+
+
+class Models(_Section):
+    """The pretrained models: hub names, or folders relative to the repository."""
+
+    stable_diffusion: str = "CompVis/stable-diffusion-v1-4"
+    stable_diffusion_revision: str | None = None
+    clip: str = Field(default="ViT-B-32-quickgelu", description="guides stage 2 (open_clip name or local-dir:FOLDER)")
+    clip_weights: str | None = "openai"
+    scoring_clip: str = Field(default="ViT-L-14-quickgelu", description="scores, and nothing else")
+    scoring_clip_weights: str | None = "openai"
+
+
+class Semantic(_Section):
+    """The target c: the text encoder's last hidden state, averaged over captions."""
+
+    max_length: int = Field(default=15, ge=3, description="tokens, with begin and end of text")
+    n_captions: int = Field(default=5, ge=1)
+
+
+class Detail(_Section):
+    """The target z: the autoencoder's latents."""
+
+    image_size: int = Field(default=512, ge=8, multiple_of=8, description="pixels")
+    posterior: Literal["mean", "sample"] = Field(default="mean", description="released: sample")
+
+
+class Structural(_Section):
+    """The target Z_CLIP: outputs of the first MLPs of the guiding CLIP, and how pictures are given to it."""
+
+    layers: tuple[int, ...] = LAYERS
+    normalisation: Literal["clip", "imagenet"] = Field(default="clip", description="released: imagenet")
+    stimulus_resize: Literal["bicubic", "bilinear"] = Field(default="bicubic", description="released: bilinear")
+    generated_resize: Literal["bicubic", "bilinear"] = "bicubic"
+    antialias: bool = Field(default=True, description="released: false")
+
+
+class Units(_Section):
+    """Which units of each CLIP layer are decoded: the share whose cross-validated correlation is highest."""
+
+    keep: float = Field(default=0.25, gt=0, le=1)
+    n_folds: int = Field(default=5, ge=2)
+    alpha: float = Field(
+        default=1000.0, gt=0, description="ridge penalty (the original stops least squares early instead)"
+    )
+
+
+class Decoding(_Section):
+    """Ridge regression with voxel selection (FastL2LiR); alpha is not scaled by the number of rows."""
+
+    alpha: float = Field(default=0.15, gt=0)
+    n_voxels_semantic: int = Field(default=450, ge=1)
+    n_voxels_detail: int = Field(default=3000, ge=1)
+    n_voxels_structural: tuple[int, ...] = Field(default=(350, 350, 350, 250, 250, 250), description="one a layer")
+    test_scaling: Literal["train", "test"] = Field(
+        default="train", description="whose mean and deviation scale the test voxels; released: test (transductive)"
+    )
+
+
+class Sampler(_Section):
+    """The image-to-image pass: noise to one index of the schedule, denoise from another."""
+
+    n_steps: int = Field(default=50, ge=2, description="steps of the whole DDIM schedule")
+    noise_index: int = Field(default=37, ge=0, description="0-based index of the noise level; 37 is timestep 741")
+    denoise_steps: int = Field(default=35, ge=1, description="last steps that are run; 35 are timesteps 681 ... 1")
+    guidance_scale: float = Field(default=5.0, ge=0)
+
+    @model_validator(mode="after")
+    def _within_the_schedule(self) -> "Sampler":
+        if self.noise_index >= self.n_steps or self.denoise_steps > self.n_steps:
+            raise ValueError(
+                f"noise_index {self.noise_index} must be below, and denoise_steps {self.denoise_steps} at most, "
+                f"n_steps {self.n_steps}"
+            )
+        return self
+
+
+class Guidance(_Section):
+    """Stage 2: refine z and c by gradient descent through the whole sampler."""
+
+    n_iterations: int = Field(default=300, ge=1)
+    learning_rate: float = Field(default=0.01, gt=0)
+    decay: float = Field(default=0.999, gt=0, le=1, description="learning rate at iteration k: rate * decay^(k+1)")
+    optimise: Literal["z_and_c", "z"] = Field(default="z_and_c", description="paper: both; released: z")
+    loss: Literal["weighted", "sum"] = Field(
+        default="weighted", description="weighted: released; sum: the paper's algorithm 1"
+    )
+    layer_weights: tuple[float, ...] = (1.5, 1.2, 1, 1, 1, 1)
+    embedding_weight: float = Field(
+        default=0.0, ge=0, le=1, description="share of the image-embedding term; 0 in the lab's run"
+    )
+    noise: Literal["fresh", "fixed"] = Field(
+        default="fresh", description="new noise in each iteration, or stage 1's throughout"
+    )
+    result: Literal["lowest_loss", "last"] = "lowest_loss"
+    save_every: int = Field(default=10, ge=1, description="iterations between stored pictures of the trajectory")
+    n_images: int | None = Field(default=None, description="refine only the first test images (None: all)")
+
+
+class Evaluation(_Section):
+    """Scores and their intervals."""
+
+    image_size: int = Field(
+        default=425, ge=16, description="pixels at which SSIM and PixCorr are computed; NSD's own size"
+    )
+    n_bootstrap: int = Field(default=5000, ge=100)
+
+
+class Experiment(_Section):
+    """All that changes results."""
+
+    subjects: tuple[str, ...] = ("subj01",)
+    seed: int = 42
+    miniature: Miniature | None = Field(
+        default=None, description="what data/01_make_miniature.py makes; absent for real NSD"
+    )
+    data: Data = Data()
+    models: Models = Models()
+    semantic: Semantic = Semantic()
+    detail: Detail = Detail()
+    structural: Structural = Structural()
+    units: Units = Units()
+    decoding: Decoding = Decoding()
+    sampler: Sampler = Sampler()
+    guidance: Guidance = Guidance()
+    evaluation: Evaluation = Evaluation()
+
+
+class Execution(_Section):
+    """How it is run; nothing here enters a fingerprint."""
+
+    nsd: Path = Field(
+        Path("nsd"), description="folder with nsddata, nsddata_betas, nsddata_stimuli and COCO's annotations"
+    )
+    runs: Path = Path("runs")
+    device: str = "cpu"
+    batch_size: int = Field(
+        default=8, ge=1, description="images in one forward pass, and in one batch of reconstructions"
+    )
+    checkpoint_steps: bool = Field(
+        default=True, description="recompute each denoising step in the backward pass, for memory"
+    )
+
+
+class Config(_Section):
+    """One experiment."""
+
+    name: str
+    preset: Literal["as_released"] | None = None
+    experiment: Experiment = Experiment()
+    execution: Execution = Execution()
+
+    def folder(self, subject: str | None = None) -> Path:
+        """Folder of the experiment's results, or of one subject's."""
+        folder = REPOSITORY / self.execution.runs / self.name
+        return folder / subject if subject else folder
+
+    @property
+    def nsd(self) -> Path:
+        """Root of the Natural Scenes Dataset."""
+        return REPOSITORY / self.execution.nsd
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "as_released": {
+        "data": {"invalid_voxels": "zero"},
+        "detail": {"posterior": "sample"},
+        "structural": {"normalisation": "imagenet", "stimulus_resize": "bilinear", "antialias": False},
+        "decoding": {"test_scaling": "test"},
+        "guidance": {"optimise": "z", "result": "last"},
+    }
+}
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Config:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    path : Path
+        YAML file. Values in it win over those of its `preset`, which win over the defaults.
+    overrides : list of str
+        `section.key=value` settings that win over the file, such as `experiment.guidance.n_iterations=5`.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or a key or value in it is not valid.
+    """
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        known = ", ".join(sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "configs").glob("*.yaml")))
+        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror}); there are {known}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
+    for override in overrides or []:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {override}: expected section.key=value")
+        section = values
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"--set {override}: {parent} is not a section")
+        section[last] = yaml.safe_load(value)
+    preset = PRESETS.get(values.get("preset") or "", {})
+    values["experiment"] = _merged(preset, values.get("experiment") or {})
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, item) for item in error.errors())) from error
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _explain(path: Path, error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{path}: {key}: {error['msg']} (got {error['input']!r})"
+    section: Any = Config
+    for part in error["loc"][:-1]:
+        section = section.model_fields[part].annotation
+    valid = list(section.model_fields)
+    near = difflib.get_close_matches(str(error["loc"][-1]), valid, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(valid)}"
+    return f"{path}: {key}: unknown key (value {error['input']!r}); {hint}"

@@ -1,0 +1,144 @@
+"""The folder that every method writes its reconstructions to, and that evaluation reads.
+
+    <nsd_id>.png      the picture, RGB
+    index.csv         nsd_id, seed, loss, iteration, seconds
+    settings.json     what made it, with a fingerprint
+    records/          one row of the index for each picture that is done
+
+A picture counts as done when its record is there, which is written last.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from minddiffuser.store import DataError, Shard, write_atomically
+
+COLUMNS = ["nsd_id", "seed", "loss", "iteration", "seconds"]
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """Pictures in [0, 1], (n, 3, height, width), to uint8 (n, height, width, 3)."""
+    return (images.detach().cpu().permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write one picture (height, width, 3), uint8, so that it is seen whole or not at all."""
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+class ReconstructionFolder:
+    """Reconstructions of one system for one subject.
+
+    Parameters
+    ----------
+    path : Path
+    subject : str
+    settings : dict
+        Sections of the configuration that determine the pictures.
+    inputs : dict of str
+        Fingerprints of the files that they are made from.
+    overwrite : bool
+        Replace pictures made with other settings.
+
+    Raises
+    ------
+    DataError
+        Pictures made with other settings are in the way.
+    """
+
+    def __init__(
+        self, path: Path, subject: str, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool = False
+    ) -> None:
+        self.path = path
+        content = {"subject": subject, "settings": settings, "inputs": inputs}
+        text = json.dumps(content, sort_keys=True, default=str)
+        content["fingerprint"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        found = path / "settings.json"
+        if overwrite:
+            shutil.rmtree(path, ignore_errors=True)
+        elif found.exists() and json.loads(found.read_text())["fingerprint"] != content["fingerprint"]:
+            raise DataError(
+                f"{path} has pictures made with other settings or inputs (see {found.name} there); use --overwrite to "
+                "replace them, or another name in the configuration to keep both"
+            )
+        write_atomically(found, json.dumps(content, indent=2, default=str) + "\n")
+        self._began = time.monotonic()
+
+    def batches_to_do(self, nsd_ids: np.ndarray, size: int, shard: Shard) -> Iterator[np.ndarray]:
+        """Yield rows of the batches of this shard in which a picture is missing.
+
+        Batches are cut before it is known what is done, so that a run that was killed computes the same batches,
+        and the same bytes, as one that was not.
+        """
+        for number, start in enumerate(range(0, len(nsd_ids), size)):
+            rows = np.arange(start, min(start + size, len(nsd_ids)))
+            if shard.holds(number) and not all(self._record(i).exists() for i in nsd_ids[rows]):
+                self._began = time.monotonic()
+                yield rows
+
+    def save(
+        self,
+        nsd_ids: Sequence[int] | np.ndarray,
+        images: np.ndarray,
+        seed: int,
+        losses: Sequence[float] | None = None,
+        iterations: Sequence[int] | None = None,
+    ) -> None:
+        """Save a batch of pictures, uint8 (n, height, width, 3), and their rows of the index."""
+        seconds = (time.monotonic() - self._began) / len(nsd_ids)
+        for k, nsd_id in enumerate(nsd_ids):
+            write_png(self.path / f"{nsd_id:05d}.png", images[k])
+            record = {"nsd_id": int(nsd_id), "seed": seed, "loss": None, "iteration": 0, "seconds": round(seconds, 2)}
+            if losses is not None and iterations is not None:
+                record.update(loss=float(losses[k]), iteration=int(iterations[k]))
+            write_atomically(self._record(nsd_id), json.dumps(record) + "\n")
+
+    def write_index(self) -> None:
+        """Gather the records of all pictures that are done, of all shards, into index.csv."""
+        records = [json.loads(path.read_text()) for path in sorted((self.path / "records").glob("[0-9]*.json"))]
+        write_atomically(self.path / "index.csv", pd.DataFrame(records, columns=COLUMNS).to_csv(index=False))
+
+    def _record(self, nsd_id: int) -> Path:
+        return self.path / "records" / f"{nsd_id:05d}.json"
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read a folder of reconstructions.
+
+    Returns
+    -------
+    nsd_ids : array of shape (n,)
+    images : array of shape (n, height, width, 3), uint8
+
+    Raises
+    ------
+    DataError
+        The index, or a picture that it lists, is missing or unreadable, or pictures differ in size.
+    """
+    if not (path / "index.csv").is_file():
+        raise DataError(f"{path} has no index.csv: no reconstructions there")
+    nsd_ids = pd.read_csv(path / "index.csv")["nsd_id"].to_numpy()
+    images = []
+    for nsd_id in nsd_ids:
+        try:
+            images.append(np.asarray(Image.open(path / f"{nsd_id:05d}.png").convert("RGB")))
+        except OSError as error:
+            raise DataError(
+                f"{path / f'{nsd_id:05d}.png'} is listed in index.csv but cannot be read: {error}"
+            ) from error
+    if len({image.shape for image in images}) > 1:
+        raise DataError(f"{path} has pictures of different sizes: {sorted({i.shape for i in images})}")
+    return nsd_ids, np.stack(images)

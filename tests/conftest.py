@@ -1,0 +1,18 @@
+"""What all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Fast tests do not gain from threads, and two test processes would fight for them.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder of real third-party data; tests that need it are skipped where it is absent."""
+    folder = os.environ.get("MINDDIFFUSER_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set MINDDIFFUSER_TEST_DATA to the folder of third-party test data")
+    return Path(folder)

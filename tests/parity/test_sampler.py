@@ -1,0 +1,202 @@
+"""The image-to-image pass against diffusers' own pipeline, the paper's schedule, and finite differences."""
+
+import pytest
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline
+
+from data.miniature import networks
+from feature_extraction.clip_layers import ClipLayers, layer_name
+from minddiffuser.config import Guidance, Sampler
+from minddiffuser.pretrained import Clip
+from reconstruction.guidance import Targets, feature_loss, refine
+from reconstruction.sampler import ImageToImage
+
+
+@pytest.fixture(scope="module")
+def models():
+    torch.manual_seed(0)
+    tokenizer = networks.build_tokenizer(["a red ball on the grass"])
+    return {
+        "vae": networks.build_vae().eval().requires_grad_(False),
+        "unet": networks.build_unet().eval().requires_grad_(False),
+        "text_encoder": networks.build_text_encoder(tokenizer).eval().requires_grad_(False),
+        "tokenizer": tokenizer,
+    }
+
+
+def image_to_image(models, settings, checkpoint_steps=False, dtype=torch.float32):
+    torch.manual_seed(1)
+    return ImageToImage(
+        models["unet"].to(dtype),
+        models["vae"].to(dtype),
+        networks.build_scheduler(),
+        torch.randn(1, 15, 128, dtype=dtype),
+        settings,
+        checkpoint_steps,
+    )
+
+
+def inputs(n=2, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(2)
+    z, noise = (torch.randn(n, 4, 8, 8, generator=generator, dtype=dtype) for _ in range(2))
+    return z, torch.randn(n, 15, 128, generator=generator, dtype=dtype), noise
+
+
+def test_timesteps_are_the_papers(models):
+    sampler = image_to_image(models, Sampler())
+    assert sampler.noise_timestep == 741
+    assert sampler.timesteps.tolist() == list(range(681, 0, -20))
+    alphas = sampler.scheduler.alphas_cumprod
+    assert alphas[741] == pytest.approx(0.0603556, abs=1e-7)
+    assert alphas[681] == pytest.approx(0.0946369, abs=1e-7)
+
+
+def test_equals_diffusers_pipeline_when_the_levels_agree(models, monkeypatch):
+    """With start = noise level, this is StableDiffusionImg2ImgPipeline on the same latents, noise and text."""
+    settings = Sampler(n_steps=10, noise_index=7, denoise_steps=8, guidance_scale=5.0)
+    sampler = image_to_image(models, settings)
+    z, c, noise = inputs()
+    ours = sampler(z, c, noise)
+
+    pipeline = StableDiffusionImg2ImgPipeline(
+        **models,
+        scheduler=networks.build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    monkeypatch.setattr(
+        "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img.randn_tensor", lambda *_, **__: noise
+    )
+    theirs = pipeline(
+        image=z,  # four channels are taken as latents
+        prompt_embeds=c,
+        negative_prompt_embeds=sampler.unconditional.expand_as(c),
+        strength=0.8,
+        num_inference_steps=10,
+        guidance_scale=5.0,
+        eta=0.0,
+        output_type="pt",
+    ).images
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+
+
+def test_checkpointing_changes_neither_value_nor_gradient(models):
+    results = []
+    for checkpoint_steps in (False, True):
+        sampler = image_to_image(models, Sampler(n_steps=6, noise_index=4, denoise_steps=4), checkpoint_steps)
+        z, c, noise = inputs()
+        z.requires_grad_()
+        c.requires_grad_()
+        image = sampler(z, c, noise)
+        results.append((image, *torch.autograd.grad(image.square().sum(), (z, c))))
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(plain, recomputed, rtol=0, atol=1e-6)
+        assert plain.abs().sum() > 0
+
+
+def test_an_image_does_not_depend_on_its_batch(models):
+    sampler = image_to_image(models, Sampler(n_steps=6, noise_index=4, denoise_steps=4))
+    z, c, noise = inputs(3)
+    together = sampler(z, c, noise)
+    alone = sampler(z[1:2], c[1:2], noise[1:2])
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(3)
+    clip = networks.build_clip(scoring=False, vocab_size=100).eval().requires_grad_(False)
+    return ClipLayers(Clip(clip, (0.5,) * 3, (0.5,) * 3), (2, 4), "clip", antialias=True)
+
+
+def targets_for(encoder, n, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(4)
+    units = {layer_name(k): torch.randperm(65 * 96, generator=generator)[:300].sort().values for k in (2, 4)}
+    values = {name: torch.randn(n, 300, generator=generator, dtype=dtype) for name in units}
+    return Targets(values, units)
+
+
+@pytest.mark.parametrize("kind", ["weighted", "sum"])
+def test_gradients_of_the_loss_agree_with_finite_differences(models, encoder, kind):
+    """Through CLIP, the decoder and every denoising step, in double precision."""
+    double = torch.float64
+    sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3), True, double)
+    encoder.visual.double()
+    targets = targets_for(encoder, 1, double)
+    settings = Guidance(loss=kind, layer_weights=(1.5, 1.2))
+    z, c, noise = inputs(1, double)
+
+    def loss(z, c):
+        return feature_loss(encoder(sampler(z, c, noise), "bicubic"), targets, settings).sum()
+
+    z.requires_grad_()
+    c.requires_grad_()
+    gradients = torch.autograd.grad(loss(z, c), (z, c))
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for k, gradient in enumerate(gradients):
+            assert gradient.abs().max() > 0
+            direction = torch.randn(gradient.shape, generator=generator, dtype=double)
+            step = 1e-5
+            moved = [[z + s * direction, c] if k == 0 else [z, c + s * direction] for s in (step, -step)]
+            numeric = (loss(*moved[0]) - loss(*moved[1])) / (2 * step)
+            torch.testing.assert_close((gradient * direction).sum(), numeric, rtol=1e-4, atol=1e-9)
+    models["unet"].float(), models["vae"].float(), encoder.visual.float()
+
+
+def test_refinement_lowers_the_loss_and_starts_from_stage_1(models, encoder):
+    sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3))
+    z, c, noise = inputs()
+    settings = Guidance(n_iterations=8, learning_rate=0.05, noise="fixed", layer_weights=(1, 1), save_every=4)
+    targets = targets_for(encoder, 2)
+    result = refine(z, c, sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets, settings)
+    assert (result.losses[-1] < result.losses[0]).all()
+    assert sorted(result.trajectory) == [0, 4]
+    torch.testing.assert_close(result.trajectory[0], sampler(z, c, noise), rtol=0, atol=1e-6)
+    assert result.iteration.tolist() == result.losses.argmin(dim=0).tolist()
+    assert result.learning_rates[0] == pytest.approx(0.05 * 0.999)
+
+
+def test_learning_rates_are_the_released_ones(models, encoder):
+    flat = lambda z, c, noise: z.mean() * 0 + c.mean() * 0 + noise  # noqa: E731
+    settings = Guidance(layer_weights=(1, 1))
+    targets = targets_for(encoder, 1)
+    features = {name: torch.zeros(1, 65, 96) for name in targets.values}
+    extract = lambda x: {name: value + x.mean() for name, value in features.items()}  # noqa: E731
+    z, c, _ = inputs(1)
+    result = refine(z, c, flat, extract, lambda _: torch.zeros(1, 3, 8, 8), targets, settings)
+    assert result.learning_rates[0] == pytest.approx(0.00999)
+    assert result.learning_rates[299] == pytest.approx(0.0074071, rel=1e-4)
+
+
+def test_optimising_z_only_leaves_c(models, encoder):
+    sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3))
+    z, c, noise = inputs(1)
+    seen = []
+
+    def spy(z_now, c_now, noise_now):
+        seen.append(c_now.detach().clone())
+        return sampler(z_now, c_now, noise_now)
+
+    settings = Guidance(n_iterations=3, optimise="z", layer_weights=(1, 1))
+    refine(z, c, spy, lambda x: encoder(x, "bicubic"), lambda _: noise, targets_for(encoder, 1), settings)
+    assert all(torch.equal(c, c_now) for c_now in seen)
+
+
+def test_weighted_loss_is_the_released_formula(encoder):
+    """A plain loop over dense, masked arrays, as the specification writes it."""
+    targets = targets_for(encoder, 1)
+    generator = torch.Generator().manual_seed(6)
+    generated = {name: torch.randn(1, 65, 96, generator=generator) for name in targets.values}
+    settings = Guidance(layer_weights=(1.5, 1.2))
+    inverse = [1 / value.norm() for value in targets.values.values()]
+    expected = 0.0
+    for k, (name, value) in enumerate(targets.values.items()):
+        mask, dense = torch.zeros(6240), torch.zeros(6240)
+        mask[targets.units[name]] = 1
+        dense[targets.units[name]] = value[0]
+        squared = (dense - mask * generated[name].reshape(-1)).square().mean()
+        expected += inverse[k] / sum(inverse) * settings.layer_weights[k] * squared
+    torch.testing.assert_close(feature_loss(generated, targets, settings)[0], expected)

@@ -1,0 +1,165 @@
+"""The real scripts on the smallest miniature: complete, idempotent, resumable and shardable."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SCRIPTS, command, run, write_config
+
+from minddiffuser.store import open_arrays
+from reconstruction.folder import read
+
+
+def contents(folder):
+    """Bytes of every file under a folder; durations, which no two runs share, are taken out."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = str(path.relative_to(folder))
+        if path.name == "index.csv":
+            found[name] = pd.read_csv(path).drop(columns="seconds").to_csv().encode()
+        elif path.suffix == ".json" and "annotations" not in name:
+            record = json.loads(path.read_text())
+            record.pop("seconds", None)
+            found[name] = json.dumps(record).encode()
+        elif path.suffix != ".yaml":
+            found[name] = path.read_bytes()
+    return found
+
+
+def same_contents(a, b):
+    a, b = contents(a), contents(b)
+    assert sorted(a) == sorted(b)
+    assert [name for name in a if a[name] != b[name]] == []
+
+
+def copy_until(whole_run, folder, script):
+    """Copy a finished run and delete what a script, and those after it, made."""
+    shutil.copytree(whole_run, folder, dirs_exist_ok=True)
+    config = write_config(folder)
+    outputs = {
+        "data/01": ["nsd", "runs"],
+        "data/02": ["runs"],
+        "feature_extraction/11": ["features/semantic.*"],
+        "feature_extraction/12": ["features/detail.*"],
+        "feature_extraction/13": ["features/structural.*"],
+        "feature_decoding/21": ["decoders/units.*"],
+        "feature_decoding/22": ["decoders/semantic.*", "decoded/semantic.*"],
+        "feature_decoding/23": ["decoders/detail.*", "decoded/detail.*"],
+        "feature_decoding/24": ["decoders/linear*", "decoded/structural.*"],
+        "reconstruction/31": ["reconstruction/minddiffuser/stage1"],
+        "reconstruction/32": ["reconstruction/minddiffuser/stage2"],
+        "reconstruction/33": ["reconstruction/control"],
+    }[script.rsplit("_", maxsplit=script.count("_") - script.split("/")[0].count("_"))[0]]
+    for pattern in outputs:
+        for path in [*folder.glob(pattern), *folder.glob(f"runs/smallest/subj*/{pattern}")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return config
+
+
+def test_every_script_leaves_what_its_docstring_says(whole_run):
+    for subject in ("subj01", "subj02"):
+        folder = whole_run / "runs" / "smallest" / subject
+        with open_arrays(folder / "prepared.h5", "", subject) as prepared:
+            n_images, n_voxels = prepared["betas"].shape
+            n_test = int(prepared["is_test"][:].sum())
+            assert 0 < n_test <= 6
+            assert len(prepared["voxel_index"]) == len(prepared["roi"]) == n_voxels
+            assert prepared["is_test"][:n_test].all()
+        with open_arrays(folder / "features" / "semantic.h5", "", subject) as file:
+            assert file["c"].shape == (n_images, 15, 128)
+            assert file["c"][:, 0].std(axis=0).max() < 1e-5  # begin of text is the same in every caption
+        with open_arrays(folder / "features" / "detail.h5", "", subject) as file:
+            assert file["z"].shape == (n_images, 4, 8, 8)
+        with open_arrays(folder / "features" / "structural.h5", "", subject) as file:
+            assert all(file[f"linear_{k:02d}"].shape == (n_images, 65, 96) for k in range(2, 13, 2))
+        with open_arrays(folder / "decoders" / "units.h5", "", subject) as file:
+            assert all(len(file[f"linear_{k:02d}_units"]) == 624 for k in range(2, 13, 2))
+        for system, n in (("minddiffuser/stage1", n_test), ("minddiffuser/stage2", 4), ("control/ceiling", n_test)):
+            ids, images = read(folder / "reconstruction" / system)
+            assert images.shape == (n, 64, 64, 3)
+            assert images.std() > 5
+
+
+def test_stage_2_starts_from_stage_1(whole_run):
+    for subject in ("subj01", "subj02"):
+        folder = whole_run / "runs" / "smallest" / subject / "reconstruction" / "minddiffuser"
+        for trajectory in (folder / "stage2" / "trajectory").glob("*/0000.png"):
+            first = np.asarray(__import__("PIL.Image").Image.open(trajectory)).astype(int)
+            stage1 = np.asarray(__import__("PIL.Image").Image.open(folder / "stage1" / f"{trajectory.parent.name}.png"))
+            assert np.abs(first - stage1).max() <= 1  # one step of rounding: gradients take another code path
+
+
+def test_tables_have_the_promised_columns(whole_run):
+    folder = whole_run / "runs" / "smallest" / "evaluation"
+    summary, paired = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "paired.csv")
+    assert list(summary) == ["subject", "system", "metric", "mean", "ci_low", "ci_high", "n"]
+    assert list(paired) == ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "n"]
+    assert set(summary["system"]) == {
+        "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling", "control/shuffled", "control/mean_image",
+    }  # fmt: skip
+    assert set(summary["metric"]) == {"pixcorr", "ssim", "clip_similarity", "clip_two_way"}
+    assert set(summary["subject"]) == {"subj01", "subj02"}
+    assert (summary["ci_low"] <= summary["mean"]).all()
+    assert (summary["mean"] <= summary["ci_high"]).all()
+    assert (folder / "index.html").stat().st_size > 10_000
+
+
+def test_a_second_run_changes_nothing(whole_run, tmp_path):
+    shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
+    config = write_config(tmp_path)
+    for script in ("data/01_make_miniature.py", "feature_decoding/23_detail.py", "reconstruction/32_stage2.py"):
+        assert run(script, config).returncode == 0
+    same_contents(whole_run, tmp_path)
+
+
+def first_output(folder, before):
+    return any(p.is_file() and p not in before and "partial" not in p.name for p in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "script", ["data/01_make_miniature.py", "data/02_prepare_subject.py", "reconstruction/32_stage2.py"]
+)
+def test_killed_and_run_again_ends_in_the_same_bytes(whole_run, tmp_path, script):
+    config = copy_until(whole_run, tmp_path, script)
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    process = subprocess.Popen(command(script, config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    waiting_for = {"reconstruction/32_stage2.py": "[0-9]*.png"}.get(script, "*")
+    while process.poll() is None and not {p for p in tmp_path.rglob(waiting_for) if p.is_file()} - before:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for again in SCRIPTS[SCRIPTS.index(script) :] if script.startswith("data") else [script]:
+        if again.startswith(("data", "reconstruction/32")):
+            done = run(again, config)
+            assert done.returncode == 0, done.stderr
+    for part in ("nsd", "runs/smallest/subj01/prepared.h5", "runs/smallest/subj02/prepared.h5"):
+        a, b = whole_run / part, tmp_path / part
+        same_contents(a, b) if a.is_dir() else None
+        assert a.is_dir() or a.read_bytes() == b.read_bytes()
+    for subject in ("subj01", "subj02") if script.startswith("reconstruction") else ():
+        stage2 = f"runs/smallest/{subject}/reconstruction/minddiffuser/stage2"
+        same_contents(whole_run / stage2, tmp_path / stage2)
+
+
+@pytest.mark.parametrize(
+    "script", ["data/02_prepare_subject.py", "feature_decoding/23_detail.py", "reconstruction/32_stage2.py"]
+)
+def test_shards_end_in_the_same_bytes_as_one_run(whole_run, tmp_path, script):
+    config = copy_until(whole_run, tmp_path, script)
+    for shard in ("2-of-2", "1-of-2"):
+        done = run(script, config, "--shard", shard)
+        assert done.returncode == 0, done.stderr
+    for subject in ("subj01", "subj02"):
+        for part in ("prepared.h5", "decoders/detail.h5", "decoded/detail.h5"):
+            if script.startswith("data") and part != "prepared.h5":
+                continue
+            a, b = (base / "runs" / "smallest" / subject / part for base in (whole_run, tmp_path))
+            assert a.read_bytes() == b.read_bytes(), part
+        if script.startswith("reconstruction"):
+            stage2 = f"runs/smallest/{subject}/reconstruction/minddiffuser/stage2"
+            same_contents(whole_run / stage2, tmp_path / stage2)

@@ -1,0 +1,85 @@
+"""The configuration: what is refused, and how it is said."""
+
+from pathlib import Path
+
+import pytest
+
+from minddiffuser.config import PRESETS, REPOSITORY, ConfigError, load
+
+
+def write(tmp_path, text):
+    path = tmp_path / "experiment.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_configuration_of_the_repository_is_valid(path):
+    config = load(path)
+    assert config.name == path.stem
+
+
+def test_the_papers_run_is_described_completely():
+    experiment = load(REPOSITORY / "configs" / "nsd_subj01.yaml").experiment
+    assert (experiment.data.sessions, len(experiment.data.rois)) == (37, 11)
+    assert experiment.models.stable_diffusion == "CompVis/stable-diffusion-v1-4"
+    assert experiment.guidance.n_iterations == 300
+    assert (experiment.sampler.noise_index, experiment.sampler.denoise_steps) == (37, 35)
+    assert experiment.miniature is None
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("name: x\nexperiment: {guidance: {iterations: 5}}", ("experiment.guidance.iterations", "n_iterations")),
+        ("name: x\nexperimnt: {}", ("experimnt", "experiment")),
+        ("name: x\nexperiment: {decoding: {alpha: -1}}", ("experiment.decoding.alpha", "-1")),
+        ("name: x\nexperiment: {sampler: {noise_index: 60}}", ("experiment.sampler", "60")),
+        ("name: x\nexperiment: {guidance: {noise: loud}}", ("experiment.guidance.noise", "loud")),
+        ("name: x\npreset: as_relased", ("preset", "as_relased")),
+        ("experiment: {}", ("name",)),
+        ("- a\n- b", ("expected keys and values",)),
+        ("name: [", ("not valid YAML",)),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, named):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    for words in (str(path), *named):
+        assert words in str(caught.value)
+
+
+def test_a_missing_file_lists_what_there_is():
+    with pytest.raises(ConfigError, match=r"miniature\.yaml"):
+        load(Path("configs/nsd_subject1.yaml"))
+
+
+def test_settings_on_the_command_line_win_over_the_file_and_it_over_the_preset(tmp_path):
+    path = write(tmp_path, "name: x\npreset: as_released\nexperiment: {guidance: {optimise: z_and_c}}")
+    config = load(path, ["experiment.guidance.n_iterations=7", "experiment.data.rois=[V1]"])
+    assert config.experiment.guidance.n_iterations == 7
+    assert config.experiment.data.rois == ("V1",)
+    assert config.experiment.guidance.optimise == "z_and_c"
+    assert config.experiment.decoding.test_scaling == "test"  # from the preset
+
+
+def test_the_preset_sets_every_field_whose_description_names_a_released_value():
+    """A field documented as "released: x" is set to x by the preset, or it is already the default."""
+    experiment = load(REPOSITORY / "configs" / "nsd_subj01_as_released.yaml").experiment
+    documented = set()
+    for section in type(experiment).model_fields:
+        value = getattr(experiment, section)
+        for name, field in getattr(type(value), "model_fields", {}).items():
+            if field.description and "released: " in field.description:
+                released = field.description.split("released: ")[1].split(")")[0].split(" ")[0].strip()
+                documented.add((section, name))
+                assert str(getattr(value, name)).lower() == released, (section, name)
+    assert documented  # the rule applies to something
+    assert {(s, n) for s, names in PRESETS["as_released"].items() for n in names} >= documented
+
+
+@pytest.mark.parametrize("override", ["experiment.seed", "name.first=1"])
+def test_malformed_overrides_are_refused(tmp_path, override):
+    with pytest.raises(ConfigError, match="--set"):
+        load(write(tmp_path, "name: x"), [override])

@@ -1,0 +1,152 @@
+"""The repository's own promises: scripts, README, Makefile, environment and lock agree."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+REPOSITORY = Path(__file__).parents[2]
+STAGES = ("data", "feature_extraction", "feature_decoding", "reconstruction", "evaluation")
+SCRIPT = re.compile(r"\b[a-z_]+(?:/[a-z_]+)*/\d\d_\w+\.py\b")
+PLATFORMS = {
+    "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"},
+    "macos": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "arm64"},
+    "windows": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt", "platform_machine": "AMD64"},
+}
+
+
+def scripts_on_disk() -> list[str]:
+    """Return every numbered script of the stages, relative to the repository."""
+    found = [path for stage in STAGES for path in (REPOSITORY / stage).glob("[0-9][0-9]_*.py")]
+    return sorted(path.relative_to(REPOSITORY).as_posix() for path in found)
+
+
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+def declared() -> list[Requirement]:
+    """Return the dependencies and those of all groups."""
+    table = pyproject()
+    groups = [item for group in table["dependency-groups"].values() for item in group if isinstance(item, str)]
+    return [Requirement(line) for line in table["project"]["dependencies"] + groups]
+
+
+def lock_lines() -> list[str]:
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def pins(platform: str, python: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and version of what the lock installs on one platform."""
+    environment = {**PLATFORMS[platform], "python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    for line in lock_lines():
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate(environment):
+            (specifier,) = pin.specifier
+            assert specifier.operator == "==", line
+            yield canonicalize_name(pin.name), specifier.version
+
+
+def test_readme_names_only_scripts_that_exist():
+    named = set(SCRIPT.findall((REPOSITORY / "README.md").read_text()))
+    assert named, "README names no script"
+    assert {name for name in named if not (REPOSITORY / name).is_file()} == set()
+
+
+@pytest.mark.parametrize("document", ["README.md", "Makefile"])
+def test_every_numbered_script_is_named(document):
+    named = set(SCRIPT.findall((REPOSITORY / document).read_text()))
+    assert [script for script in scripts_on_disk() if script not in named] == []
+
+
+def test_main_job_runs_scripts_that_exist_in_the_order_of_their_numbers():
+    named = SCRIPT.findall((REPOSITORY / "Makefile").read_text().split("SCRIPTS :=")[1].split("\n\n")[0])
+    assert named
+    assert [script for script in named if not (REPOSITORY / script).is_file()] == []
+    numbers = [Path(script).name[:2] for script in named]
+    assert numbers == sorted(numbers)
+
+
+def test_numbers_are_unique():
+    numbers = [Path(script).name[:2] for script in scripts_on_disk()]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_every_numbered_script_answers_help(tmp_path):
+    # From another folder: nothing may depend on where a script is started.
+    def ask(script: str) -> tuple[str, int, str]:
+        command = [sys.executable, str(REPOSITORY / script), "--help"]
+        answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        return script, answer.returncode, answer.stderr if answer.returncode else answer.stdout
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        answers = list(pool.map(ask, scripts_on_disk()))
+    assert [answer for answer in answers if answer[1] != 0] == []
+    assert [script for script, _, output in answers if "--config" not in output] == []
+
+
+def test_modules_do_not_hide_installed_ones():
+    # `python feature_extraction/11_semantic.py` puts that folder first on the path of imports.
+    taken = set(importlib.metadata.packages_distributions()) | sys.stdlib_module_names
+    modules = [path for stage in STAGES for path in (REPOSITORY / stage).glob("*.py") if path.stem != "__init__"]
+    assert [path.name for path in modules if path.stem in taken] == []
+
+
+def test_environment_agrees_with_pyproject():
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    project = pyproject()["project"]
+    assert set(environment) == {"name", "channels", "dependencies"}
+    assert environment["name"] == project["name"]
+    assert environment["channels"] == ["conda-forge"]
+    python, pip, from_pip = environment["dependencies"]
+    assert SpecifierSet(project["requires-python"]).contains(python.removeprefix("python=") + ".0")
+    assert pip == "pip"
+    assert from_pip == {"pip": ["-r requirements.lock", "-e ."]}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_lock_satisfies_pyproject(platform, python):
+    locked = list(pins(platform, python))
+    versions = dict(locked)
+    assert len(versions) == len(locked), "a package is pinned twice"
+    for requirement in declared():
+        name = canonicalize_name(requirement.name)
+        assert name in versions, f"{name} is not in requirements.lock: run `make lock`"
+        assert requirement.specifier.contains(versions[name]), f"{requirement}, but {versions[name]} in the lock"
+
+
+def test_lock_has_no_addresses():
+    assert [line for line in lock_lines() if line.startswith("-") or "@" in line or "/" in line] == []
+
+
+def test_installed_torch_and_torchvision_are_a_pair():
+    wanted = [Requirement(line) for line in importlib.metadata.requires("torchvision") or []]
+    (torch,) = [requirement for requirement in wanted if requirement.name == "torch"]
+    assert torch.specifier.contains(importlib.metadata.version("torch"))
+
+
+def test_hooks_have_the_versions_of_the_lock():
+    locked = dict(pins("linux", "3.11"))
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    revisions = {hook["repo"].rsplit("/", 1)[1]: hook["rev"] for hook in hooks["repos"]}
+    assert revisions["ruff-pre-commit"] == f"v{locked['ruff']}"
+    assert revisions["codespell"] == f"v{locked['codespell']}"
+
+
+def test_citation_has_the_version_of_the_package():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == pyproject()["project"]["version"]
+    assert citation["license"] == pyproject()["project"]["license"]
