@@ -11,11 +11,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from nibabel.filebasedimages import ImageFileError
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
@@ -212,12 +214,13 @@ def _read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(image.dataobj).round().astype(np.int16), image.affine
 
 
-def _load_nifti(path: Path) -> nib.Nifti1Image:
+def _load_nifti(path: Path) -> Any:
+    """Open a nibabel image; nibabel's own types do not say that it has data."""
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         np.asarray(image.dataobj[..., -1:])  # the last values: reading them shows a truncated file
         return image
-    except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ImageFileError, ValueError) as error:
         raise DataError(f"{path} is truncated or not a NIfTI file ({error}); fetch it again") from error
 
 
@@ -236,7 +239,7 @@ def count_trials(path: Path) -> int:
 def _volume_shape(path: Path) -> tuple[int, ...]:
     """(X, Y, Z, trials) of a beta file."""
     if path.suffix != ".hdf5":
-        return nib.load(path).shape
+        return _load_nifti(path).shape
     try:
         with h5py.File(path, "r", locking=False) as file:
             return tuple(reversed(file["betas"].shape))  # written by MATLAB: h5py sees (trials, Z, Y, X)

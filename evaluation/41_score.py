@@ -11,12 +11,12 @@ Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, t
     scores.json  the settings that the scores were made with
 
 PixCorr and SSIM are computed at `experiment.evaluation.image_size`; the CLIP that scores is not the one that guides
-stage 2. With --subject, the rows of other subjects stay. Peak memory: the test stimuli and one system's images at
-two sizes (2 GB for 982 real images).
+stage 2. With --subject, the rows of other subjects stay. Peak memory: some 2.5 GB for 982 real images.
 """
 
 import json
 
+import numpy as np
 import pandas as pd
 
 from data import nsd
@@ -39,11 +39,9 @@ def main(argv: list[str] | None = None) -> None:
     run = parse(__doc__, argv)
     config, size, models = run.config, run.config.experiment.evaluation.image_size, run.config.experiment.models
     for subject in run.subjects:
-        stage1 = config.folder(subject) / "reconstruction" / report.STAGE1
-        if not stage1.is_dir():
-            raise DataError(
-                f"{stage1} is missing; make it with: python reconstruction/31_stage1.py --subject {subject}"
-            )
+        index = config.folder(subject) / "reconstruction" / report.STAGE1 / "index.csv"
+        if not index.is_file():
+            raise DataError(f"{index} is missing; make it with: python reconstruction/31_stage1.py --subject {subject}")
     settings = {"image_size": size, "clip": models.scoring_clip, "clip_weights": models.scoring_clip_weights}
     output = config.folder() / "evaluation"
     tables = []
@@ -51,9 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         old = pd.read_csv(output / "scores.csv", dtype={"subject": str})
         tables.append(old[~old["subject"].isin(run.subjects)])
         if len(tables[0]) and json.loads((output / "scores.json").read_text()) != settings:
-            raise DataError(
-                f"{output} has subjects scored with other settings; delete scores.csv, or score all together"
-            )
+            raise DataError(f"{output}: other subjects were scored with other settings; leave out --subject")
     clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, run.device)
 
     for subject in run.subjects:
@@ -65,13 +61,13 @@ def main(argv: list[str] | None = None) -> None:
         row_of = {nsd_id: row for row, nsd_id in enumerate(test_ids)}
         for system in report.SYSTEMS:
             path = config.folder(subject) / "reconstruction" / system
-            if not path.is_dir():
+            if not (path / "index.csv").is_file():
                 print(f"{subject}: {system} is absent")
                 continue
             ids, images = folder.read(path)
             if strangers := sorted(set(ids) - set(test_ids)):
                 raise DataError(f"{path} has images that are not test images of {subject}, such as {strangers[0]}")
-            rows = [row_of[nsd_id] for nsd_id in ids]
+            rows = np.array([row_of[nsd_id] for nsd_id in ids])
             embeddings = metrics.clip_embeddings(clip, images, run.device, config.execution.batch_size)
             images = metrics.resize(images, size)
             values = {

@@ -9,8 +9,8 @@ are, the trajectories of stage 2, `decoded/*.png` and `noise_ceiling.csv` of eac
     index.html    everything on one page, which needs no other file
     examples.png  for each subject 8 refined test images with their reconstructions
 
-With --subject, both show that subject alone. Pictures are shown at 128 pixels or less: about 15 MB for a real
-subject. Peak memory: the images of one system (0.8 GB for 982 real images).
+With --subject, both show that subject alone. Pictures are shown at 128 pixels or less: some 25 MB for a real
+subject. Peak memory: the images of one system, twice (1.6 GB for 982 real images).
 """
 
 import io

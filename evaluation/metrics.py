@@ -35,7 +35,7 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
         return images
     resized = np.empty((len(images), size, size, 3), np.uint8)
     for i, image in enumerate(images):
-        resized[i] = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+        resized[i] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
     return resized
 
 

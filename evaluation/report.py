@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from minddiffuser.config import Config
 
-THUMBNAIL = 128  # pixels: 982 test images of four kinds stay below 20 MB a subject
+THUMBNAIL = 128  # pixels: 982 photographs of four kinds make some 25 MB a subject
 STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
 SYSTEMS = {
     STAGE1: ("stage 1", "decoded z and c, through Stable Diffusion"),
@@ -179,9 +179,12 @@ def _summary_table(summary: pd.DataFrame) -> str:
         cells = "".join(
             f"<td>{_number(by_metric['mean'][m])}<small>{_interval(by_metric.loc[m])}</small></td>" for m in METRICS
         )
-        name, meaning = SYSTEMS.get(str(system), (escape(str(system)), ""))
+        meaning = SYSTEMS.get(str(system), ("", ""))[1]
         css = ' class="control"' if str(system).startswith("control/") else ""
-        rows.append(f'<tr{css} title="{escape(meaning)}"><th>{name}</th><td>{by_metric["n"].iloc[0]}</td>{cells}</tr>')
+        rows.append(
+            f'<tr{css} title="{escape(meaning)}"><th>{_name(str(system))}</th>'
+            f"<td>{by_metric['n'].iloc[0]}</td>{cells}</tr>"
+        )
     head = "".join(f"<th>{name}</th>" for name, _ in METRICS.values())
     return f'<div class="wide"><table><tr><th></th><th>n</th>{head}</tr>{"".join(rows)}</table></div>'
 
@@ -189,7 +192,7 @@ def _summary_table(summary: pd.DataFrame) -> str:
 def _paired_differences(paired: pd.DataFrame) -> str:
     items = []
     for (system, baseline), group in paired.groupby(["system", "baseline"], sort=False):
-        name, other = SYSTEMS[str(system)][0], SYSTEMS[str(baseline)][0]
+        name, other = _name(str(system)), _name(str(baseline))
         readings = "".join(f"<li>{_reading(row)}</li>" for _, row in group.iterrows())
         items.append(f"<div><h4>{name} against {other}, n = {group['n'].iloc[0]}</h4><ul>{readings}</ul></div>")
     return f'<div class="paired">{"".join(items)}</div>'
@@ -197,23 +200,24 @@ def _paired_differences(paired: pd.DataFrame) -> str:
 
 def _reading(row: pd.Series) -> str:
     """Say in words what a paired difference shows."""
-    name, metric = SYSTEMS[row["system"]][0], METRICS[row["metric"]][0]
-    numbers = f"{_number(row['difference'], signed=True)} <small>{_interval(row, signed=True)}</small>"
+    name, metric = _name(row["system"]), METRICS[row["metric"]][0]
+    numbers = f"by {_number(row['difference'], signed=True)} <small>{_interval(row, signed=True)}</small>"
     if row["ci_low"] > 0:
-        return f"{name} <b>improves</b> {metric}: {numbers}"
-    if row["ci_high"] < 0:
-        return f"{name} <b>lowers</b> {metric}: {numbers}"
-    return f"no difference shown in {metric}: {numbers}"
+        verb = "improves" if row["system"] == STAGE2 else "is higher in"
+    elif row["ci_high"] < 0:
+        verb = "worsens" if row["system"] == STAGE2 else "is lower in"
+    else:
+        return f"no difference shown in {metric}: {numbers.removeprefix('by ')}"
+    return f"{name} <b>{verb}</b> {metric} {numbers}"
 
 
 def _reconstructions(subject: SubjectResults) -> str:
     refined = subject.pictures.get(STAGE2, {})
     first = [nsd_id for nsd_id in subject.stimuli if nsd_id in refined]
     rest = [nsd_id for nsd_id in subject.stimuli if nsd_id not in refined]
-    if not first:
-        return _cards(subject, rest)
-    shown = _cards(subject, first)
-    if rest:
+    note = '<p class="note">The number below a picture is its PixCorr.</p>'
+    shown = note + _cards(subject, first or rest)
+    if first and rest:
         shown += f"<details><summary>The other {len(rest)} test images, not refined</summary>"
         shown += _cards(subject, rest) + "</details>"
     return shown
@@ -230,7 +234,7 @@ def _cards(subject: SubjectResults, ids: Sequence[int]) -> str:
             value = "" if score is None else _number(score, digits=2)
             figures.append(_figure(picture, f"{name} of {nsd_id}", name, value))
         cards.append(f'<div class="card"><h4>NSD {nsd_id}</h4>{"".join(figures)}</div>')
-    return f'<p class="note">The number below a picture is its PixCorr.</p><div class="cards">{"".join(cards)}</div>'
+    return f'<div class="cards">{"".join(cards)}</div>'
 
 
 def _trajectories(subject: SubjectResults, n_images: int = 6, n_pictures: int = 12) -> str:
@@ -302,7 +306,7 @@ def _figure(picture: np.ndarray | None, alt: str, caption: str, value: str) -> s
     image = '<div class="blank"></div>'
     if picture is not None:
         image = f'<img src="{_picture_uri(picture)}" alt="{escape(alt)}" loading="lazy">'
-    return f"<figure>{image}<figcaption>{caption} <b>{value}</b></figcaption></figure>"
+    return f"<figure>{image}<figcaption>{caption}<b>{value}</b></figcaption></figure>"
 
 
 def _picture_uri(picture: np.ndarray) -> str:
@@ -322,6 +326,11 @@ def _thumbnail(image: Image.Image) -> Image.Image:
     if scale >= 1:
         return image
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+
+
+def _name(system: str) -> str:
+    """Name a system as the page calls it."""
+    return escape(SYSTEMS.get(system, (system, ""))[0])
 
 
 def _number(value: float, digits: int = 3, signed: bool = False) -> str:
@@ -391,7 +400,7 @@ def examples(subjects: Sequence[SubjectResults], n: int = 8) -> Image.Image:
         for row, system in enumerate(rows):
             name = "stimulus" if system is None else SYSTEMS[system][0]
             draw.text((gap * 2, top + row * step + THUMBNAIL // 2), name, "black", font, anchor="lm")
-    caption = "Test images at evenly spaced quantiles of stage 1's PixCorr among those refined: worst left, best right."
+    caption = "Test images (those refined, if any) at evenly spaced quantiles of stage 1's PixCorr, from worst to best."
     draw.text((gap * 2, sheet.height - 22), caption, "#555555", small)
     return sheet
 
@@ -421,15 +430,18 @@ dl { margin: .6rem 0; } dt { font-weight: 600; } dd { margin: 0 0 .4rem; color: 
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; }
 th, td { text-align: right; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th:first-child, td:first-child { text-align: left; padding-left: .4rem; }
-td small { display: block; white-space: nowrap; font-size: .75rem; }
+td small, .paired small { white-space: nowrap; }
+td small { display: block; font-size: .75rem; }
 tr.control { background: var(--panel); color: var(--soft); font-style: italic; } tr.control th { font-weight: 400; }
+@media (max-width: 36rem) { th, td { padding: .3rem .3rem; font-size: .85rem; } td small { font-size: .66rem; } }
 .paired { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem; }
 .paired ul { margin: 0; padding-left: 1.1rem; font-size: .9rem; font-variant-numeric: tabular-nums; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: .9rem 1.2rem; }
-.card { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0 4px; content-visibility: auto;
-  contain-intrinsic-size: auto 140px; }
+.card { display: grid; align-content: start; grid-template-columns: repeat(4, 1fr); gap: 0 4px;
+  content-visibility: auto; contain-intrinsic-size: auto 140px; }
 .card h4 { grid-column: 1 / -1; margin: 0; }
-figure { margin: 0; } figcaption { line-height: 1.25; } figcaption b { color: var(--text); font-weight: 500; }
+figure { margin: 0; } figcaption { line-height: 1.25; }
+figcaption b { display: block; color: var(--text); font-weight: 500; }
 .card img, .strip img, .blank { display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; }
 .blank { border: 1px dashed var(--line); }
 .trajectory { margin-bottom: 1.4rem; }

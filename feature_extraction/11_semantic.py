@@ -37,14 +37,16 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{artifact.path} is there already")
             continue
         captions = read_captions(run.config.nsd, coco_id, semantic.n_captions)
+        batch = run.config.execution.batch_size
         tokenizer, encoder = open_text_encoder(models.stable_diffusion, models.stable_diffusion_revision, run.device)
         for number, rows in artifact.parts_to_do(len(nsd_id), ROWS_PER_PART, run.shard):
-            texts = captions[rows]
-            embedded = [
-                embed_captions(five, tokenizer, encoder, semantic.max_length).mean(dim=0).cpu().numpy()
-                for five in tqdm(texts, desc=f"{subject} captions, part {number}")
-            ]
-            artifact.write_part(number, {"c": np.stack(embedded), "nsd_id": nsd_id[rows]})
+            embedded = []
+            for start in tqdm(range(rows.start, rows.stop, batch), desc=f"{subject} captions, part {number}"):
+                several = captions[start : min(start + batch, rows.stop)]
+                texts = [text for of_one_image in several for text in of_one_image]
+                c = embed_captions(texts, tokenizer, encoder, semantic.max_length)
+                embedded.append(c.unflatten(0, (len(several), -1)).mean(dim=1).cpu().numpy())
+            artifact.write_part(number, {"c": np.concatenate(embedded), "nsd_id": nsd_id[rows]})
         if artifact.has_all_parts(len(nsd_id), ROWS_PER_PART):
             artifact.join(len(nsd_id), {})
             print(f"wrote {artifact.path}")

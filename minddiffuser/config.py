@@ -181,7 +181,7 @@ class Execution(_Section):
     """How it is run; nothing here enters a fingerprint."""
 
     nsd: Path = Field(
-        Path("nsd"), description="folder with nsddata, nsddata_betas, nsddata_stimuli and COCO's annotations"
+        default=Path("nsd"), description="folder with nsddata, nsddata_betas, nsddata_stimuli and COCO's annotations"
     )
     runs: Path = Path("runs")
     device: str = "cpu"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 REPOSITORY = Path(__file__).parents[1]
-_T = TypeVar("_T")
 
 
 class MissingModelError(FileNotFoundError):
@@ -42,7 +41,7 @@ def _frozen(model: Any, device: torch.device) -> Any:
     return model.float().eval().requires_grad_(False).to(device)
 
 
-def _open_part(opener: Callable[..., _T], folder: str, revision: str | None, part: str, **kwargs: Any) -> _T:
+def _open_part(opener: Callable[..., Any], folder: str, revision: str | None, part: str, **kwargs: Any) -> Any:
     local = REPOSITORY / folder
     source = str(local) if local.is_dir() else folder
     try:

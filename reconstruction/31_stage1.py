@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> None:
         path = folder / "reconstruction" / "minddiffuser" / "stage1"
         output = ReconstructionFolder(path, subject, settings, inputs, run.overwrite)
         todo = list(output.batches_to_do(nsd_id, batch_size, run.shard))
-        sampler = open_sampler(run.config, run.device) if todo else None
+        if todo:
+            sampler = open_sampler(run.config, run.device)
         for rows in tqdm(todo, desc=f"{subject} stage 1"):
             noise = draw_noise(z.shape[1:], experiment.seed, nsd_id[rows], run.device)
             with torch.no_grad():

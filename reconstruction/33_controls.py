@@ -75,11 +75,10 @@ def main(argv: list[str] | None = None) -> None:
         output = ReconstructionFolder(path, subject, training, inputs["features"], run.overwrite)
         for rows in output.batches_to_do(ids, n_test, run.shard):
             stimuli, train_ids = Stimuli(run.config.nsd), arrays["features"][0][n_test:]
-            total = 0
+            total = torch.zeros(3, experiment.detail.image_size, experiment.detail.image_size)
             for start in range(0, len(train_ids), 256):
-                total += (
-                    (to_model_range(stimuli.read(train_ids[start : start + 256]), experiment.detail.image_size) + 1) / 2
-                ).sum(0)
+                images = stimuli.read(train_ids[start : start + 256])
+                total += (to_model_range(images, experiment.detail.image_size) / 2 + 0.5).sum(dim=0)
             mean = to_uint8((total / len(train_ids))[None])
             output.save(ids[rows], mean.repeat(n_test, axis=0), experiment.seed)
         output.write_index()

@@ -131,6 +131,8 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not (path / "index.csv").is_file():
         raise DataError(f"{path} has no index.csv: no reconstructions there")
     nsd_ids = pd.read_csv(path / "index.csv")["nsd_id"].to_numpy()
+    if not len(nsd_ids):
+        raise DataError(f"{path / 'index.csv'} lists no picture: none is done yet")
     images = []
     for nsd_id in nsd_ids:
         try:

@@ -138,7 +138,7 @@ def write_rois(root: Path, subject: int, scale: float, space: str, seed: int) ->
     }
     side = int(np.ceil((sum(per_label.values()) * 4) ** (1 / 3)))
     shape = (side + 2, side + 7, side + 3 + subject)  # three different lengths, so that a wrong axis order shows
-    centred = (np.stack(np.indices(shape), axis=-1) - (np.array(shape) - 1) / 2) / (np.array(shape) / 2)
+    centred = (np.moveaxis(np.indices(shape), 0, -1) - (np.array(shape) - 1) / 2) / (np.array(shape) / 2)
     radius = np.linalg.norm(centred, axis=-1)
     shell = np.flatnonzero((radius < 1.0).ravel() & (radius > 0.45).ravel())
     back_to_front = centred[..., 1].ravel()[shell] + 0.3 * np.abs(centred[..., 0].ravel()[shell])
@@ -168,7 +168,7 @@ def write_rois(root: Path, subject: int, scale: float, space: str, seed: int) ->
         16: 4,
         17: 4,
     }
-    streams = np.array([stream_of.get(label, 7 if label else 0) for label in labels])
+    streams = np.array([stream_of.get(int(label), 7 if label else 0) for label in labels])
     volumes = {"Kastner2015": kastner, "prf-visualrois": prf, "nsdgeneral": general, "streams": streams}
     folder = root / "nsddata/ppdata" / f"subj{subject:02d}" / space / "roi"
     for name, values in volumes.items():
@@ -189,7 +189,7 @@ def write_betas(
     pictures: Pictures,
     design: dict[str, np.ndarray],
     size: Miniature,
-    folder: Path,
+    folder: str,
     seed: int,
     progress: Callable[[range], object],
 ) -> None:

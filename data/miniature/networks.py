@@ -34,13 +34,16 @@ def build_tokenizer(corpus: list[str]) -> CLIPTokenizer:
     tokens = [*dict.fromkeys([*letters, *tokens]), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(
         vocab={token: index for index, token in enumerate(tokens)},
-        merges=[tuple(merge) for merge in learned["merges"]],
+        merges=[tuple(merge) for merge in learned["merges"]],  # type: ignore[arg-type]
         model_max_length=MAX_LENGTH,
     )
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Causal CLIP text encoder; its last hidden state, (15, 128), conditions the U-Net."""
+    special: dict[str, Any] = {
+        name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=_TEXT_WIDTH,
@@ -49,19 +52,21 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         num_attention_heads=4,
         max_position_embeddings=MAX_LENGTH,
         projection_dim=_TEXT_WIDTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **special,
     )
     return CLIPTextModel(config)
 
 
 def build_vae() -> AutoencoderKL:
     """Autoencoder with downsampling 8: (3, 64, 64) to (4, 8, 8)."""
+    # diffusers annotates these tuples as having one element.
+    blocks: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (16, 32, 64, 96),
+    }
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 64, 96),
+        **blocks,
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=8,

@@ -186,7 +186,7 @@ def _draw_background(scene: Scene, rng: np.random.Generator) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     if scene.background == "night":
         for _ in range(14):
-            x, y = rng.integers(0, _CANVAS), rng.integers(0, horizon)
+            x, y = int(rng.integers(0, _CANVAS)), int(rng.integers(0, horizon))
             draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=(240, 236, 200))
     elif scene.background == "sea":
         for y in range(horizon + 10, _CANVAS, 26):
@@ -202,7 +202,7 @@ def _draw_background(scene: Scene, rng: np.random.Generator) -> Image.Image:
             draw.line([(x, horizon), (bottom, _CANVAS)], fill=(106, 68, 42), width=4)
     elif scene.background == "field":
         for _ in range(2):
-            x, y = rng.integers(0, _CANVAS), rng.integers(10, max(horizon - 30, 11))
+            x, y = int(rng.integers(0, _CANVAS)), int(rng.integers(10, max(horizon - 30, 11)))
             for shift in (-22, 0, 22):
                 draw.ellipse([x + shift - 24, y - 12, x + shift + 24, y + 14], fill=(244, 248, 252))
     return canvas

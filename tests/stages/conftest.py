@@ -1,68 +1,14 @@
 """The smallest miniature, made once by the real scripts."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
-
-REPOSITORY = Path(__file__).parents[2]
-SCRIPTS = [
-    "data/01_make_miniature.py",
-    "data/02_prepare_subject.py",
-    "feature_extraction/11_semantic.py",
-    "feature_extraction/12_detail.py",
-    "feature_extraction/13_structural.py",
-    "feature_decoding/21_select_units.py",
-    "feature_decoding/22_semantic.py",
-    "feature_decoding/23_detail.py",
-    "feature_decoding/24_structural.py",
-    "feature_decoding/25_accuracy.py",
-    "reconstruction/31_stage1.py",
-    "reconstruction/32_stage2.py",
-    "reconstruction/33_controls.py",
-    "evaluation/41_score.py",
-    "evaluation/43_report.py",
-]
-
-
-def write_config(folder: Path, **execution: str) -> Path:
-    """Configuration of the smallest miniature, with all its files under `folder`."""
-    with (REPOSITORY / "configs" / "miniature.yaml").open() as file:
-        config = yaml.safe_load(file)
-    config["name"] = "smallest"
-    config["experiment"].update(
-        miniature={"n_shared": 6, "n_own": 24, "sessions": 5, "roi_scale": 0.02},
-        data={"sessions": 4},
-        units={"keep": 0.1, "n_folds": 2},
-        decoding={"n_voxels_semantic": 20, "n_voxels_detail": 20, "n_voxels_structural": [10] * 6},
-        sampler={"n_steps": 6, "noise_index": 4, "denoise_steps": 4},
-        guidance={"n_iterations": 2, "n_images": 4, "save_every": 1},
-        evaluation={"image_size": 64, "n_bootstrap": 100},
-    )
-    config["execution"] = {"nsd": str(folder / "nsd"), "runs": str(folder / "runs"), "batch_size": 2, **execution}
-    path = folder / "smallest.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
-def command(script: str, config: Path, *arguments: str) -> list[str]:
-    """Command line of a stage script."""
-    return [sys.executable, str(REPOSITORY / script), "--config", str(config), *arguments]
-
-
-def run(script: str, config: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a stage script to its end."""
-    return subprocess.run(command(script, config, *arguments), capture_output=True, text=True, check=False)
+from smallest import SCRIPTS, run, write_config
 
 
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory) -> Path:
     """Folder in which every script has run once, in order."""
-    os.environ["TQDM_DISABLE"] = "1"
     folder = tmp_path_factory.mktemp("smallest")
     config = write_config(folder)
     for script in SCRIPTS:

@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SCRIPTS, command, run, write_config
+from PIL import Image
+from smallest import SCRIPTS, command, run, write_config
 
 from minddiffuser.store import open_arrays
 from reconstruction.folder import read
@@ -80,7 +81,7 @@ def test_every_script_leaves_what_its_docstring_says(whole_run):
         with open_arrays(folder / "decoders" / "units.h5", "", subject) as file:
             assert all(len(file[f"linear_{k:02d}_units"]) == 624 for k in range(2, 13, 2))
         for system, n in (("minddiffuser/stage1", n_test), ("minddiffuser/stage2", 4), ("control/ceiling", n_test)):
-            ids, images = read(folder / "reconstruction" / system)
+            _, images = read(folder / "reconstruction" / system)
             assert images.shape == (n, 64, 64, 3)
             assert images.std() > 5
 
@@ -89,8 +90,8 @@ def test_stage_2_starts_from_stage_1(whole_run):
     for subject in ("subj01", "subj02"):
         folder = whole_run / "runs" / "smallest" / subject / "reconstruction" / "minddiffuser"
         for trajectory in (folder / "stage2" / "trajectory").glob("*/0000.png"):
-            first = np.asarray(__import__("PIL.Image").Image.open(trajectory)).astype(int)
-            stage1 = np.asarray(__import__("PIL.Image").Image.open(folder / "stage1" / f"{trajectory.parent.name}.png"))
+            first = np.asarray(Image.open(trajectory)).astype(int)
+            stage1 = np.asarray(Image.open(folder / "stage1" / f"{trajectory.parent.name}.png"))
             assert np.abs(first - stage1).max() <= 1  # one step of rounding: gradients take another code path
 
 

@@ -32,7 +32,7 @@ def test_the_papers_run_is_described_completely():
     ("text", "named"),
     [
         ("name: x\nexperiment: {guidance: {iterations: 5}}", ("experiment.guidance.iterations", "n_iterations")),
-        ("name: x\nexperimnt: {}", ("experimnt", "experiment")),
+        ("name: x\nexperiments: {}", ("experiments", "did you mean experiment?")),
         ("name: x\nexperiment: {decoding: {alpha: -1}}", ("experiment.decoding.alpha", "-1")),
         ("name: x\nexperiment: {sampler: {noise_index: 60}}", ("experiment.sampler", "60")),
         ("name: x\nexperiment: {guidance: {noise: loud}}", ("experiment.guidance.noise", "loud")),

@@ -1,6 +1,6 @@
 """Measure the miniature's models on held-out scenes, and write their model card.
 
-    python data/miniature/assess.py
+    python benchmarks/assess_models.py
 
 Reads `data/miniature/weights/` and the training curves in `runs/training/` (left out of the card where they are
 absent). Writes `data/miniature/weights/README.md` and the figures beside it. Held-out scenes have a seed that no
@@ -167,7 +167,7 @@ together {sum(sizes.values()):.1f}.
 {curves}
 ## Quality on held-out scenes
 
-Printed by `python data/miniature/assess.py`:
+Printed by `python benchmarks/assess_models.py`:
 
 | model | measure | value |
 |---|---|---|

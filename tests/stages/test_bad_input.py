@@ -1,0 +1,87 @@
+"""What the scripts say when something is wrong: one message, the right exit code, and nothing lost."""
+
+import shutil
+
+import pytest
+from smallest import REPOSITORY, run, write_config
+
+
+def test_an_unknown_key_exits_2_and_names_it(tmp_path):
+    config = write_config(tmp_path)
+    done = run("reconstruction/31_stage1.py", config, "--set", "experiment.guidance.iterations=5")
+    assert done.returncode == 2
+    assert "experiment.guidance.iterations: unknown key" in done.stderr
+    assert "did you mean n_iterations?" in done.stderr
+
+
+def test_an_unknown_subject_exits_2(tmp_path):
+    done = run("data/02_prepare_subject.py", write_config(tmp_path), "--subject", "subj07")
+    assert done.returncode == 2
+    assert "subj01, subj02" in done.stderr
+
+
+def test_features_of_another_subject_are_refused(whole_run, tmp_path):
+    shutil.copytree(whole_run / "runs", tmp_path / "runs")
+    config, folder = write_config(tmp_path), tmp_path / "runs" / "smallest"
+    shutil.copy(folder / "subj02" / "features" / "detail.h5", folder / "subj01" / "features" / "detail.h5")
+    done = run("feature_decoding/23_detail.py", config, "--subject", "subj01")
+    assert done.returncode == 1
+    assert "belongs to subj02, not to subj01" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_results_of_other_settings_stop_the_script_and_stay(whole_run, tmp_path):
+    shutil.copytree(whole_run / "runs", tmp_path / "runs")
+    config = write_config(tmp_path)
+    path = tmp_path / "runs" / "smallest" / "subj01" / "decoders" / "detail.h5"
+    before = path.read_bytes()
+    change = ("--subject", "subj01", "--set", "experiment.decoding.alpha=7")
+    done = run("feature_decoding/23_detail.py", config, *change)
+    assert done.returncode == 1
+    assert "settings.alpha was 0.15, is 7.0" in done.stderr
+    assert "--overwrite" in done.stderr
+    assert path.read_bytes() == before
+    assert run("feature_decoding/23_detail.py", config, *change, "--overwrite").returncode == 0
+    assert path.read_bytes() != before
+
+
+def test_a_missing_earlier_stage_is_named(tmp_path):
+    done = run("feature_extraction/12_detail.py", write_config(tmp_path))
+    assert done.returncode == 1
+    assert "prepared.h5 is missing; make it with: python data/02_prepare_subject.py" in done.stderr
+
+
+def test_an_unwritable_folder_is_one_clear_message(whole_run, tmp_path):
+    config = write_config(tmp_path, nsd=str(whole_run / "nsd"), runs=str(tmp_path / "file"))
+    (tmp_path / "file").write_text("in the way")
+    done = run("data/02_prepare_subject.py", config)
+    assert done.returncode == 1
+    assert "Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("data/02_prepare_subject.py", ("nsd_expdesign.mat", "naturalscenesdataset.org", "execution.nsd")),
+        ("data/01_make_miniature.py", ("no experiment.miniature",)),
+    ],
+)
+def test_the_real_experiment_says_what_is_missing_and_how_to_get_it(script, words, tmp_path):
+    nowhere = [f"execution.{name}={tmp_path / name}" for name in ("nsd", "runs")]
+    options = [word for setting in nowhere for word in ("--set", setting)]
+    done = run(script, REPOSITORY / "configs" / "nsd_subj01.yaml", *options, "--device", "cpu")
+    assert done.returncode == 1
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_missing_real_weights_say_how_to_get_them(whole_run, tmp_path):
+    shutil.copytree(whole_run / "runs", tmp_path / "runs")
+    config = write_config(tmp_path)
+    options = ("--set", "experiment.models.stable_diffusion=CompVis/stable-diffusion-v1-4", "--overwrite")
+    done = run("feature_extraction/12_detail.py", config, "--set", f"execution.nsd={whole_run / 'nsd'}", *options)
+    assert done.returncode == 1
+    assert "hf download CompVis/stable-diffusion-v1-4" in done.stderr

@@ -1,0 +1,93 @@
+"""The simulated brain and its scenes: rich, reproducible, and not built from what is decoded."""
+
+import ast
+
+import numpy as np
+import pytest
+
+from data.miniature import brain, dataset, scenes
+from minddiffuser.config import REPOSITORY, Miniature
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return dataset.draw_pictures(60, seed=5)
+
+
+def test_scenes_are_reproducible_and_do_not_depend_on_their_number(pictures):
+    again = dataset.draw_pictures(3, seed=5)
+    np.testing.assert_array_equal(again.images, pictures.images[:3])
+    assert again.texts == pictures.texts[:3]
+
+
+def test_scenes_are_as_rich_as_promised(pictures):
+    assert (len(scenes.KINDS), len(scenes.COLOURS), len(scenes.BACKGROUNDS)) >= (8, 8, 6)
+    assert {len(s.objects) for s in pictures.scenes} == {1, 2, 3}
+    assert {s.background for s in pictures.scenes} == set(scenes.BACKGROUNDS)
+    for texts in pictures.texts:
+        assert len(set(texts)) == 5
+        assert all(len(text.split()) <= 13 for text in texts)
+
+
+def test_nearer_objects_hide_farther_ones():
+    items = [scenes.SceneObject("box", colour, 32, 32, 12, 1) for colour in ("red", "blue")]
+    image, visible = scenes.render(scenes.Scene("snow", 0.5, tuple(items), 0))
+    assert not visible[0].any()
+    assert visible[1].sum() > 300
+    assert image[24, 24, 2] > image[24, 24, 0] + 50
+
+
+def test_every_kind_and_background_can_be_drawn_and_differs():
+    drawn = []
+    for background in scenes.BACKGROUNDS:
+        for kind in scenes.KINDS:
+            item = scenes.SceneObject(kind, "red", 30, 30, 14, -1)
+            image, visible = scenes.render(scenes.Scene(background, 0.5, (item,), 1))
+            assert visible.sum() > 50
+            drawn.append(image.tobytes())
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_the_brain_knows_no_network_no_latents_and_no_captions():
+    """Voxels must not be rigged: the simulator may import neither models nor features."""
+    tree = ast.parse((REPOSITORY / "data" / "miniature" / "brain.py").read_text())
+    imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    imported |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+    assert imported == {"dataclasses", "numpy", "scipy.fft", "data.miniature.scenes"}
+    assert not any(isinstance(n, ast.Name) and n.id == "captions" for n in ast.walk(tree))
+
+
+def test_early_voxels_see_the_place_of_contrast():
+    """An object in the left half moves voxels whose receptive field is there more than the others."""
+    fields = brain._receptive_fields([brain.AREAS["V1"]] * 200, np.random.default_rng(0))
+    left = fields.reshape(32, 32, -1)[:, :16].sum(axis=(0, 1)) > 0.9
+    item = scenes.SceneObject("box", "black", 14, 32, 10, 1)
+    images = [
+        _background_only(scenes.Scene("snow", 0.5, (), 3)),
+        scenes.render(scenes.Scene("snow", 0.5, (item,), 3))[0],
+    ]
+    pooled = [brain.contrast_channels(image).reshape(14, -1) @ fields for image in images]
+    change = np.abs(pooled[1] - pooled[0]).sum(axis=0)
+    assert change[left].mean() > 5 * change[~left].mean()
+
+
+def _background_only(scene):
+    return np.asarray(scenes._draw_background(scene, np.random.default_rng(scene.texture_seed)).resize((64, 64)))
+
+
+def test_noise_ceilings_are_those_asked_for():
+    rng = np.random.default_rng(0)
+    for roi in ("V1", "IPS"):
+        noise = brain.noise_deviation(np.array([roi] * 4000), 1.0, rng)
+        ceiling = 100 / (1 + noise**2 / 3)
+        assert ceiling.mean() == pytest.approx(brain.AREAS[roi].ceiling, abs=1.5)
+
+
+def test_the_design_counts_repetitions_as_nsd_does():
+    size = Miniature(n_shared=10, n_own=100, sessions=10)
+    design = dataset.make_design(size, 2, seed=0)
+    assert design["masterordering"].shape == (1, 330)
+    assert design["basiccnt"].tolist() == [[3] * 110]
+    used = np.unique(design["masterordering"][0][: 9 * 33])
+    assert 100 <= len(used) < 110  # leaving out the last session leaves out a few images, as in NSD (9,841 of 10,000)
+    np.testing.assert_array_equal(design["subjectim"][0, :10], design["sharedix"][0])

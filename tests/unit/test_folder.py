@@ -1,0 +1,65 @@
+"""The folder of reconstructions: complete or not there, and clear about what is wrong."""
+
+import numpy as np
+import pytest
+
+from minddiffuser.store import DataError, Shard
+from reconstruction.folder import ReconstructionFolder, read
+
+
+def folder(path, **settings):
+    return ReconstructionFolder(path / "system", "subj01", settings, {"z": "abc"})
+
+
+def pictures(n, size=8):
+    return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def test_what_is_saved_is_read_back(tmp_path):
+    ids, images = np.array([30, 2, 71]), pictures(3)
+    f = folder(tmp_path)
+    f.save(ids, images, seed=1, losses=[0.5, 0.25, 1.0], iterations=[3, 0, 9])
+    f.write_index()
+    found_ids, found = read(f.path)
+    assert found_ids.tolist() == [2, 30, 71]
+    np.testing.assert_array_equal(found, images[[1, 0, 2]])
+
+
+def test_batches_are_cut_before_it_is_known_what_is_done(tmp_path):
+    ids = np.arange(10)
+    f = folder(tmp_path)
+    f.save(ids[4:6], pictures(2), seed=1)
+    f.save(ids[8:9], pictures(1), seed=1)
+    assert [rows.tolist() for rows in f.batches_to_do(ids, 3, Shard())] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    f.save(ids[3:4], pictures(1), seed=1)
+    assert [rows.tolist() for rows in f.batches_to_do(ids, 3, Shard())] == [[0, 1, 2], [6, 7, 8], [9]]
+    shards = [rows.tolist() for k in (1, 2) for rows in f.batches_to_do(ids, 3, Shard(k, 2))]
+    assert sorted(sum(shards, [])) == [0, 1, 2, 6, 7, 8, 9]  # noqa: RUF017
+
+
+def test_pictures_of_other_settings_are_in_the_way(tmp_path):
+    folder(tmp_path, steps=5)
+    folder(tmp_path, steps=5)  # the same again is fine
+    with pytest.raises(DataError, match="other settings"):
+        folder(tmp_path, steps=6)
+
+
+def test_missing_unreadable_and_uneven_pictures_are_named(tmp_path):
+    f = folder(tmp_path)
+    with pytest.raises(DataError, match=r"no index\.csv"):
+        read(f.path)
+    f.write_index()
+    with pytest.raises(DataError, match="none is done"):
+        read(f.path)
+    f.save(np.array([1, 2]), pictures(2), seed=1)
+    f.write_index()
+    f.save(np.array([3]), pictures(1, size=9), seed=1)
+    f.write_index()
+    with pytest.raises(DataError, match="different sizes"):
+        read(f.path)
+    (f.path / "00002.png").write_bytes((f.path / "00002.png").read_bytes()[:30])
+    with pytest.raises(DataError, match=r"00002\.png"):
+        read(f.path)
+    (f.path / "00002.png").unlink()
+    with pytest.raises(DataError, match=r"00002\.png"):
+        read(f.path)
