@@ -25,8 +25,8 @@ from data.nsd import Stimuli
 from evaluation import metrics
 from feature_decoding.ridge import Scaler, fit, predict
 from feature_decoding.units import paired_correlation
-from feature_extraction.clip_layers import ClipLayers, layer_name
-from minddiffuser.config import REPOSITORY, Config, Guidance, Sampler, load
+from feature_extraction.clip_layers import ClipLayers
+from minddiffuser.config import REPOSITORY, Config, Guidance, Sampler, layer_name, load
 from minddiffuser.pretrained import open_clip_model
 from minddiffuser.store import open_arrays, write_atomically
 from reconstruction.folder import to_uint8

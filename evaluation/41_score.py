@@ -8,13 +8,14 @@ Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, t
     scores.csv   subject, system, nsd_id, metric, value: one row an image and metric
     summary.csv  subject, system, metric, mean, ci_low, ci_high, n
     paired.csv   subject, system, baseline, metric, difference, ci_low, ci_high, n: on the images that both have
-    scores.json  the settings that the scores were made with
+    scores.json  the settings, and the states of the folders, that the scores were made with
 
 PixCorr and SSIM are computed at `experiment.evaluation.image_size`; the CLIP that scores is not the one that guides
-stage 2. With --subject, the rows of other subjects stay. Peak memory: some 2.5 GB for 982 real images.
+stage 2. Folders that did not change are not scored again. Peak memory: some 2.5 GB for 982 real images.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -44,26 +45,34 @@ def main(argv: list[str] | None = None) -> None:
             raise DataError(f"{index} is missing; make it with: python reconstruction/31_stage1.py --subject {subject}")
     settings = {"image_size": size, "clip": models.scoring_clip, "clip_weights": models.scoring_clip_weights}
     output = config.folder() / "evaluation"
-    tables = []
-    if (output / "scores.csv").exists():
-        old = pd.read_csv(output / "scores.csv", dtype={"subject": str})
-        tables.append(old[~old["subject"].isin(run.subjects)])
-        if len(tables[0]) and json.loads((output / "scores.json").read_text()) != settings:
-            raise DataError(f"{output}: other subjects were scored with other settings; leave out --subject")
-    clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, run.device)
+    kept, scored = read_scores(output, settings)
+    subjects = sorted({*run.subjects, *kept["subject"]})
+    states = {
+        (subject, system): state
+        for subject in subjects
+        for system in report.SYSTEMS
+        if (state := folder.state(config.folder(subject) / "reconstruction" / system))
+    }
+    fresh = {key for key, state in scored.items() if states.get(key) == state and not run.overwrite}
+    tables = [kept[[key in fresh for key in zip(kept["subject"], kept["system"], strict=True)]]]
 
     for subject in run.subjects:
+        for system in report.SYSTEMS:
+            if (subject, system) not in states:
+                print(f"{subject}: {system} is absent")
+        todo = [system for system in report.SYSTEMS if (subject, system) in states.keys() - fresh]
+        if not todo:
+            print(f"{subject}: all systems are scored already")
+            continue
+        clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, run.device)
         with open_arrays(config.folder(subject) / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
             test_ids = prepared["nsd_id"][:][prepared["is_test"][:]]
         stimuli = nsd.Stimuli(config.nsd).read(test_ids)
         seen = metrics.clip_embeddings(clip, stimuli, run.device, config.execution.batch_size)
         stimuli = metrics.resize(stimuli, size)
         row_of = {nsd_id: row for row, nsd_id in enumerate(test_ids)}
-        for system in report.SYSTEMS:
+        for system in todo:
             path = config.folder(subject) / "reconstruction" / system
-            if not (path / "index.csv").is_file():
-                print(f"{subject}: {system} is absent")
-                continue
             ids, images = folder.read(path)
             if strangers := sorted(set(ids) - set(test_ids)):
                 raise DataError(f"{path} has images that are not test images of {subject}, such as {strangers[0]}")
@@ -79,7 +88,9 @@ def main(argv: list[str] | None = None) -> None:
             table = pd.DataFrame({"subject": subject, "system": system, "nsd_id": ids, **values}).sort_values("nsd_id")
             tables.append(table.melt(["subject", "system", "nsd_id"], var_name="metric"))
 
-    scores = pd.concat(tables).sort_values("subject", kind="stable")
+    scores = pd.concat(tables)
+    place = scores["system"].map({system: k for k, system in enumerate(report.SYSTEMS)})
+    scores = scores.assign(place=place).sort_values(["subject", "place"], kind="stable").drop(columns="place")
     # Rounded as they are written, so that one subject after the other gives the same summary as all at once.
     scores["value"] = scores["value"].round(6)
     bootstrap = (config.experiment.evaluation.n_bootstrap, config.experiment.seed)
@@ -87,13 +98,26 @@ def main(argv: list[str] | None = None) -> None:
     paired = significance.compare(scores, PAIRS, *bootstrap)
     for name, table in {"scores": scores, "summary": summary, "paired": paired}.items():
         write_atomically(output / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
-    write_atomically(output / "scores.json", json.dumps(settings, indent=2) + "\n")
+    record = {"settings": settings, "scored": [[*key, state] for key, state in sorted(states.items())]}
+    write_atomically(output / "scores.json", json.dumps(record, indent=2) + "\n")
 
     print(f"\nmean [95 % interval over images]\n{report.text_table(summary, 'mean')}")
     refined = paired[paired["system"] == report.STAGE2]
     if len(refined):
         print(f"\nstage 2 - stage 1, same images\n{report.text_table(refined, 'difference')}")
     print(f"\nwritten: {output}/scores.csv, summary.csv, paired.csv")
+
+
+def read_scores(output: Path, settings: dict) -> tuple[pd.DataFrame, dict[tuple[str, str], str]]:
+    """Read the scores that are there, made with the same settings, and the states of the folders they are of."""
+    try:
+        record = json.loads((output / "scores.json").read_text())
+        scores = pd.read_csv(output / "scores.csv", dtype={"subject": str})
+    except FileNotFoundError:
+        record, scores = {}, pd.DataFrame()
+    if record.get("settings") != settings:
+        return pd.DataFrame(columns=["subject", "system", "nsd_id", "metric", "value"]), {}
+    return scores, {(subject, system): state for subject, system, state in record["scored"]}
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from feature_decoding.decoders import load_voxels
 from feature_decoding.units import best_units, cross_validated_correlation
-from feature_extraction.clip_layers import layer_name
 from minddiffuser.cli import execute, parse
+from minddiffuser.config import layer_name
 from minddiffuser.store import Artifact, open_arrays
 
 UNITS_PER_BLOCK = 2048

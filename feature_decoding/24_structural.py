@@ -17,8 +17,8 @@ voxels (1.1 GB).
 import numpy as np
 
 from feature_decoding.decoders import decode, fit_decoder, load_voxels
-from feature_extraction.clip_layers import EMBEDDING, layer_name
 from minddiffuser.cli import execute, parse
+from minddiffuser.config import EMBEDDING, layer_name
 from minddiffuser.store import Artifact, DataError, open_arrays
 
 

@@ -27,8 +27,8 @@ from tqdm import tqdm
 from feature_decoding.decoders import load_voxels
 from feature_decoding.ridge import Scaler
 from feature_decoding.units import paired_correlation
-from feature_extraction.clip_layers import layer_name
 from minddiffuser.cli import execute, parse
+from minddiffuser.config import layer_name
 from minddiffuser.store import open_arrays, write_atomically
 
 

@@ -10,16 +10,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from minddiffuser.config import EMBEDDING, layer_name
 from minddiffuser.pretrained import Clip
 from minddiffuser.store import DataError
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-EMBEDDING = "embedding"
-
-
-def layer_name(number: int) -> str:
-    """Name of the dataset of "Linear-<number>"."""
-    return f"linear_{number:02d}"
 
 
 class ClipLayers:

@@ -1,16 +1,19 @@
 """The command line that every stage script shares."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from minddiffuser.config import REPOSITORY, Config, ConfigError, load
-from minddiffuser.pretrained import MissingModelError
 from minddiffuser.store import DataError, Shard
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,18 @@ class Run:
     config: Config
     subjects: tuple[str, ...]
     shard: Shard
-    device: torch.device
+    device_name: str
     overwrite: bool
+
+    @property
+    def device(self) -> torch.device:
+        """The torch device (torch is imported here: the scripts that need no device start without it)."""
+        import torch
+
+        try:
+            return torch.device(self.device_name)
+        except RuntimeError as error:
+            raise DataError(f"--device {self.device_name}: {error}") from error
 
 
 def parse(doc: str | None, argv: list[str] | None) -> Run:
@@ -37,21 +50,20 @@ def parse(doc: str | None, argv: list[str] | None) -> Run:
     args = parser.parse_args(argv)
     try:
         config = load(args.config, args.set)
-        device = torch.device(args.device or config.execution.device)
-    except (ConfigError, RuntimeError) as error:
+    except ConfigError as error:
         parser.exit(2, f"error: {error}\n")
     known = config.experiment.subjects
     if args.subject and args.subject not in known:
         parser.exit(2, f"error: --subject {args.subject}: {args.config} has {', '.join(known)}\n")
     subjects = (args.subject,) if args.subject else known
-    return Run(config, subjects, args.shard, device, args.overwrite)
+    return Run(config, subjects, args.shard, args.device or config.execution.device, args.overwrite)
 
 
 def execute(main: Callable[[], None]) -> None:
     """Run a script's `main`; what is wrong with the input ends with one message and exit code 1."""
     try:
         main()
-    except (DataError, MissingModelError) as error:
+    except DataError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.strerror or error}: {error.filename or ''} (nothing that was complete is lost)")

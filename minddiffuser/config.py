@@ -14,7 +14,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 REPOSITORY = Path(__file__).parents[1]
+EMBEDDING = "embedding"  # dataset of CLIP's image embedding
 LAYERS = (2, 4, 6, 8, 10, 12)  # "Linear-2" ... "Linear-12": the MLP outputs of CLIP's blocks 0 ... 5
+
+
+def layer_name(number: int) -> str:
+    """Name of the dataset of "Linear-<number>"."""
+    return f"linear_{number:02d}"
 
 
 class ConfigError(Exception):

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from minddiffuser.store import DataError
+
 if TYPE_CHECKING:
     import open_clip
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 
 
-class MissingModelError(FileNotFoundError):
+class MissingModelError(DataError):
     """A model is not on this machine; the message says how to get it."""
 
 

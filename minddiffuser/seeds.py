@@ -1,9 +1,14 @@
 """Random numbers that do not depend on the order, the batch size or the number of processes."""
 
+from __future__ import annotations
+
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(seed: int, *key: int | str) -> int:
@@ -14,6 +19,8 @@ def seed_of(seed: int, *key: int | str) -> int:
 
 def torch_generator(seed: int, *key: int | str) -> torch.Generator:
     """CPU generator of one use of randomness: draw on the CPU, then move, so that devices agree."""
+    import torch  # here, for those who only need NumPy's
+
     return torch.Generator().manual_seed(seed_of(seed, *key))
 
 

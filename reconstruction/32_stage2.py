@@ -15,8 +15,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from feature_extraction.clip_layers import EMBEDDING, ClipLayers, layer_name
+from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.cli import execute, parse
+from minddiffuser.config import EMBEDDING, layer_name
 from minddiffuser.pretrained import open_clip_model
 from minddiffuser.store import check_same_rows, open_arrays, write_atomically
 from reconstruction.folder import ReconstructionFolder, to_uint8, write_png

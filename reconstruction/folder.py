@@ -8,6 +8,8 @@
 A picture counts as done when its record is there, which is written last.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import shutil
@@ -15,21 +17,23 @@ import time
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
 from minddiffuser.store import DataError, Shard, write_atomically
+
+if TYPE_CHECKING:
+    import torch
 
 COLUMNS = ["nsd_id", "seed", "loss", "iteration", "seconds"]
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
     """Pictures in [0, 1], (n, 3, height, width), to uint8 (n, height, width, 3)."""
-    return (images.detach().cpu().permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    return (images.detach().cpu().permute(0, 2, 3, 1) * 255).round().numpy().astype(np.uint8)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -113,6 +117,14 @@ class ReconstructionFolder:
 
     def _record(self, nsd_id: int) -> Path:
         return self.path / "records" / f"{nsd_id:05d}.json"
+
+
+def state(path: Path) -> str | None:
+    """Say what a folder holds, by fingerprint of its settings and number of pictures; None where there is none."""
+    if not (path / "index.csv").is_file():
+        return None
+    n_pictures = len(pd.read_csv(path / "index.csv"))
+    return f"{json.loads((path / 'settings.json').read_text())['fingerprint']}, {n_pictures} pictures"
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from feature_extraction.clip_layers import EMBEDDING
-from minddiffuser.config import Guidance
+from minddiffuser.config import EMBEDDING, Guidance
 
 
 @dataclass(frozen=True)

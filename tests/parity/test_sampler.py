@@ -5,8 +5,8 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
 from data.miniature import networks
-from feature_extraction.clip_layers import ClipLayers, layer_name
-from minddiffuser.config import Guidance, Sampler
+from feature_extraction.clip_layers import ClipLayers
+from minddiffuser.config import Guidance, Sampler, layer_name
 from minddiffuser.pretrained import Clip
 from reconstruction.guidance import Targets, feature_loss, refine
 from reconstruction.sampler import ImageToImage
