@@ -33,8 +33,8 @@ def test_batches_are_cut_before_it_is_known_what_is_done(tmp_path):
     assert [rows.tolist() for rows in f.batches_to_do(ids, 3, Shard())] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
     f.save(ids[3:4], pictures(1), seed=1)
     assert [rows.tolist() for rows in f.batches_to_do(ids, 3, Shard())] == [[0, 1, 2], [6, 7, 8], [9]]
-    shards = [rows.tolist() for k in (1, 2) for rows in f.batches_to_do(ids, 3, Shard(k, 2))]
-    assert sorted(sum(shards, [])) == [0, 1, 2, 6, 7, 8, 9]  # noqa: RUF017
+    shards = [row for k in (1, 2) for rows in f.batches_to_do(ids, 3, Shard(k, 2)) for row in rows.tolist()]
+    assert sorted(shards) == [0, 1, 2, 6, 7, 8, 9]
 
 
 def test_pictures_of_other_settings_are_in_the_way(tmp_path):
