@@ -98,7 +98,12 @@ def main(argv: list[str] | None = None) -> None:
     paired = significance.compare(scores, PAIRS, *bootstrap)
     for name, table in {"scores": scores, "summary": summary, "paired": paired}.items():
         write_atomically(output / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
-    record = {"settings": settings, "scored": [[*key, state] for key, state in sorted(states.items())]}
+    # Only what has rows here counts as scored: another subject's folder that changed meanwhile is left for its turn.
+    present = set(zip(scores["subject"], scores["system"], strict=True))
+    record = {
+        "settings": settings,
+        "scored": [[*key, state] for key, state in sorted(states.items()) if key in present],
+    }
     write_atomically(output / "scores.json", json.dumps(record, indent=2) + "\n")
 
     print(f"\nmean [95 % interval over images]\n{report.text_table(summary, 'mean')}")

@@ -152,3 +152,15 @@ def test_shards_end_in_the_same_bytes_as_one_run(whole_run, tmp_path, script):
         done = run(script, config, "--shard", shard)
         assert done.returncode == 0, done.stderr
     same_output(script, whole_run, tmp_path)
+
+
+def test_a_folder_that_changed_is_scored_again_whichever_subject_comes_first(whole_run, tmp_path):
+    shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
+    config = write_config(tmp_path)
+    changed = tmp_path / "runs/smallest/subj02/reconstruction/minddiffuser/stage1/settings.json"
+    changed.write_text(json.dumps({**json.loads(changed.read_text()), "fingerprint": "another"}))
+    for options in (["--subject", "subj01"], []):
+        done = run("evaluation/41_score.py", config, *options)
+        assert done.returncode == 0, done.stderr
+    scores = "runs/smallest/evaluation/scores.csv"
+    assert (tmp_path / scores).read_bytes() == (whole_run / scores).read_bytes()
