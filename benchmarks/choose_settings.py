@@ -33,9 +33,9 @@ from reconstruction.folder import to_uint8
 from reconstruction.guidance import Targets, refine
 from reconstruction.sampler import ImageToImage, draw_noise, open_sampler
 
-SUBJECT, N_VALIDATION, N_STAGE_1, N_STAGE_2, N_ITERATIONS = "subj01", 100, 48, 24, 40
+SUBJECT, N_VALIDATION, N_STAGE_1, N_STAGE_2, N_ITERATIONS = "subj01", 100, 100, 64, 40
 OVERRIDES = ["name=miniature_validation", f"experiment.data.validation_rows={N_VALIDATION}"]
-N_VOXELS, ALPHAS = (50, 100, 200, 400, 5000), (0.15, 100.0, 300.0, 1000.0, 3000.0)  # 5000: all voxels
+N_VOXELS, ALPHAS = (100, 200, 400, 1000, 6000), (0.15, 300.0, 1000.0, 3000.0, 10000.0)  # 6000: all voxels
 CPU = torch.device("cpu")
 
 

@@ -80,11 +80,11 @@ def build_unet() -> UNet2DConditionModel:
         sample_size=IMAGE_SIZE // 8,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(80, 128),
+        block_out_channels=(80, 120),
         layers_per_block=1,
         cross_attention_dim=_TEXT_WIDTH,
         attention_head_dim=4,
-        norm_num_groups=16,
+        norm_num_groups=8,
     )
 
 
