@@ -74,7 +74,7 @@ def optimise(
     """
     checkpoint = WORK / name / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
     start, curve = 0, []
     if checkpoint.exists():
@@ -234,7 +234,7 @@ def _tokenize(tokenizer: networks.CLIPTokenizer, texts: list[list[str]]) -> torc
     return torch.tensor(ids).reshape(len(texts), -1, networks.MAX_LENGTH)
 
 
-STEPS = {"vae": 5000, "clip": 2000, "scoring_clip": 1500, "diffusion": 10_000}
+STEPS = {"vae": 5000, "clip": 2000, "scoring_clip": 1500, "diffusion": 8_500}
 
 
 def main(argv: list[str] | None = None) -> None:
