@@ -14,6 +14,7 @@ Peak memory: voxels of the training images twice in float64, c, and a Gram matri
 import numpy as np
 
 from feature_decoding.decoders import decode, fit_decoder, load_voxels
+from feature_decoding.ridge import Gram
 from minddiffuser.cli import execute, parse
 from minddiffuser.store import Artifact, open_arrays
 
@@ -28,12 +29,13 @@ def main(argv: list[str] | None = None) -> None:
         source, decoder_path = folder / "features" / "semantic.h5", folder / "decoders" / "semantic.h5"
         with open_arrays(source, "feature_extraction/11_semantic.py", subject) as features:
             X, X_test = load_voxels(folder, subject, features, decoding.test_scaling)
+            gram = Gram(X, run.device)
             c, nsd_id = features["c"][:], features["nsd_id"][:]
         n_test, (n_tokens, width) = len(X_test), c.shape[1:]
         targets = c[n_test:, 1:].reshape(len(X), -1)  # (n_train, 14 * width), token-major
 
         artifact = Artifact(decoder_path, subject, fitting, [folder / "prepared.h5", source])
-        if not fit_decoder(run, artifact, X, targets, fitting["n_voxels"]):
+        if not fit_decoder(run, artifact, gram, targets, fitting["n_voxels"]):
             continue
         settings = {"test_scaling": decoding.test_scaling}
         decoded = Artifact(folder / "decoded" / "semantic.h5", subject, settings, [decoder_path])

@@ -12,6 +12,7 @@ Peak memory: voxels of the training images twice in float64, z, and a Gram matri
 """
 
 from feature_decoding.decoders import decode, fit_decoder, load_voxels
+from feature_decoding.ridge import Gram
 from minddiffuser.cli import execute, parse
 from minddiffuser.store import Artifact, open_arrays
 
@@ -26,12 +27,13 @@ def main(argv: list[str] | None = None) -> None:
         source, decoder_path = folder / "features" / "detail.h5", folder / "decoders" / "detail.h5"
         with open_arrays(source, "feature_extraction/12_detail.py", subject) as features:
             X, X_test = load_voxels(folder, subject, features, decoding.test_scaling)
+            gram = Gram(X, run.device)
             z, nsd_id = features["z"][:], features["nsd_id"][:]
         n_test = len(X_test)
         targets = z[n_test:].reshape(len(X), -1)  # (n_train, 4 * height * width)
 
         artifact = Artifact(decoder_path, subject, fitting, [folder / "prepared.h5", source])
-        if not fit_decoder(run, artifact, X, targets, fitting["n_voxels"]):
+        if not fit_decoder(run, artifact, gram, targets, fitting["n_voxels"]):
             continue
         settings = {"test_scaling": decoding.test_scaling}
         decoded = Artifact(folder / "decoded" / "detail.h5", subject, settings, [decoder_path])

@@ -17,6 +17,7 @@ voxels (1.1 GB).
 import numpy as np
 
 from feature_decoding.decoders import decode, fit_decoder, load_voxels
+from feature_decoding.ridge import Gram
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import EMBEDDING, layer_name
 from minddiffuser.store import Artifact, DataError, open_arrays
@@ -43,13 +44,14 @@ def main(argv: list[str] | None = None) -> None:
             open_arrays(units_path, "feature_decoding/21_select_units.py", subject) as selection,
         ):
             X, X_test = load_voxels(folder, subject, features, decoding.test_scaling)
+            gram = Gram(X, run.device)
             nsd_id = features["nsd_id"][: len(X_test)]
             for name in n_voxels:
                 layer = features[name][len(X_test) :].reshape(len(X), -1)  # (n_train, n_tokens * width), token-major
                 units = selection[f"{name}_units"][:] if name in layers else np.arange(layer.shape[1])
                 fitting = {"alpha": decoding.alpha, "n_voxels": n_voxels[name]}
                 artifact = Artifact(paths[name], subject, fitting, inputs)
-                complete &= fit_decoder(run, artifact, X, layer[:, units], n_voxels[name])
+                complete &= fit_decoder(run, artifact, gram, layer[:, units], n_voxels[name])
                 decoded_arrays[f"{name}_units"] = units
         if not complete:
             continue

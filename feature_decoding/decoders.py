@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from feature_decoding.ridge import Decoder, Scaler, fit, predict
+from feature_decoding.ridge import Decoder, Gram, Scaler, fit, predict
 from minddiffuser.cli import Run
 from minddiffuser.store import Artifact, check_same_rows, open_arrays
 
@@ -35,15 +35,15 @@ def load_voxels(folder: Path, subject: str, features: h5py.File, test_scaling: s
     return scaler.apply(betas[~is_test]), test_scaler.apply(betas[is_test])
 
 
-def fit_decoder(run: Run, artifact: Artifact, X: np.ndarray, targets: np.ndarray, n_voxels: int) -> bool:
+def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n_voxels: int) -> bool:
     """Fit a decoder in parts, each of which survives a kill.
 
     Writes `voxels` and `weights` (n_units, n_voxels), `bias` (n_units,) and the targets' `mean` and `std`.
 
     Parameters
     ----------
-    X : array of shape (n_train, n_voxels_in_all)
-        Standardised voxels of the training images.
+    gram : Gram
+        Of the standardised voxels of the training images; one serves all target families.
     targets : array of shape (n_train, n_units)
         Of the training images, not standardised.
 
@@ -55,13 +55,13 @@ def fit_decoder(run: Run, artifact: Artifact, X: np.ndarray, targets: np.ndarray
     if artifact.is_done(run.overwrite):
         print(f"{artifact.path} is there already")
         return True
-    n_units, n_voxels = targets.shape[1], min(n_voxels, X.shape[1])
+    n_units, n_voxels = targets.shape[1], min(n_voxels, gram.X.shape[1])
     for number, units in tqdm(
         list(artifact.parts_to_do(n_units, UNITS_PER_PART, run.shard)), desc=f"{artifact.subject} {artifact.path.stem}"
     ):
         Y = targets[:, units].astype(np.float64)
         scaler = Scaler.of(Y)
-        decoder = fit(X, scaler.apply(Y), run.config.experiment.decoding.alpha, n_voxels)
+        decoder = fit(gram, scaler.apply(Y), run.config.experiment.decoding.alpha, n_voxels)
         weights = decoder.weights.astype(np.float32)
         part = {"voxels": decoder.voxels, "weights": weights, "bias": decoder.bias}
         artifact.write_part(number, {**part, "mean": scaler.mean, "std": scaler.std})

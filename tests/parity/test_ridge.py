@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from fastl2lir import FastL2LiR
+from scipy.io import loadmat
 from sklearn.linear_model import Ridge
 
-from feature_decoding.ridge import Scaler, correlation, fit, predict
+from feature_decoding.ridge import Gram, Scaler, fit, predict, select_voxels
 
 
 @pytest.fixture
@@ -66,5 +68,77 @@ def test_equals_scikit_learn_on_the_selected_voxels(data):
 
 def test_correlation_equals_numpy(data):
     X, Y = data
-    expected = np.corrcoef(X.T, Y.T)[: X.shape[1], X.shape[1] :]
-    np.testing.assert_allclose(correlation(X, Y), expected, atol=1e-12)
+    expected = np.corrcoef(X.T, Y.T)[X.shape[1] :, : X.shape[1]]
+    r, products = Gram(X + 0.7).correlation(torch.from_numpy(Y - 0.3))
+    np.testing.assert_allclose(r, expected, atol=1e-12)
+    np.testing.assert_allclose(products, (Y - 0.3).T @ np.c_[X + 0.7, np.ones(60)], atol=1e-11)
+
+
+def test_selection_takes_the_largest_and_of_equals_the_first():
+    r = torch.tensor([[0.1, -0.9, 0.5, 0.5, -0.5], [0.0, 0.0, 0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(select_voxels(r, 3), [[1, 2, 3], [0, 1, 2]])
+    r = torch.from_numpy(np.random.default_rng(1).normal(size=(20, 300)))
+    expected = np.sort(np.argsort(-r.abs().numpy(), axis=1, kind="stable")[:, :40], axis=1)
+    np.testing.assert_array_equal(select_voxels(r, 40), expected)
+
+
+@pytest.mark.parametrize("noise", [1e-1, 1e-4, 1e-7])
+def test_refinement_keeps_the_precision_of_float64_for_voxels_that_are_nearly_copies(noise):
+    """The worse the condition of the systems, the more float32 must be refined; at 1e-7 float64 takes over."""
+    rng = np.random.default_rng(2)
+    X = np.repeat(rng.normal(size=(200, 20)), 3, axis=1)
+    X += noise * rng.normal(size=X.shape)
+    Y = rng.normal(size=(200, 5))
+    reference = FastL2LiR()
+    reference.fit(X, Y, alpha=1e-6 if noise < 1e-5 else 0.15, n_feat=40)
+    decoder = fit(X, Y, 1e-6 if noise < 1e-5 else 0.15, 40)
+    np.testing.assert_allclose(predict(X, decoder), reference.predict(X), atol=1e-7 if noise < 1e-5 else 1e-10)
+
+
+def test_more_voxels_than_images_equals_scikit_learn():
+    """The dual form."""
+    rng = np.random.default_rng(3)
+    X, Y = rng.normal(size=(20, 50)), rng.normal(size=(20, 4))
+    decoder = fit(X + 0.5, Y + 1, 2.0, 50)
+    expected = Ridge(alpha=2.0, fit_intercept=False).fit(np.c_[X + 0.5, np.ones(20)], Y + 1)
+    np.testing.assert_allclose(np.c_[decoder.weights, decoder.bias], expected.coef_, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_voxels", [8, 30])
+def test_threads_and_blocks_do_not_matter(data, n_voxels):
+    X, Y = data
+    whole = fit(X, Y, 0.15, n_voxels)
+    gram = Gram(X)
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        parts = [fit(gram, Y[:, s : s + 5], 0.15, n_voxels) for s in range(0, 12, 5)]
+    finally:
+        torch.set_num_threads(n_threads)
+    for together, *apart in zip(whole, *parts, strict=True):
+        np.testing.assert_allclose(np.concatenate(apart), together, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("split", "pixcorr", "identification"), [("stimulus", 0.793, 0.25), ("repetition", 0.967, 0.96)])
+def test_real_voxels_of_miyawaki_et_al(test_data, split, pixcorr, identification):
+    """Leaving one stimulus out and leaving one repetition out differ, because the second one leaks.
+
+    When a repetition is left out, the decoder has seen the other seven of the same ten pictures and need only tell
+    which of them it is; when a stimulus is left out, it must put together a picture that it has never seen.
+    """
+    data = loadmat(test_data / "miyawaki_v1" / "V1_mean_figure.mat")
+    X, Y = data["R2"].T.astype(float), data["I2"].T.astype(float)  # (80, 797), (80, 100)
+    stimuli, stimulus = np.unique(Y, axis=0, return_inverse=True)
+    repetition = np.array([(stimulus[:k] == s).sum() for k, s in enumerate(stimulus)])
+    assert len(stimuli) == 10
+    assert (np.bincount(repetition) == 10).all()
+    group = stimulus if split == "stimulus" else repetition
+    decoded = np.empty_like(Y)
+    for left_out in np.unique(group):
+        train = group != left_out
+        scale_x, scale_y = Scaler.of(X[train]), Scaler(Y[train].mean(axis=0), np.ones(100))
+        decoder = fit(scale_x.apply(X[train]), scale_y.apply(Y[train]), 100.0, X.shape[1])
+        decoded[~train] = scale_y.undo(predict(scale_x.apply(X[~train]), decoder)).clip(0, 1)  # pixels
+    r = np.corrcoef(decoded, stimuli)[:80, 80:]  # (80, 10)
+    assert r[np.arange(80), stimulus].mean() == pytest.approx(pixcorr, abs=0.001)
+    assert (r.argmax(axis=1) == stimulus).mean() == pytest.approx(identification, abs=0.005)
