@@ -128,25 +128,27 @@ def _sheet(images: list[np.ndarray], n_columns: int, path: Path) -> None:
     Image.fromarray(np.concatenate(rows).repeat(2, axis=0).repeat(2, axis=1)).save(path)
 
 
-def _draw_curves() -> bool:
+def _draw_curves() -> str:
     curves = {name: WORK / name / "curve.csv" for name in STEPS}
     if not all(path.exists() for path in curves.values()):
-        return False
+        return ""
+    remarks = ["\n![Training loss](curves.png)\n"]
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.6), layout="constrained")
     for axis, (name, path) in zip(axes, curves.items(), strict=True):
         curve = pd.read_csv(path)
         axis.plot(curve["step"], curve["loss"])
+        if (last := curve["step"].iloc[-1]) < STEPS[name]:
+            remarks.append(f"The curve of {name} after step {last:,} was lost, its weights are of the last.\n")
         minutes = (curve["seconds_per_step"] * curve["step"].diff().fillna(curve["step"])).sum() / 60
         axis.set(title=f"{name} ({minutes:.0f} min)", xlabel="step", ylabel="training loss", yscale="log")
     figure.savefig(WEIGHTS / "curves.png", dpi=80, metadata={"Software": None})
-    return True
+    return "\n".join(remarks)
 
 
-def _write_card(rows: list[tuple[str, str, str]], has_curves: bool) -> None:
+def _write_card(rows: list[tuple[str, str, str]], curves: str) -> None:
     sizes = {p.parent.name: p.stat().st_size / 1e6 for p in sorted(WEIGHTS.rglob("*.safetensors"))}
     scale = json.loads((WEIGHTS / "stable-diffusion" / "vae" / "config.json").read_text())["scaling_factor"]
     table = "\n".join(f"| {model} | {measure} | {value} |" for model, measure, value in rows)
-    curves = "\n![Training loss](curves.png)\n" if has_curves else ""
     card = f"""# The miniature's models
 
 Small models of the classes of the real ones, trained on procedurally drawn scenes (`data/miniature/scenes.py`):

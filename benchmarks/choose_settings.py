@@ -23,7 +23,7 @@ import torch
 
 from data.nsd import Stimuli
 from evaluation import metrics
-from feature_decoding.ridge import Scaler, fit, predict
+from feature_decoding.ridge import Gram, Scaler, fit, predict
 from feature_decoding.units import paired_correlation
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import REPOSITORY, Config, Guidance, Sampler, layer_name, load
@@ -33,9 +33,9 @@ from reconstruction.folder import to_uint8
 from reconstruction.guidance import Targets, refine
 from reconstruction.sampler import ImageToImage, draw_noise, open_sampler
 
-SUBJECT, N_VALIDATION, N_STAGE_1, N_STAGE_2, N_ITERATIONS = "subj01", 100, 100, 64, 40
+SUBJECT, N_VALIDATION, N_STAGE_1, N_STAGE_2, N_ITERATIONS = "subj01", 100, 64, 48, 40
 OVERRIDES = ["name=miniature_validation", f"experiment.data.validation_rows={N_VALIDATION}"]
-N_VOXELS, ALPHAS = (100, 200, 400, 1000, 6000), (0.15, 300.0, 1000.0, 3000.0, 10000.0)  # 6000: all voxels
+N_VOXELS, ALPHAS = (100, 200, 400, 1000, 6000), (0.15, 1000.0, 3000.0, 10000.0, 30000.0)  # 6000: all voxels
 CPU = torch.device("cpu")
 
 
@@ -75,7 +75,7 @@ def choose_decoders(config: Config, tried: list[dict]) -> tuple:
     with open_arrays(folder / "prepared.h5", "", SUBJECT) as prepared:
         betas, is_test, ids = prepared["betas"][:], prepared["is_test"][:], prepared["nsd_id"][:]
     scaler = Scaler.of(betas[~is_test])
-    X, X_test = scaler.apply(betas[~is_test]), scaler.apply(betas[is_test])
+    X, X_test = Gram(scaler.apply(betas[~is_test])), scaler.apply(betas[is_test])
     targets, shapes, units = {}, {}, {}
     with open_arrays(folder / "features" / "semantic.h5", "", SUBJECT) as file:
         c = file["c"][:]
@@ -124,7 +124,7 @@ def choose_stage_1(config: Config, ids: np.ndarray, decoded: dict, score, tried:
     n, seed = N_STAGE_1, config.experiment.seed
     noise = draw_noise(decoded["detail"].shape[1:], seed, ids[:n], CPU)
     results, samplers = [], []
-    for noise_index, mismatch, scale in itertools.product((3, 5, 7, 9), (0, 1), (3.0, 5.0, 8.0)):
+    for noise_index, mismatch, scale in itertools.product((2, 4, 6, 9), (0, 1), (2.0, 4.0, 8.0)):
         settings = Sampler(
             n_steps=20, noise_index=noise_index, denoise_steps=noise_index + 1 - mismatch, guidance_scale=scale
         )
@@ -148,7 +148,7 @@ def choose_stage_2(config: Config, ids, decoded, units, sampler, score, tried) -
     with torch.no_grad():
         images = sampler(z, c, draw_noise(z.shape[1:], experiment.seed, ids[:n], CPU))
     results = [{"grid": "stage 2", "settings": "stage 1 on the same images", **score(images)}]
-    for rate, noise in ((0.01, "fresh"), (0.03, "fresh"), (0.1, "fresh"), (0.03, "fixed")):
+    for rate, noise in ((0.01, "fresh"), (0.03, "fresh"), (0.01, "fixed"), (0.03, "fixed")):
         settings = Guidance(n_iterations=N_ITERATIONS, learning_rate=rate, noise=noise, save_every=1)  # type: ignore[arg-type]
         result = refine(
             z,

@@ -200,7 +200,9 @@ def _solve_selected(G: torch.Tensor, products: torch.Tensor, J: torch.Tensor, al
     """Solve (G[J, J] + alpha I) w = products for each row of J."""
     if G.is_cuda:
         size = max(_GPU_BATCH_BYTES // (12 * J.shape[1] ** 2), 1)
-        return torch.cat([_solve_batch(G, *rows, alpha) for rows in zip(products.split(size), J.split(size))])
+        return torch.cat(
+            [_solve_batch(G, *rows, alpha) for rows in zip(products.split(size), J.split(size), strict=True)]
+        )
 
     def solve_one(d: int) -> None:
         W[d : d + 1] = _solve_batch(G, products[d : d + 1], J[d : d + 1], alpha)

@@ -119,7 +119,9 @@ def test_threads_and_blocks_do_not_matter(data, n_voxels):
         np.testing.assert_allclose(np.concatenate(apart), together, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("split", "pixcorr", "identification"), [("stimulus", 0.793, 0.25), ("repetition", 0.967, 0.96)])
+@pytest.mark.parametrize(
+    ("split", "pixcorr", "identification"), [("stimulus", 0.793, 0.25), ("repetition", 0.967, 0.96)]
+)
 def test_real_voxels_of_miyawaki_et_al(test_data, split, pixcorr, identification):
     """Leaving one stimulus out and leaving one repetition out differ, because the second one leaks.
 
