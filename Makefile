@@ -24,11 +24,14 @@ SCRIPTS := \
 	feature_decoding/23_detail.py \
 	feature_decoding/24_structural.py \
 	feature_decoding/25_accuracy.py \
+	feature_decoding/27_weight_maps.py \
 	reconstruction/31_stage1.py \
 	reconstruction/32_stage2.py \
 	reconstruction/33_controls.py \
 	evaluation/41_score.py \
 	evaluation/43_report.py
+
+# Not part of the main job: feature_decoding/26_search.py, which helps to choose settings.
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint lock clean

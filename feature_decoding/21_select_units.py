@@ -11,11 +11,13 @@ Peak memory: voxels of the training images, `n_folds` Gram matrices of images (f
 and 2,048 units.
 """
 
+from functools import partial
+
 import numpy as np
 from tqdm import tqdm
 
 from feature_decoding.decoders import load_voxels
-from feature_decoding.units import best_units, cross_validated_correlation
+from feature_decoding.units import best_units, cross_validated_correlation, early_stopping, ridge
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import layer_name
 from minddiffuser.store import Artifact, open_arrays
@@ -27,7 +29,9 @@ def main(argv: list[str] | None = None) -> None:
     """Select units for each subject."""
     run = parse(__doc__, argv)
     experiment = run.config.experiment
-    settings = {"units": experiment.units.model_dump()}
+    units = experiment.units
+    make = partial(ridge, alpha=units.alpha) if units.method == "ridge" else early_stopping
+    settings = {"units": units.model_dump()}
     for subject in run.subjects:
         folder = run.config.folder(subject)
         source = folder / "features" / "structural.h5"
@@ -49,10 +53,8 @@ def main(argv: list[str] | None = None) -> None:
                     features[name][train, s : s + tokens_per_block].reshape(len(X), -1).astype(np.float64)
                     for s in tqdm(starts, desc=f"{subject} {name}")
                 )
-                scores = np.concatenate(
-                    list(cross_validated_correlation(X, blocks, experiment.units.alpha, experiment.units.n_folds))
-                )
-                selected[f"{name}_units"] = best_units(scores, experiment.units.keep)
+                scores = np.concatenate(list(cross_validated_correlation(X, blocks, units.n_folds, make)))
+                selected[f"{name}_units"] = best_units(scores, units.keep)
                 selected[f"{name}_scores"] = scores
         artifact.write(selected)
         print(f"wrote {artifact.path}")

@@ -4,10 +4,11 @@
 
 Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes `decoded/accuracy.csv` and `decoded/accuracy.png`:
 
-    target, roi, measure, r, n    measure "unit": correlation over test images, mean over n units;
+    target, roi, measure, r, floor, n  measure "unit": correlation over test images, mean over n units;
                                   measure "image": correlation over standardised units, mean over n test images;
                                   roi "all" is what reconstruction uses; the others are ridge regressions on all voxels
-                                  of one ROI, with the penalty of unit selection
+                                  of one ROI, with the penalty of unit selection; floor: the 95th percentile of
+                                  r over 200 permutations of the test images
     target "voxels"               the square root of the ROI's median noise ceiling: the correlation that a perfect
                                   prediction of a voxel would have with the mean of three trials
 
@@ -24,9 +25,9 @@ from matplotlib import pyplot as plt
 from sklearn.linear_model import Ridge
 from tqdm import tqdm
 
+from feature_decoding.accuracy import correlation_and_floor
 from feature_decoding.decoders import load_voxels
 from feature_decoding.ridge import Scaler
-from feature_decoding.units import paired_correlation
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import layer_name
 from minddiffuser.store import open_arrays, write_atomically
@@ -42,7 +43,10 @@ def main(argv: list[str] | None = None) -> None:
         with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
             roi_of, ceiling = prepared["roi"][:].astype(str), prepared["noise_ceiling"][:]
         rois = list(experiment.data.rois)
-        rows = [("voxels", r, "unit", np.sqrt(np.median(ceiling[roi_of == r]) / 100), sum(roi_of == r)) for r in rois]
+        rows = [
+            ("voxels", r, "unit", np.sqrt(np.median(ceiling[roi_of == r]) / 100), np.nan, sum(roi_of == r))
+            for r in rois
+        ]
         layers = [layer_name(number) for number in experiment.structural.layers]
         targets = list(read_targets(folder, subject, layers, experiment.decoding.test_scaling))
         for name, X, X_test, Y, Y_test, decoded in tqdm(targets, desc=f"{subject} accuracy"):
@@ -53,13 +57,15 @@ def main(argv: list[str] | None = None) -> None:
                 ridge = Ridge(alpha=experiment.units.alpha).fit(X[:, roi_of == roi], Y)
                 predictions[roi] = ridge.predict(X_test[:, roi_of == roi])
             for roi, predicted in predictions.items():
-                rows.append((name, roi, "unit", paired_correlation(predicted, Y_test).mean(), Y.shape[1]))
-                rows.append((name, roi, "image", paired_correlation(predicted.T, Y_test.T).mean(), len(Y_test)))
-        table = pd.DataFrame(rows, columns=["target", "roi", "measure", "r", "n"])
+                rows.append((name, roi, "unit", *correlation_and_floor(predicted, Y_test, axis=0), Y.shape[1]))
+                rows.append((name, roi, "image", *correlation_and_floor(predicted, Y_test, axis=1), len(Y_test)))
+        table = pd.DataFrame(rows, columns=["target", "roi", "measure", "r", "floor", "n"])
         write_atomically(folder / "decoded" / "accuracy.csv", table.to_csv(index=False, float_format="%.4f"))
         draw(table, subject, folder / "decoded" / "accuracy.png")
-        wide = table[table["roi"] == "all"].pivot_table(index="target", columns="measure", values="r", sort=False)
-        print(f"{subject}: mean correlation of decoded and true test targets, from all ROIs\n{wide.round(3)}\n")
+        joint = table[table["roi"] == "all"].pivot_table(
+            index="target", columns="measure", values=["r", "floor"], sort=False
+        )
+        print(f"{subject}: mean correlation of decoded and true test targets, from all ROIs\n{joint.round(3)}\n")
 
 
 def read_targets(folder: Path, subject: str, layers: list[str], test_scaling: str) -> Iterator[tuple]:

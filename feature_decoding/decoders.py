@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from feature_decoding.ridge import Decoder, Gram, Scaler, fit, predict
 from minddiffuser.cli import Run
+from minddiffuser.config import Experiment, layer_name
 from minddiffuser.store import Artifact, check_same_rows, open_arrays
 
 UNITS_PER_PART = 1024
@@ -30,9 +31,54 @@ def load_voxels(folder: Path, subject: str, features: h5py.File, test_scaling: s
     with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
         check_same_rows(prepared, features)
         betas, is_test = prepared["betas"][:], prepared["is_test"][:]
+    if test_scaling == "test":
+        tqdm.write(
+            f"WARNING: {subject}: decoding.test_scaling is 'test', as released: test voxels are scaled by the test "
+            "images' own statistics, so each decoded image depends on which others are tested with it"
+        )
     scaler = Scaler.of(betas[~is_test])
     test_scaler = scaler if test_scaling == "train" else Scaler.of(betas[is_test])
     return scaler.apply(betas[~is_test]), test_scaler.apply(betas[is_test])
+
+
+def read_training_targets(
+    folder: Path, subject: str, experiment: Experiment, n_units: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Read voxels of the training images, not standardised, and some units of every target.
+
+    Returns
+    -------
+    betas : array of shape (n_train, n_voxels)
+    targets : dict of arrays of shape (n_train, n_units or fewer), float64
+        "semantic", "detail", and each layer at its selected units.
+    """
+    with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
+        betas, is_test = prepared["betas"][:], prepared["is_test"][:]
+        targets = {}
+        for family, names in {
+            "semantic": ["c"],
+            "detail": ["z"],
+            "structural": [layer_name(number) for number in experiment.structural.layers],
+        }.items():
+            script = {"semantic": 11, "detail": 12, "structural": 13}[family]
+            with open_arrays(
+                folder / "features" / f"{family}.h5", f"feature_extraction/{script}_{family}.py", subject
+            ) as features:
+                check_same_rows(prepared, features)
+                for name in names:
+                    units = np.arange(int(np.prod(features[name].shape[1:])))
+                    if name == "c":
+                        units = units[features[name].shape[2] :]  # begin of text is not decoded
+                    if family == "structural":
+                        with open_arrays(
+                            folder / "decoders" / "units.h5", "feature_decoding/21_select_units.py", subject
+                        ) as selection:
+                            units = selection[f"{name}_units"][:]
+                    some = np.random.default_rng(experiment.seed).permutation(units)[:n_units]
+                    values = features[name][:].reshape(len(betas), -1)
+                    key = name if family == "structural" else family
+                    targets[key] = values[~is_test][:, np.sort(some)].astype(np.float64)
+    return betas[~is_test], targets
 
 
 def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n_voxels: int) -> bool:

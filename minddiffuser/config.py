@@ -97,9 +97,10 @@ class Units(_Section):
 
     keep: float = Field(default=0.25, gt=0, le=1)
     n_folds: int = Field(default=5, ge=2)
-    alpha: float = Field(
-        default=1000.0, gt=0, description="ridge penalty (the original stops least squares early instead)"
+    method: Literal["ridge", "early_stopping"] = Field(
+        default="ridge", description="released: early_stopping (himalaya's SparseGroupLassoCV at its defaults)"
     )
+    alpha: float = Field(default=1000.0, gt=0, description="penalty of method ridge")
 
 
 class Decoding(_Section):
@@ -112,6 +113,15 @@ class Decoding(_Section):
     test_scaling: Literal["train", "test"] = Field(
         default="train", description="whose mean and deviation scale the test voxels; released: test (transductive)"
     )
+
+
+class Search(_Section):
+    """Grid for choosing the two settings of `Decoding` by cross-validation on training images; changes nothing."""
+
+    n_voxels: tuple[int, ...] = (125, 250, 450, 850, 3000, 4000)
+    alphas: tuple[float, ...] = (0.15, 100.0, 1000.0, 10000.0)
+    n_folds: int = Field(default=5, ge=2)
+    n_units: int = Field(default=200, ge=1, description="random outputs of each target")
 
 
 class Sampler(_Section):
@@ -178,6 +188,7 @@ class Experiment(_Section):
     structural: Structural = Structural()
     units: Units = Units()
     decoding: Decoding = Decoding()
+    search: Search = Search()
     sampler: Sampler = Sampler()
     guidance: Guidance = Guidance()
     evaluation: Evaluation = Evaluation()
@@ -223,7 +234,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data": {"invalid_voxels": "zero"},
         "detail": {"posterior": "sample"},
         "structural": {"normalisation": "imagenet", "stimulus_resize": "bilinear", "antialias": False},
-        "decoding": {"test_scaling": "test"},
+        "units": {"method": "early_stopping"},
+        "decoding": {"n_voxels_structural": (850,) * 6, "test_scaling": "test"},
         "guidance": {"optimise": "z", "result": "last"},
     }
 }

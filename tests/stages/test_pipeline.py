@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,6 +79,48 @@ def test_every_script_leaves_what_its_docstring_says(whole_run):
             _, images = read(folder / "reconstruction" / system)
             assert images.shape == (n, 64, 64, 3)
             assert images.std() > 5
+
+
+def test_decoding_accuracy_stands_beside_its_floor(whole_run):
+    for subject in ("subj01", "subj02"):
+        decoded = whole_run / "runs" / "smallest" / subject / "decoded"
+        table = pd.read_csv(decoded / "accuracy.csv")
+        assert list(table) == ["target", "roi", "measure", "r", "floor", "n"]
+        targets = table[table["target"] != "voxels"]
+        assert targets["floor"].notna().all()
+        assert (targets.groupby(["target", "measure"])["roi"].count() == 12).all()  # jointly, and by ROI
+        assert (decoded / "accuracy.png").stat().st_size > 10_000
+
+
+def test_search_reports_the_whole_grid_for_every_target(whole_run):
+    table = pd.read_csv(whole_run / "runs" / "smallest" / "subj01" / "decoders" / "search.csv")
+    assert set(table["target"]) == {"semantic", "detail", *(f"linear_{k:02d}" for k in range(2, 13, 2))}
+    assert len(table) == 8 * 3 * 2 * 2  # targets, numbers of voxels, penalties, measures
+
+
+def test_weight_maps_lie_on_the_rois(whole_run):
+    for subject in ("subj01", "subj02"):
+        folder = whole_run / "runs" / "smallest" / subject
+        with open_arrays(folder / "prepared.h5", "", subject) as prepared:
+            index, shape, affine = (prepared[name][:] for name in ("voxel_index", "volume_shape", "affine"))
+        for family in ("semantic", "detail", "structural"):
+            for measure in ("weights", "patterns"):
+                image = nib.load(folder / "maps" / f"{family}_{measure}.nii.gz")
+                values = np.asarray(image.dataobj)
+                assert values.shape == tuple(shape)
+                np.testing.assert_allclose(image.affine, affine, atol=1e-4)
+                np.testing.assert_array_equal(np.flatnonzero(np.isfinite(values)), np.sort(index))
+                assert np.nanmin(values) >= 0
+                assert 0 < np.nanmax(values) <= 1
+        assert (folder / "maps" / "maps.png").stat().st_size > 10_000
+
+
+def test_test_scaling_as_released_is_flagged_loudly(whole_run, tmp_path):
+    config = copy_until(whole_run, tmp_path, "feature_decoding/23_detail.py")
+    done = run("feature_decoding/23_detail.py", config, "--set", "experiment.decoding.test_scaling=test")
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" in done.stdout + done.stderr
+    assert "depends on which others" in done.stdout + done.stderr
 
 
 def test_stage_2_starts_from_stage_1(whole_run):

@@ -1,0 +1,172 @@
+"""Time the voxel-selecting ridge beside its peers and its limit, on the same arrays in one run.
+
+    python benchmarks/ridge.py              # about 6 minutes on two cores
+    python benchmarks/ridge.py --true-size  # one family at NSD's size: 8,859 x 11,694 to 512 targets, 4,000 voxels each
+
+Without voxel selection ours stands beside scikit-learn's and himalaya's ridge. With it, beside fastl2lir, its own code
+with the package's own limit of one BLAS thread. The limit is LAPACK: the time of the bare float64 Cholesky
+factorisations, one for each output, on all cores (one thread each, or all on one, whichever is faster).
+
+The work for the Gram matrix is the same for every output count, so the cost of an output is measured as a difference:
+(seconds for many outputs - seconds for few) / (many - few). The time of a whole family is extrapolated from it, and
+marked so. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import resource
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from fastl2lir import FastL2LiR
+from sklearn.linear_model import Ridge
+
+from feature_decoding.ridge import Gram, Scaler, fit
+
+ALPHA = 0.15
+
+
+def simulate(n_images: int, n_voxels: int, n_units: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels with common components, as cortex has, and targets that some of them carry; standardised float64."""
+    rng = np.random.default_rng(seed)
+    components = rng.normal(size=(n_images, 100)).astype(np.float32)
+    loadings = rng.normal(size=(100, n_voxels)).astype(np.float32) / np.sqrt(np.arange(1, 101))[:, None]
+    X = (components @ loadings + rng.normal(size=(n_images, n_voxels))).astype(np.float32)
+    Y = components[:, :50] @ rng.normal(size=(50, n_units)) + 5 * rng.normal(size=(n_images, n_units))
+    return Scaler.of(X).apply(X), Scaler.of(Y).apply(Y)
+
+
+def seconds(function) -> float:
+    """Time one call."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def cholesky_seconds(n: int, count: int) -> float:
+    """Least seconds a float64 Cholesky factorisation of size n takes on this machine, when many are to be done."""
+    A = torch.randn(n, n + 50, dtype=torch.float64)
+    A = A @ A.T
+    n_threads = torch.get_num_threads()
+    torch.linalg.cholesky(A)
+    together = seconds(lambda: [torch.linalg.cholesky(A) for _ in range(count)]) / count
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(lambda _: torch.linalg.cholesky(A), range(n_threads)))
+        apart = seconds(lambda: list(pool.map(lambda _: torch.linalg.cholesky(A), range(count)))) / count
+    torch.set_num_threads(n_threads)
+    return min(together, apart)
+
+
+def fit_fastl2lir(X: np.ndarray, Y: np.ndarray, n_voxels: int) -> FastL2LiR:
+    """Fit with the package itself."""
+    model = FastL2LiR()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, Y, alpha=ALPHA, n_feat=n_voxels)
+    return model
+
+
+def compare(n_images: int, n_all: int, n_voxels: int, n_few: int, n_many: int, n_units_ours: int) -> dict:
+    """Ours against fastl2lir and LAPACK on one size."""
+    X, Y = simulate(n_images, n_all, n_units_ours)
+    theirs_few = seconds(lambda: fit_fastl2lir(X, Y[:, :n_few], n_voxels))
+    began = time.perf_counter()
+    theirs = fit_fastl2lir(X, Y[:, :n_many], n_voxels)
+    theirs_each = (time.perf_counter() - began - theirs_few) / (n_many - n_few)
+
+    gram = Gram(X)
+    gram_seconds = seconds(lambda: gram.matrix)
+    ours_each = seconds(lambda: fit(gram, Y, ALPHA, n_voxels)) / n_units_ours
+    ours = fit(gram, Y[:, :n_many], ALPHA, n_voxels)
+    W = np.zeros((n_many, n_all))
+    np.put_along_axis(W, ours.voxels.astype(np.intp), ours.weights, axis=1)
+    error = np.abs(W - theirs.W.T).max(axis=1) / np.abs(theirs.W.T).max(axis=1)
+    bound = cholesky_seconds(n_voxels + 1, max(n_units_ours // 2, 4))
+    result = {
+        "n_images": n_images,
+        "n_voxels_in_all": n_all,
+        "n_voxels": n_voxels,
+        "fastl2lir_seconds_per_output": round(theirs_each, 4),
+        "ours_seconds_per_output": round(ours_each, 4),
+        "ours_gram_seconds_once": round(gram_seconds, 2),
+        "lapack_seconds_per_output": round(bound, 4),
+        "speedup_vs_fastl2lir": round(theirs_each / ours_each, 2),
+        "fraction_of_lapack_bound": round(bound / ours_each, 2),
+        "max_relative_error": float(error.max()),
+    }
+    print(json.dumps(result), flush=True)
+    hours = 16384 / 3600
+    print(
+        f"extrapolated to 16,384 outputs: fastl2lir {theirs_each * hours:.2f} h, ours {ours_each * hours:.2f} h",
+        flush=True,
+    )
+    return result
+
+
+def compare_plain(n_images: int, n_voxels: int, n_units: int) -> dict:
+    """Ridge regression on all voxels, against scikit-learn and himalaya."""
+    X, Y = simulate(n_images, n_voxels, n_units)
+    result = {
+        "ours": seconds(lambda: fit(X, Y, 100.0, n_voxels)),
+        "scikit-learn": seconds(lambda: Ridge(alpha=100.0, fit_intercept=False).fit(X, Y)),
+    }
+    try:
+        from himalaya.ridge import Ridge as HimalayaRidge
+
+        result["himalaya"] = seconds(lambda: HimalayaRidge(alpha=100.0).fit(X, Y))
+    except ImportError:
+        print("himalaya is not installed (pip install himalaya): left out")
+    result = {name: round(value, 3) for name, value in result.items()}
+    print(f"plain ridge, {n_images} x {n_voxels} to {n_units}: seconds {json.dumps(result)}", flush=True)
+    return result
+
+
+def true_size() -> dict:
+    """One family of targets at NSD's size."""
+    n_units, block = 512, 128
+    X, Y = simulate(8859, 11694, n_units)
+    began = time.perf_counter()
+    gram = Gram(X)
+    _ = gram.matrix
+    gram_seconds = time.perf_counter() - began
+    print(f"Gram matrix: {gram_seconds:.0f} s", flush=True)
+    for start in range(0, n_units, block):
+        decoder = fit(gram, Y[:, start : start + block], ALPHA, 4000)
+        assert np.isfinite(decoder.weights).all()
+        print(f"{start + block} of {n_units} outputs: {time.perf_counter() - began:.0f} s", flush=True)
+    total = time.perf_counter() - began
+    return {"true_size_seconds": round(total), "gram_seconds": round(gram_seconds), "outputs": n_units}
+
+
+def main() -> None:
+    """Print every size, then one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--true-size", action="store_true", help="only a run at NSD's size (about 12 minutes)")
+    args = parser.parse_args()
+    print(f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads", flush=True)
+    if args.true_size:
+        summary = true_size()
+    else:
+        compare_plain(1000, 5000, 2000)
+        compare_plain(4000, 2000, 2000)
+        sizes = [
+            compare(4000, 3000, 850, 4, 40, 128),
+            compare(4000, 4000, 3000, 2, 12, 32),
+            compare(8859, 11694, 3000, 1, 5, 32),
+        ]
+        summary = {
+            "speedup_vs_fastl2lir": min(s["speedup_vs_fastl2lir"] for s in sizes),
+            "max_relative_error": max(s["max_relative_error"] for s in sizes),
+            "fraction_of_lapack_bound": min(s["fraction_of_lapack_bound"] for s in sizes),
+        }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({**summary, "peak_memory_mb": round(peak)}))
+
+
+if __name__ == "__main__":
+    main()

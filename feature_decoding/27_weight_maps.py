@@ -1,0 +1,104 @@
+"""Where in the brain each target is decoded from (paper, figures 9 to 11).
+
+    python feature_decoding/27_weight_maps.py [--config configs/miniature.yaml] [--subject subj01]
+
+Reads `prepared.h5` and `decoders/`. Writes, for the target families semantic, detail and structural (its six layers
+together), in the subject's own space:
+
+    maps/<family>_weights.nii.gz   the authors' recipe: |mean weight over outputs|, scaled to reach from 0 to 1
+    maps/<family>_patterns.nii.gz  root mean square correlation of the voxel with what is decoded (Haufe et al. 2014)
+    maps/maps.csv                  mean of both by ROI
+    maps/maps.png                  both, as slices
+
+Voxels outside the ROIs are NaN. Peak memory: voxels of the training images in float64 (0.8 GB at the real size), and a
+block of 1,024 outputs.
+"""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from nilearn.plotting import plot_img
+from tqdm import tqdm
+
+from feature_decoding.decoders import UNITS_PER_PART
+from feature_decoding.maps import mean_weights, pattern_strength
+from feature_decoding.ridge import Decoder, Scaler, predict
+from minddiffuser.cli import execute, parse
+from minddiffuser.config import layer_name
+from minddiffuser.store import open_arrays, write_atomically
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Map each subject's decoders."""
+    run = parse(__doc__, argv)
+    mpl.use("Agg")
+    layers = [layer_name(number) for number in run.config.experiment.structural.layers]
+    families = {"semantic": ["semantic"], "detail": ["detail"], "structural": layers}
+    for subject in run.subjects:
+        folder = run.config.folder(subject)
+        with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
+            betas, roi_of = prepared["betas"][:][~prepared["is_test"][:]], prepared["roi"][:].astype(str)
+            shape, affine, index = (prepared[name][:] for name in ("volume_shape", "affine", "voxel_index"))
+        X = Scaler.of(betas).apply(betas)
+        maps, table = {}, pd.DataFrame({"roi": roi_of})
+        for family, names in tqdm(families.items(), desc=f"{subject} maps"):
+            paths = [folder / "decoders" / f"{name}.h5" for name in names]
+            maps[f"{family}_weights"] = mean_weights(read_blocks(paths, subject), X.shape[1])
+            maps[f"{family}_patterns"] = pattern_strength((predict(X, d) for d in read_blocks(paths, subject)), X)
+        images = {}
+        for name, values in maps.items():
+            volume = np.full(np.prod(shape), np.nan, np.float32)
+            volume[index] = values
+            images[name] = nib.Nifti1Image(volume.reshape(shape), affine)
+            # mtime 0: the same map is the same file
+            write_atomically(folder / "maps" / f"{name}.nii.gz", gzip.compress(images[name].to_bytes(), mtime=0))
+            table[name] = values
+        means = table.groupby("roi", sort=False).mean()
+        write_atomically(folder / "maps" / "maps.csv", means.to_csv(float_format="%.4f"))
+        draw(images, subject, folder / "maps" / "maps.png")
+        print(f"{subject}: mean over the voxels of each ROI\n{means.round(3).to_string()}\n")
+
+
+def read_blocks(paths: list[Path], subject: str) -> Iterator[Decoder]:
+    """Yield stored decoders, at most 1,024 outputs at a time."""
+    for path in paths:
+        with open_arrays(path, "feature_decoding/22_semantic.py (or 23, 24)", subject) as file:
+            for start in range(0, len(file["bias"]), UNITS_PER_PART):
+                here = slice(start, start + UNITS_PER_PART)
+                yield Decoder(file["voxels"][here], file["weights"][here], file["bias"][here])
+
+
+def draw(images: dict[str, nib.Nifti1Image], subject: str, path: Path) -> None:
+    """Draw slices of every map: families from top to bottom, the two measures side by side."""
+    figure = plt.figure(figsize=(12, 5.4))
+    figure.suptitle(f"{subject}: where targets are decoded from (axial slices, ROIs only)", fontsize=11)
+    for k, (name, image) in enumerate(images.items()):
+        values = image.get_fdata()
+        box = tuple(slice(where.min(), where.max() + 1) for where in np.nonzero(np.isfinite(values)))
+        shown = image.slicer[box]
+        family, measure = name.split("_")
+        left, bottom = 0.02 + 0.5 * (k % 2), 0.64 - 0.3 * (k // 2)
+        label = "|mean weight|, 0 to 1" if measure == "weights" else "correlation with what is decoded"
+        figure.text(left, bottom + 0.235, f"{family}: {label}", fontsize=9)
+        axis = figure.add_axes((left, bottom, 0.41, 0.22))
+        top = float(np.nanmax(values))
+        plain = nib.Nifti1Image(np.nan_to_num(shown.get_fdata()), shown.affine)
+        cuts = {"display_mode": "z", "cut_coords": 5, "annotate": False, "colorbar": False}
+        plot_img(plain, axes=axis, cmap="inferno", vmin=0, vmax=top, **cuts)
+        colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), "inferno")
+        bar = figure.colorbar(colours, cax=figure.add_axes((left + 0.42, bottom, 0.008, 0.22)), ticks=[0, top])
+        bar.ax.set_yticklabels(["0", f"{top:.2f}"], fontsize=8)
+    partial = path.with_suffix(".partial.png")
+    figure.savefig(partial, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    execute(main)

@@ -1,0 +1,93 @@
+"""Accuracy, search and maps of decoders, on problems whose answers are known."""
+
+import numpy as np
+import pytest
+
+from feature_decoding.accuracy import correlation_and_floor
+from feature_decoding.maps import mean_weights, pattern_strength
+from feature_decoding.ridge import Scaler, fit, predict
+from feature_decoding.search import cross_validate
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_correlation_and_its_floor_equal_a_plain_loop(axis):
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(30, 12))
+    decoded = true + 2 * rng.normal(size=true.shape)
+
+    def mean_r(a, b):
+        a, b = (a.T, b.T) if axis == 0 else (a, b)
+        return np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)])
+
+    r, floor = correlation_and_floor(decoded, true, axis)
+    assert r == pytest.approx(mean_r(decoded, true))
+    chance = [mean_r(decoded, true[rng.permutation(30)]) for _ in range(400)]
+    assert floor == pytest.approx(np.quantile(chance, 0.95), abs=0.03)
+    assert r > floor
+
+
+def test_decoded_noise_is_below_the_floor_nineteen_times_of_twenty():
+    rng = np.random.default_rng(1)
+    above = 0
+    for _ in range(100):
+        r, floor = correlation_and_floor(rng.normal(size=(20, 5)), rng.normal(size=(20, 5)), 0)
+        above += r > floor
+    assert above <= 12
+
+
+def test_search_finds_the_number_of_voxels_that_carry_the_target():
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(120, 60)) + 5
+    Y = X[:, :10] @ rng.normal(size=(10, 20)) + rng.normal(size=(120, 20))
+    table = cross_validate(X, {"a": Y}, alphas=[0.15, 1e5], n_voxels=[2, 10, 1000], n_folds=4)
+    assert len(table) == 2 * 3 * 2
+    by_unit = table[table["measure"] == "unit"]
+    best = by_unit.loc[by_unit["r"].idxmax()]
+    assert (best["n_voxels"], best["alpha"]) == (10, 0.15)
+    assert set(table["n_voxels"]) == {2, 10, 60}
+    assert (table["ci_low"] <= table["r"]).all()
+
+
+def test_search_does_not_see_held_out_images():
+    """Held-out targets that are pure noise are not decoded, even with more voxels than images."""
+    rng = np.random.default_rng(3)
+    table = cross_validate(rng.normal(size=(40, 200)), {"a": rng.normal(size=(40, 30))}, [0.15], [20, 200], 4)
+    assert (table["r"].abs() < 0.15).all()
+
+
+def test_maps_show_the_voxels_that_carry_the_targets():
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(300, 40))
+    Y = X[:, :4] @ rng.normal(size=(4, 10)) + 0.5 * rng.normal(size=(300, 10))
+    decoder = fit(X, Scaler.of(Y).apply(Y), 1.0, 8)
+    strength = pattern_strength([predict(X, decoder)], X)
+    assert strength[:4].min() > 2 * strength[4:].max()
+    expected = np.corrcoef(X.T, predict(X, decoder).T)[:40, 40:]
+    np.testing.assert_allclose(strength, np.sqrt((expected**2).mean(axis=1)), atol=1e-12)
+    weights = mean_weights([decoder], 40)
+    assert (weights.min(), weights.max()) == (0, 1)
+    W = np.zeros((10, 40))
+    np.put_along_axis(W, decoder.voxels.astype(int), decoder.weights, axis=1)
+    expected = np.abs(W.mean(axis=0))
+    np.testing.assert_allclose(weights, (expected - expected.min()) / np.ptp(expected), atol=1e-12)
+
+
+def test_a_voxel_that_only_cancels_noise_has_a_weight_but_no_pattern():
+    """Haufe et al.: the second voxel sees only the noise of the first."""
+    rng = np.random.default_rng(5)
+    y, noise = rng.normal(size=(2, 500))
+    X = np.c_[y + noise, noise]
+    X = Scaler.of(X).apply(X)
+    decoder = fit(X, y[:, None], 0.1, 2)
+    strength = pattern_strength([predict(X, decoder)], X)
+    assert abs(decoder.weights[0, 1]) > 0.5
+    assert strength[1] < 0.15 < 0.5 < strength[0]
+
+
+def test_an_image_is_decoded_alone_as_among_others():
+    rng = np.random.default_rng(6)
+    X, Y, X_test = rng.normal(size=(50, 20)), rng.normal(size=(50, 6)), rng.normal(size=(9, 20))
+    decoder = fit(X, Y, 0.15, 7)
+    together = predict(X_test, decoder)
+    alone = np.concatenate([predict(X_test[k : k + 1], decoder) for k in range(9)])
+    np.testing.assert_allclose(alone, together, rtol=1e-12, atol=1e-12)
