@@ -23,6 +23,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from nilearn.plotting import plot_img
 from tqdm import tqdm
 
@@ -91,7 +93,7 @@ def draw(images: dict[str, nib.Nifti1Image], subject: str, path: Path) -> None:
         plain = nib.Nifti1Image(np.nan_to_num(shown.get_fdata()), shown.affine)
         cuts = {"display_mode": "z", "cut_coords": 5, "annotate": False, "colorbar": False}
         plot_img(plain, axes=axis, cmap="inferno", vmin=0, vmax=top, **cuts)
-        colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), "inferno")
+        colours = ScalarMappable(Normalize(0, top), "inferno")
         bar = figure.colorbar(colours, cax=figure.add_axes((left + 0.42, bottom, 0.008, 0.22)), ticks=[0, top])
         bar.ax.set_yticklabels(["0", f"{top:.2f}"], fontsize=8)
     partial = path.with_suffix(".partial.png")
