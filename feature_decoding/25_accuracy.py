@@ -18,7 +18,6 @@ Peak memory: one target of all images, in float64 (2.7 GB for a CLIP layer at th
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -30,13 +29,13 @@ from feature_decoding.decoders import load_voxels
 from feature_decoding.ridge import Scaler
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import layer_name
+from minddiffuser.figures import save_figure
 from minddiffuser.store import open_arrays, write_atomically
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure and draw the accuracy of each subject's decoders."""
     run = parse(__doc__, argv)
-    mpl.use("Agg")
     experiment = run.config.experiment
     for subject in run.subjects:
         folder = run.config.folder(subject)
@@ -114,10 +113,7 @@ def draw(table: pd.DataFrame, subject: str, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_xticks(range(len(rois)), ["all ROIs", *rois[1:]])
     axes[0].legend(ncols=1, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    partial.replace(path)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

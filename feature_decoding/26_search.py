@@ -18,7 +18,6 @@ Peak memory: a fold's voxels in float64 and their Gram matrix (1.8 GB at the rea
 import itertools
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -26,13 +25,13 @@ from matplotlib import pyplot as plt
 from feature_decoding.decoders import read_training_targets
 from feature_decoding.search import cross_validate
 from minddiffuser.cli import execute, parse
+from minddiffuser.figures import save_figure
 from minddiffuser.store import write_atomically
 
 
 def main(argv: list[str] | None = None) -> None:
     """Search each subject's grid."""
     run = parse(__doc__, argv)
-    mpl.use("Agg")
     experiment = run.config.experiment
     search = experiment.search
     for subject in run.subjects:
@@ -64,10 +63,7 @@ def draw(table: pd.DataFrame, subject: str, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].legend(title="penalty", fontsize=7)
     figure.suptitle(f"{subject}: cross-validation on training images")
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    partial.replace(path)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib as mpl
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -33,13 +32,13 @@ from feature_decoding.maps import mean_weights, pattern_strength
 from feature_decoding.ridge import Decoder, Scaler, predict
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import layer_name
+from minddiffuser.figures import save_figure
 from minddiffuser.store import open_arrays, write_atomically
 
 
 def main(argv: list[str] | None = None) -> None:
     """Map each subject's decoders."""
     run = parse(__doc__, argv)
-    mpl.use("Agg")
     layers = [layer_name(number) for number in run.config.experiment.structural.layers]
     families = {"semantic": ["semantic"], "detail": ["detail"], "structural": layers}
     for subject in run.subjects:
@@ -96,10 +95,7 @@ def draw(images: dict[str, nib.Nifti1Image], subject: str, path: Path) -> None:
         colours = ScalarMappable(Normalize(0, top), "inferno")
         bar = figure.colorbar(colours, cax=figure.add_axes((left + 0.42, bottom, 0.008, 0.22)), ticks=[0, top])
         bar.ax.set_yticklabels(["0", f"{top:.2f}"], fontsize=8)
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    partial.replace(path)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

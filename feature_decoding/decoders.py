@@ -9,7 +9,7 @@ from tqdm import tqdm
 from feature_decoding.ridge import Decoder, Gram, Scaler, fit, predict
 from minddiffuser.cli import Run
 from minddiffuser.config import Experiment, layer_name
-from minddiffuser.store import Artifact, check_same_rows, open_arrays
+from minddiffuser.store import Artifact, DataError, check_same_rows, open_arrays
 
 UNITS_PER_PART = 1024
 
@@ -97,6 +97,11 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
     -------
     bool
         Whether the whole decoder is there (other shards may still be at work).
+
+    Raises
+    ------
+    DataError
+        A target is not finite, or `experiment.decoding.alpha` too small.
     """
     if artifact.is_done(run.overwrite):
         print(f"{artifact.path} is there already")
@@ -107,7 +112,10 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
     ):
         Y = targets[:, units].astype(np.float64)
         scaler = Scaler.of(Y)
-        decoder = fit(gram, scaler.apply(Y), run.config.experiment.decoding.alpha, n_voxels)
+        try:
+            decoder = fit(gram, scaler.apply(Y), run.config.experiment.decoding.alpha, n_voxels)
+        except ValueError as error:
+            raise DataError(f"{artifact.path}, outputs {units.start} to {units.stop - 1}: {error}") from error
         weights = decoder.weights.astype(np.float32)
         part = {"voxels": decoder.voxels, "weights": weights, "bias": decoder.bias}
         artifact.write_part(number, {**part, "mean": scaler.mean, "std": scaler.std})

@@ -3,7 +3,7 @@
 `experiment` holds what changes results and enters the fingerprints of the files made with it; `execution` holds
 how it is run. Every default stands here once, with its unit and source: "specification" is the paper (arXiv
 2303.14139) as read with the authors' released code. What the authors' code does differently, and moves
-numbers, is a field named for what it does; `preset: as_released` sets them.
+numbers, is a field named for what it does; `preset: as_released` sets them, and `as_loaded` two voxel counts.
 """
 
 import difflib
@@ -214,7 +214,7 @@ class Config(_Section):
     """One experiment."""
 
     name: str
-    preset: Literal["as_released"] | None = None
+    preset: Literal["as_released", "as_loaded"] | None = None
     experiment: Experiment = Experiment()
     execution: Execution = Execution()
 
@@ -237,7 +237,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "units": {"method": "early_stopping"},
         "decoding": {"n_voxels_structural": (850,) * 6, "test_scaling": "test"},
         "guidance": {"optimise": "z", "result": "last"},
-    }
+    },
+    # The paper gives no voxel counts: these are of the decoders whose files the authors' reconstruction script opens.
+    "as_loaded": {"decoding": {"n_voxels_semantic": 125, "n_voxels_detail": 4000}},
 }
 
 

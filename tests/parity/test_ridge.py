@@ -7,7 +7,8 @@ from fastl2lir import FastL2LiR
 from scipy.io import loadmat
 from sklearn.linear_model import Ridge
 
-from feature_decoding.ridge import Gram, Scaler, fit, predict, select_voxels
+from feature_decoding import lapack
+from feature_decoding.ridge import Gram, Scaler, _solve_batch, _solve_selected, fit, predict, select_voxels
 
 
 @pytest.fixture
@@ -104,19 +105,87 @@ def test_more_voxels_than_images_equals_scikit_learn():
     np.testing.assert_allclose(np.c_[decoder.weights, decoder.bias], expected.coef_, atol=1e-12)
 
 
-@pytest.mark.parametrize("n_voxels", [8, 30])
-def test_threads_and_blocks_do_not_matter(data, n_voxels):
-    X, Y = data
-    whole = fit(X, Y, 0.15, n_voxels)
-    gram = Gram(X)
+@pytest.fixture
+def one_thread():
+    """A function that lets torch use one thread, until the test is over."""
     n_threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        parts = [fit(gram, Y[:, s : s + 5], 0.15, n_voxels) for s in range(0, 12, 5)]
-    finally:
-        torch.set_num_threads(n_threads)
+    yield lambda: torch.set_num_threads(1)
+    torch.set_num_threads(n_threads)
+
+
+@pytest.mark.parametrize(("n_all", "n_voxels"), [(30, 8), (30, 30), (500, 300)])
+def test_threads_and_blocks_do_not_matter(one_thread, n_all, n_voxels):
+    rng = np.random.default_rng(4)
+    X, Y = rng.normal(size=(600, n_all)), rng.normal(size=(600, 12))
+    gram = Gram(X)
+    whole = fit(gram, Y, 0.15, n_voxels)
+    one_thread()
+    parts = [fit(gram, Y[:, s : s + 5], 0.15, n_voxels) for s in range(0, 12, 5)]
     for together, *apart in zip(whole, *parts, strict=True):
         np.testing.assert_allclose(np.concatenate(apart), together, rtol=1e-9, atol=1e-12)
+
+
+def test_the_same_call_gives_the_same_bytes(data):
+    """However the threads happen to share the outputs."""
+    X, Y = data
+    first = fit(X, Y, 0.15, 8)
+    for _ in range(5):
+        for a, b in zip(first, fit(X, Y, 0.15, 8), strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("n_voxels", [1, 31, 32, 33, 200])
+def test_batches_of_a_gpu_equal_threads_of_a_cpu(n_voxels):
+    """The batched form, run on the CPU; sizes on both sides of the rows that are gathered at once."""
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(400, 210)) + 3 * rng.normal(size=(400, 1))
+    gram, Y = Gram(X), torch.from_numpy(rng.normal(size=(400, 6)))
+    r, products = gram.correlation(Y)
+    voxels = select_voxels(r, n_voxels)
+    J = torch.cat([voxels, voxels.new_full((6, 1), 210)], dim=1)
+    apart = _solve_selected(gram.matrix, products.gather(1, J), J, 0.15)
+    together = _solve_batch(gram.matrix, products.gather(1, J), J, 0.15)
+    np.testing.assert_allclose(apart, together, rtol=1e-8, atol=1e-14)
+    A = gram.matrix[J[0][:, None], J[0]] + 0.15 * torch.eye(n_voxels + 1, dtype=torch.float64)
+    np.testing.assert_allclose(apart[0], torch.linalg.solve(A, products[0, J[0]]), rtol=1e-8, atol=1e-14)
+
+
+def test_lapack_without_the_interpreter_lock_equals_numpy():
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(90, 40))
+    A, b = X.T @ X, rng.normal(size=40)
+    L = A.astype(np.float32)
+    assert lapack.cholesky(L)
+    np.testing.assert_allclose(np.tril(L), np.linalg.cholesky(A), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(np.triu(L, 1), np.triu(A, 1).astype(np.float32))
+    x = lapack.solve(L, b)
+    np.testing.assert_allclose(x, np.linalg.solve(A, b), rtol=1e-3, atol=1e-5)
+    x = rng.normal(size=40)
+    np.testing.assert_allclose(lapack.subtract_product(np.tril(A), x, b), b - A @ x, rtol=1e-12, atol=1e-12)
+    assert not lapack.cholesky(-L)
+
+
+@pytest.mark.parametrize("n_voxels", [6, 8])
+def test_copies_of_voxels_without_a_penalty_are_an_error_that_says_so(n_voxels):
+    X = np.repeat(np.random.default_rng(6).integers(-3, 4, size=(50, 4)), 2, axis=1).astype(float)
+    with pytest.raises(ValueError, match="is too small: some voxels are copies"):
+        fit(X, X[:, :3] + 1, 0.0, n_voxels)
+
+
+def test_bad_arrays_are_refused(data):
+    X, Y = data
+    with pytest.raises(ValueError, match=r"60 rows .* 59"):
+        fit(X, Y[1:], 0.15, 5)
+    with pytest.raises(ValueError, match="at least one voxel"):
+        fit(X, Y, 0.15, 0)
+    for bad in (np.nan, np.inf):
+        spoiled = Y.copy()
+        spoiled[3, 4] = bad
+        with pytest.raises(ValueError, match="Y has values that are not finite"):
+            fit(X, spoiled, 0.15, 5)
+    X[0, 0] = np.nan
+    with pytest.raises(ValueError, match="X has values that are not finite"):
+        fit(X, Y, 0.15, 5)
 
 
 @pytest.mark.parametrize(

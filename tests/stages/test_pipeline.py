@@ -1,5 +1,6 @@
 """The real scripts on the smallest miniature: complete, idempotent, resumable and shardable."""
 
+import io
 import json
 import shutil
 import signal
@@ -195,6 +196,14 @@ def test_shards_end_in_the_same_bytes_as_one_run(whole_run, tmp_path, script):
         done = run(script, config, "--shard", shard)
         assert done.returncode == 0, done.stderr
     same_output(script, whole_run, tmp_path)
+
+
+def test_the_two_ways_of_selecting_units_are_compared(whole_run):
+    done = run("benchmarks/compare_unit_selection.py", whole_run / "smallest.yaml", "--subject", "subj01")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(io.StringIO("\n".join(done.stdout.splitlines()[1:])), sep=r"\s{2,}", engine="python")
+    assert table["overlap"].between(0, 1).all()
+    assert len(table) == 6
 
 
 def test_a_folder_that_changed_is_scored_again_whichever_subject_comes_first(whole_run, tmp_path):

@@ -79,6 +79,14 @@ def test_the_preset_sets_every_field_whose_description_names_a_released_value():
     assert {(s, n) for s, names in PRESETS["as_released"].items() for n in names} >= documented
 
 
+def test_the_loaded_preset_changes_two_voxel_counts_and_nothing_else(tmp_path):
+    default = load(write(tmp_path, "name: x")).experiment
+    loaded = load(write(tmp_path, "name: x\npreset: as_loaded")).experiment
+    assert (loaded.decoding.n_voxels_semantic, loaded.decoding.n_voxels_detail) == (125, 4000)
+    back = {"n_voxels_semantic": 450, "n_voxels_detail": 3000}
+    assert loaded.model_copy(update={"decoding": loaded.decoding.model_copy(update=back)}) == default
+
+
 @pytest.mark.parametrize("override", ["experiment.seed", "name.first=1"])
 def test_malformed_overrides_are_refused(tmp_path, override):
     with pytest.raises(ConfigError, match="--set"):

@@ -1,0 +1,85 @@
+"""Fitting a decoder to a file, part by part."""
+
+import h5py
+import numpy as np
+import pytest
+
+from feature_decoding import decoders
+from feature_decoding.ridge import Gram, fit
+from minddiffuser.cli import Run
+from minddiffuser.config import Config
+from minddiffuser.store import Artifact, DataError, Shard
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(80, 50)), RNG.normal(size=(80, 23)) * 3 + 1
+
+
+def fit_to_file(folder, shard="1-of-1", targets=Y):
+    """Fit all targets on 20 voxels each; return the path and whether it is complete."""
+    artifact = Artifact(folder / "a.h5", "subj01", {"alpha": 0.15})
+    run = Run(Config(name="x"), ("subj01",), Shard.parse(shard), "cpu", False)
+    return artifact.path, decoders.fit_decoder(run, artifact, Gram(X), targets, 20)
+
+
+@pytest.fixture
+def whole(tmp_path, monkeypatch):
+    """Bytes of a decoder that was fitted in one run, in parts of 5 outputs."""
+    monkeypatch.setattr(decoders, "UNITS_PER_PART", 5)
+    path, complete = fit_to_file(tmp_path / "whole")
+    assert complete
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("n_parts_before", [0, 1, 3])
+def test_killed_and_run_again_is_the_same_file(whole, tmp_path, monkeypatch, n_parts_before):
+    calls = []
+
+    def killed(*arguments):
+        if len(calls) == n_parts_before:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return fit(*arguments)
+
+    monkeypatch.setattr(decoders, "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit_to_file(tmp_path)
+    assert not (tmp_path / "a.h5").exists()
+    done_before, calls = calls, []
+    monkeypatch.setattr(decoders, "fit", lambda *arguments: calls.append(arguments) or fit(*arguments))
+    path, _ = fit_to_file(tmp_path)
+    assert len(done_before) + len(calls) == 5  # nothing is done twice
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_shards_give_the_same_file_as_one_run(whole, tmp_path, n):
+    complete = [fit_to_file(tmp_path, f"{k}-of-{n}")[1] for k in np.roll(np.arange(1, n + 1), 1)]
+    assert complete == [False] * (n - 1) + [True] or n > 5  # of seven shards the last two have no part
+    assert (tmp_path / "a.h5").read_bytes() == whole
+
+
+def test_the_size_of_parts_does_not_matter(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoders, "UNITS_PER_PART", 1024)
+    path, _ = fit_to_file(tmp_path)
+    with h5py.File(path) as one, h5py.File(tmp_path / "whole" / "a.h5") as other:
+        np.testing.assert_array_equal(one["voxels"], other["voxels"])
+        for name in ("weights", "bias", "mean", "std"):
+            np.testing.assert_allclose(one[name], other[name], rtol=1e-6, atol=1e-9)
+
+
+def test_weights_are_stored_for_the_selected_voxels_only(whole, tmp_path):
+    with h5py.File(tmp_path / "whole" / "a.h5") as file:
+        assert file["weights"].shape == file["voxels"].shape == (23, 20)
+        assert (np.diff(file["voxels"][:], axis=1) > 0).all()
+
+
+def test_a_target_that_is_not_finite_is_named_by_file_and_outputs(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoders, "UNITS_PER_PART", 5)
+    bad = Y.copy()
+    bad[3, 7] = np.nan
+    with pytest.raises(DataError, match=r"a\.h5, outputs 5 to 9: Y has values that are not finite"):
+        fit_to_file(tmp_path, targets=bad)
+    bad[3, 7] = 0
+    path, complete = fit_to_file(tmp_path, targets=bad)  # the first part is still there
+    assert complete
+    assert path.is_file()
