@@ -155,6 +155,7 @@ def choose_stage_2(config: Config, ids, decoded, units, samplers: list[ImageToIm
     results = []
     for (sampler, noise_index), rate in itertools.product(zip(samplers, NOISE_INDICES, strict=True), LEARNING_RATES):
         settings = Guidance(n_iterations=N_ITERATIONS, learning_rate=rate, save_every=1)
+        pictures: dict[int, torch.Tensor] = {}
         result = refine(
             z,
             c,
@@ -163,11 +164,12 @@ def choose_stage_2(config: Config, ids, decoded, units, samplers: list[ImageToIm
             lambda k: draw_noise(z.shape[1:], experiment.seed, ids[:n], CPU, "fresh", k),
             targets,
             settings,
+            keep=lambda k, images, _state, pictures=pictures: pictures.update({k: images}),
         )
         here = f"noise_index {noise_index}, learning_rate {rate}"
-        for chosen, images in (("lowest_loss", result.images), ("last", result.trajectory[N_ITERATIONS - 1])):
+        for chosen, images in (("lowest_loss", result.images), ("last", pictures[N_ITERATIONS - 1])):
             text = f"{here}, result {chosen}, {N_ITERATIONS} iterations"
-            stage1 = {f"stage1_{key}": value for key, value in score(result.trajectory[0]).items()}
+            stage1 = {f"stage1_{key}": value for key, value in score(pictures[0]).items()}
             results.append({"grid": "stage 2", "settings": text, **score(images), **stage1})
             print(results[-1], flush=True)
     mark_best(results, tried, "pixcorr", "ssim")

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         coco_ids = nsd.read_coco_ids(root)
         voxels = nsd.read_voxels(root, subject, data.space, data.rois)
         paths = [nsd.session_path(root, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
-        n_trials = nsd.count_trials(paths[0])
+        n_trials = nsd.check_session(paths[0], voxels.shape)
         if n_trials * data.sessions > len(design.ordering):
             raise DataError(
                 f"{paths[0]} has {n_trials} trials; {data.sessions} such sessions are more than the design has"

@@ -29,6 +29,11 @@ STIMULUS_INFO = Path("nsddata/experiments/nsd/nsd_stim_info_merged.csv")
 CAPTIONS = (Path("annotations/captions_train2017.json"), Path("annotations/captions_val2017.json"))
 BETA_SCALE = 300.0  # betas are stored as percent signal change times 300, in int16
 
+# Sizes of the func1pt8mm volumes (X, Y, Z), from NSD's technical notes, and numbers of voxels that MindDiffuser's
+# authors had in V1 and in all 11 ROIs; a different release of the ROI volumes differs by up to 1 %.
+VOLUMES = {"subj01": (81, 104, 83), "subj02": (82, 106, 84), "subj05": (79, 97, 78), "subj07": (78, 95, 81)}
+KNOWN_VOXELS = {"subj01": {"V1": 2392, "all": 11694}}
+
 # Labels of Kastner2015 (Wang et al. 2015); prf-visualrois uses the same 1 to 7.
 ROI_LABELS: dict[str, tuple[int, ...]] = {
     "V1": (1, 2),
@@ -231,11 +236,6 @@ def session_path(root: Path, subject: str, space: str, betas: str, session: int)
     return next((path for path in paths if path.is_file()), None) or _require(paths[0], f"session {session}")
 
 
-def count_trials(path: Path) -> int:
-    """Count the trials in one session's beta file without reading it."""
-    return _volume_shape(path)[-1]
-
-
 def _volume_shape(path: Path) -> tuple[int, ...]:
     """(X, Y, Z, trials) of a beta file."""
     if path.suffix != ".hdf5":
@@ -247,14 +247,20 @@ def _volume_shape(path: Path) -> tuple[int, ...]:
         raise DataError(f"{path} is truncated or has no betas ({error}); fetch it again") from error
 
 
+def check_session(path: Path, shape: tuple[int, int, int]) -> int:
+    """Count the trials in a session's beta file, whose volumes must have the shape (X, Y, Z)."""
+    *found, n_trials = _volume_shape(path)
+    if tuple(found) != shape:
+        raise DataError(f"{path} has volumes of {tuple(found)} voxels, but the ROI volumes have {shape}")
+    return n_trials
+
+
 def read_session(path: Path, voxels: Voxels) -> np.ndarray:
     """Read the betas of one session: (n_trials, n_voxels), float32, percent signal change.
 
     Reads 50 trials at a time from HDF5; a .nii.gz is decompressed whole (1 GB for a real session).
     """
-    *shape, n_trials = _volume_shape(path)
-    if tuple(shape) != voxels.shape:
-        raise DataError(f"{path} has volumes of {tuple(shape)} voxels, but the ROI volumes have {voxels.shape}")
+    n_trials = check_session(path, voxels.shape)
     return np.concatenate(list(_blocks(path, n_trials, voxels))) / np.float32(BETA_SCALE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,5 +66,16 @@ def execute(main: Callable[[], None]) -> None:
         main()
     except DataError as error:
         sys.exit(f"error: {error}")
+    except FloatingPointError as error:
+        sys.exit(
+            f"error: {error}; set experiment.sampler.precision to float32, or lower experiment.guidance.learning_rate"
+        )
+    except (MemoryError, RuntimeError) as error:  # torch's own error for this is a RuntimeError, on a CPU a plain one
+        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
+            raise
+        sys.exit(
+            f"error: out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}); lower "
+            "execution.batch_size, and set execution.checkpoint_steps to true; what is done is kept"
+        )
     except OSError as error:
         sys.exit(f"error: {error.strerror or error}: {error.filename or ''} (nothing that was complete is lost)")

@@ -58,10 +58,14 @@ class Miniature(_Section):
 
 
 class Models(_Section):
-    """The pretrained models: hub names, or folders relative to the repository."""
+    """The pretrained models: hub names, or paths relative to the repository."""
 
-    stable_diffusion: str = "CompVis/stable-diffusion-v1-4"
-    stable_diffusion_revision: str | None = None
+    stable_diffusion: str = Field(
+        default="CompVis/stable-diffusion-v1-4", description="on the hub, a diffusers folder, or the file sd-v1-4.ckpt"
+    )
+    stable_diffusion_revision: str | None = Field(
+        default="133a221b8aa7292a167afc5127cb63fb5005638b", description="commit on the hub"
+    )
     clip: str = Field(default="ViT-B-32-quickgelu", description="guides stage 2 (open_clip name or local-dir:FOLDER)")
     clip_weights: str | None = "openai"
     scoring_clip: str = Field(default="ViT-L-14-quickgelu", description="scores, and nothing else")
@@ -131,6 +135,9 @@ class Sampler(_Section):
     noise_index: int = Field(default=37, ge=0, description="0-based index of the noise level; 37 is timestep 741")
     denoise_steps: int = Field(default=35, ge=1, description="last steps that are run; 35 are timesteps 681 ... 1")
     guidance_scale: float = Field(default=5.0, ge=0)
+    precision: Literal["float32", "float16"] = Field(
+        default="float32", description="of U-Net and autoencoder; z, c and the loss are float32 (bfloat16: too coarse)"
+    )
 
     @model_validator(mode="after")
     def _within_the_schedule(self) -> "Sampler":
@@ -148,6 +155,13 @@ class Guidance(_Section):
     n_iterations: int = Field(default=300, ge=1)
     learning_rate: float = Field(default=0.01, gt=0)
     decay: float = Field(default=0.999, gt=0, le=1, description="learning rate at iteration k: rate * decay^(k+1)")
+    schedule: Literal["exponential", "cosine"] = Field(
+        default="exponential",
+        description="exponential: by `decay`; cosine: to 0 at the last iteration, without `decay`",
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="stop an image after this many iterations without a lower loss (None: never)"
+    )
     optimise: Literal["z_and_c", "z"] = Field(default="z_and_c", description="paper: both; released: z")
     loss: Literal["weighted", "sum"] = Field(
         default="weighted", description="weighted: released; sum: the paper's algorithm 1"
@@ -160,7 +174,9 @@ class Guidance(_Section):
         default="fresh", description="new noise in each iteration, or stage 1's throughout"
     )
     result: Literal["lowest_loss", "last"] = "lowest_loss"
-    save_every: int = Field(default=10, ge=1, description="iterations between stored pictures of the trajectory")
+    save_every: int = Field(
+        default=10, ge=1, description="iterations between stored pictures, and states to resume from"
+    )
     n_images: int | None = Field(default=None, description="refine only the first test images (None: all)")
 
 
@@ -208,6 +224,7 @@ class Execution(_Section):
     checkpoint_steps: bool = Field(
         default=True, description="recompute each denoising step in the backward pass, for memory"
     )
+    compile: bool = Field(default=False, description="compile the U-Net (torch.compile): minutes once, then faster")
 
 
 class Config(_Section):

@@ -1,9 +1,9 @@
 """The only place that opens a model, real or miniature.
 
-Stable Diffusion comes as a diffusers folder (`tokenizer/`, `text_encoder/`, `vae/`, `unet/`, `scheduler/`),
-local or in the hub's cache; CLIP comes through open_clip, by name or from a local folder. Nothing is
-downloaded here: a model that is not on the disk is an error that says how to get it. All models are returned
-frozen, in evaluation mode, in float32.
+Stable Diffusion comes as a diffusers folder (`tokenizer/`, `text_encoder/`, `vae/`, `unet/`, `scheduler/`), local or in
+the hub's cache, or as the original checkpoint file (`sd-v1-4.ckpt`); CLIP comes through open_clip, by name or from a
+local folder. Only `download` uses the network: a model that is not on the disk is an error that says how to get it. All
+models are returned frozen, in evaluation mode, in float32.
 
 The model libraries are imported when a model is opened: that takes seconds, which a script that finds its work
 done need not spend.
@@ -11,12 +11,17 @@ done need not spend.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import hashlib
+import pickle
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from minddiffuser.config import Models
 from minddiffuser.store import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 REPOSITORY = Path(__file__).parents[1]
+_STABLE_DIFFUSION_V1 = Path(__file__).parent / "stable_diffusion_v1"  # the public configurations of its parts
+_STABLE_DIFFUSION_FILES = ["*/*.json", "*/merges.txt", "*/*model.safetensors"]  # fp16 variants have other names
+_CLIP_FILE = "open_clip_model.safetensors"
 
 
 class MissingModelError(DataError):
@@ -45,17 +53,63 @@ def _frozen(model: Any, device: torch.device) -> Any:
 
 def _open_part(opener: Callable[..., Any], folder: str, revision: str | None, part: str, **kwargs: Any) -> Any:
     local = REPOSITORY / folder
+    if local.is_file():
+        return getattr(_open_checkpoint(local), part)
     source = str(local) if local.is_dir() else folder
     try:
         return opener(source, subfolder=part, revision=revision, local_files_only=True, **kwargs)
     except (OSError, ValueError) as error:
         where = f" at revision {revision}" if revision else ""
         raise MissingModelError(
-            f"Stable Diffusion's {part} was not found: {folder!r}{where} is neither a folder (looked at {local}) nor "
-            f"in the hub's cache. To get it, accept the licence on https://huggingface.co/{folder} and run\n"
-            f"    hf download {folder}{f' --revision {revision}' if revision else ''}\n"
-            f"or set experiment.models.stable_diffusion to the folder that has it. ({error})"
+            f"Stable Diffusion's {part} was not found: {folder!r}{where} is neither a folder or checkpoint file "
+            f"(looked at {local}) nor in the hub's cache. To get it, accept the licence on "
+            f"https://huggingface.co/{folder}, log in with `hf auth login`, and run\n"
+            "    python data/00_get_models.py with this configuration\n"
+            f"or set experiment.models.stable_diffusion to the folder or file that has it. ({error})"
         ) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _open_checkpoint(path: Path) -> Any:
+    """Open CompVis' checkpoint of Stable Diffusion v1, all parts at once, as a diffusers pipeline."""
+    from diffusers import StableDiffusionPipeline
+
+    try:
+        # The training framework's class that this checkpoint names is not needed, and no other class is let in.
+        with torch.serialization.safe_globals(
+            [(_Callback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
+        ):
+            return StableDiffusionPipeline.from_single_file(
+                str(path),
+                config=str(_STABLE_DIFFUSION_V1),
+                tokenizer=clip_tokenizer(),
+                safety_checker=None,
+                feature_extractor=None,
+                local_files_only=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        raise MissingModelError(f"{path} is not a whole checkpoint of Stable Diffusion v1: {error}") from error
+
+
+class _Callback:
+    """Stands for a class of the training framework in checkpoints."""
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """Tokenizer of OpenAI's CLIP, which is Stable Diffusion's, from the vocabulary that comes with open_clip."""
+    import gzip
+
+    from open_clip.tokenizer import bytes_to_unicode, default_bpe
+    from transformers import CLIPTokenizer
+
+    with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    letters = list(bytes_to_unicode().values())
+    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)  # type: ignore[arg-type]
 
 
 def open_text_encoder(folder: str, revision: str | None, device: torch.device) -> tuple[CLIPTokenizer, CLIPTextModel]:
@@ -90,15 +144,9 @@ def open_scheduler(folder: str, revision: str | None) -> DDIMScheduler:
     """
     from diffusers import DDIMScheduler
 
-    return _open_part(
-        DDIMScheduler.from_pretrained,
-        folder,
-        revision,
-        "scheduler",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="leading",
+    found = _open_part(DDIMScheduler.from_pretrained, folder, revision, "scheduler")
+    return DDIMScheduler.from_config(
+        found.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
     )
 
 
@@ -120,6 +168,7 @@ def open_clip_model(name: str, weights: str | None, device: torch.device) -> Cli
     """
     import open_clip
 
+    of_openai = weights == "openai"
     if name.startswith("local-dir:"):
         folder = REPOSITORY / name.removeprefix("local-dir:")
         if not (folder / "open_clip_model.safetensors").is_file():
@@ -129,25 +178,109 @@ def open_clip_model(name: str, weights: str | None, device: torch.device) -> Cli
         weights = _cached_clip_weights(name, weights)
     model = open_clip.create_model(name, pretrained=weights, precision="fp32")
     visual: Any = model.visual
+    if of_openai and "QuickGELU" not in type(visual.transformer.resblocks[0].mlp.gelu).__name__:
+        raise DataError(f"OpenAI's CLIP computes with QuickGELU: use the architecture {name}-quickgelu, not {name}")
     return Clip(_frozen(model, device), tuple(visual.image_mean), tuple(visual.image_std))
 
 
 def _cached_clip_weights(name: str, tag: str) -> str:
     """Path of the weights that open_clip calls `tag`, which must be in the hub's cache already."""
-    import open_clip
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
+
+    repository = _clip_repository(name, tag)
+    try:
+        return hf_hub_download(repository, _CLIP_FILE, local_files_only=True)
+    except LocalEntryNotFoundError as error:
+        raise MissingModelError(
+            f"CLIP {name!r} with weights {tag!r} is not on this machine. To get it, run once, with the network,\n"
+            "    python data/00_get_models.py with this configuration\n"
+            "or name a weight file, or a folder as local-dir:FOLDER."
+        ) from error
+
+
+def _clip_repository(name: str, tag: str) -> str:
+    """Hub repository of the weights that open_clip calls `tag`."""
+    import open_clip
 
     known = open_clip.get_pretrained_cfg(name, tag)
     if not known:
         raise MissingModelError(
             f"open_clip knows no weights {tag!r} for {name!r}; it has {open_clip.list_pretrained_tags_by_model(name)}"
         )
-    try:
-        return hf_hub_download(known["hf_hub"].rstrip("/"), "open_clip_model.safetensors", local_files_only=True)
-    except LocalEntryNotFoundError as error:
-        raise MissingModelError(
-            f"CLIP {name!r} with weights {tag!r} is not on this machine. To get it, run once, with the network,\n"
-            f"    hf download {known['hf_hub'].rstrip('/')} open_clip_model.safetensors\n"
-            "or name a weight file, or a folder as local-dir:FOLDER."
-        ) from error
+    return known["hf_hub"].rstrip("/")
+
+
+def download(models: Models) -> Iterator[Path]:
+    """Download what a configuration names on the hub and is not here yet; yield the folder of each model.
+
+    Raises
+    ------
+    MissingModelError
+        The licence was not accepted, nobody is logged in, or there is no network.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = []
+    if not (REPOSITORY / models.stable_diffusion).exists():
+        wanted.append((models.stable_diffusion, models.stable_diffusion_revision, _STABLE_DIFFUSION_FILES))
+    for name, weights in {
+        (models.clip, models.clip_weights),
+        (models.scoring_clip, models.scoring_clip_weights),
+    }:
+        if weights is not None and not Path(weights).is_file():
+            wanted.append((_clip_repository(name, weights), None, [_CLIP_FILE]))
+    for repository, revision, patterns in wanted:
+        try:
+            yield Path(
+                snapshot_download(
+                    repository, revision=revision, allow_patterns=patterns, ignore_patterns=["safety_checker/*"]
+                )
+            )
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise MissingModelError(
+                f"{repository} could not be downloaded: {error}\nCheck the network, accept the licence on "
+                f"https://huggingface.co/{repository} if it has one, and log in with `hf auth login`."
+            ) from error
+
+
+def damaged_files(folder: Path) -> list[Path]:
+    """Files of a folder in the hub's cache whose content is not what the hub has.
+
+    The cache stores each large file under its SHA-256, as the hub gave it; small files, under other names, are not
+    checked.
+    """
+    damaged = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.resolve().name
+        if re.fullmatch("[0-9a-f]{64}", name):
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != name:
+                    damaged.append(path)
+    return damaged
+
+
+def random_stable_diffusion(device: torch.device) -> dict[str, Any]:
+    """Stable Diffusion v1-4's parts at full size with random weights, for tests and timings; "meta" takes no memory."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    folder = str(_STABLE_DIFFUSION_V1)
+    with device:
+        models = {
+            "unet": UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet")),
+            "vae": AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae")),
+            "text_encoder": CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder")),
+        }
+    models = {name: _frozen(model, device) for name, model in models.items()}
+    return {**models, "scheduler": DDIMScheduler.from_pretrained(folder, subfolder="scheduler")}
+
+
+def random_clip(name: str, device: torch.device) -> Clip:
+    """Make an open_clip architecture with random weights, for tests and timings."""
+    import open_clip
+
+    model = open_clip.create_model(name, pretrained=None, precision="fp32")
+    visual: Any = model.visual
+    return Clip(_frozen(model, device), tuple(visual.image_mean), tuple(visual.image_std))

@@ -4,15 +4,20 @@
 
 Reads `decoded/detail.h5`, `decoded/semantic.h5` and `decoded/structural.h5`. Writes
 `reconstruction/minddiffuser/stage2/`: a picture for each of the first `experiment.guidance.n_images` test images, an
-index, and in `trajectory/` the loss of every iteration and the picture of every `save_every`-th.
+index, and in `trajectory/` the loss of every iteration and the picture of every `save_every`-th. With each of these
+goes what is needed to continue the batch (`state/`): a run that was killed goes on from there, to the same bytes.
 
-Memory: gradients of one denoising step, one decoder and one CLIP pass for a batch (`execution.checkpoint_steps`).
+Memory: gradients of one denoising step, of one block of the decoder, and of CLIP, for a batch
+(`execution.checkpoint_steps`). If it does not suffice lower `execution.batch_size`.
 """
 
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save
 from tqdm import tqdm
 
 from feature_extraction.clip_layers import ClipLayers
@@ -21,7 +26,7 @@ from minddiffuser.config import EMBEDDING, layer_name
 from minddiffuser.pretrained import open_clip_model
 from minddiffuser.store import check_same_rows, open_arrays, write_atomically
 from reconstruction.folder import ReconstructionFolder, to_uint8, write_png
-from reconstruction.guidance import Targets, refine
+from reconstruction.guidance import Targets, learning_rate, refine
 from reconstruction.sampler import draw_noise, open_sampler
 
 
@@ -59,29 +64,38 @@ def main(argv: list[str] | None = None) -> None:
             clip = open_clip_model(models.clip, models.clip_weights, run.device)
             encoder = ClipLayers(clip, structural.layers, structural.normalisation, structural.antialias)
         for rows in tqdm(todo, desc=f"{subject} stage 2"):
+            ids, state_path = nsd_id[rows], path / "state" / f"{'-'.join(map(str, nsd_id[rows]))}.safetensors"
             here = {name: values[rows].to(run.device) for name, values in features.items()}
-            targets = Targets({name: here[name] for name in layers}, units, here.get(EMBEDDING))
             result = refine(
                 z[rows].to(run.device),
                 c[rows].to(run.device),
                 sample=sampler,
                 extract=partial(encoder, resize=structural.generated_resize),
-                noise=partial(draw_noise, z.shape[1:], experiment.seed, nsd_id[rows], run.device, guidance.noise),
-                targets=targets,
+                noise=partial(draw_noise, z.shape[1:], experiment.seed, ids, run.device, guidance.noise),
+                targets=Targets({name: here[name] for name in layers}, units, here.get(EMBEDDING)),
                 settings=guidance,
+                state=load_file(state_path) if state_path.exists() else None,
+                keep=partial(keep, path, state_path, ids),
             )
-            losses = result.losses.cpu()  # (n_iterations, n)
-            for column, i in enumerate(nsd_id[rows]):
-                for k, images in result.trajectory.items():
-                    picture = to_uint8(images[column : column + 1])[0]
-                    write_png(path / "trajectory" / f"{i:05d}" / f"{k:04d}.png", picture)
-                curve = pd.DataFrame({"loss": losses[:, column], "learning_rate": result.learning_rates})
+            losses, iterations = result.losses.cpu(), result.iteration.cpu()
+            rates = [learning_rate(k, guidance) for k in range(len(losses))]
+            for column, i in enumerate(ids):
+                curve = pd.DataFrame({"loss": losses[:, column], "learning_rate": rates})
                 write_atomically(path / "trajectory" / f"{i:05d}.csv", curve.to_csv(index_label="iteration"))
-            iterations = result.iteration.cpu().tolist()
-            final = [losses[k, column].item() for column, k in enumerate(iterations)]
-            output.save(nsd_id[rows], to_uint8(result.images), experiment.seed, final, iterations)
+            final = losses.gather(0, iterations[None])[0]
+            output.save(ids, to_uint8(result.images), experiment.seed, final.tolist(), iterations.tolist())
+            state_path.unlink(missing_ok=True)
         output.write_index()
         print(f"{path}: {len(nsd_id)} test images")
+
+
+def keep(
+    path: Path, state_path: Path, ids: np.ndarray, k: int, images: torch.Tensor, state: dict[str, torch.Tensor]
+) -> None:
+    """Write the pictures of iteration k, and then all that is needed to go on from there after a kill."""
+    for i, picture in zip(ids, to_uint8(images), strict=True):
+        write_png(path / "trajectory" / f"{i:05d}" / f"{k:04d}.png", picture)
+    write_atomically(state_path, save(state))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Stage 2: refine z and c until the picture's CLIP features match the decoded ones (specification section 5.3)."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from minddiffuser.config import EMBEDDING, Guidance
+
+# Gradients pass through float16 without vanishing; a power of 2, so that it changes no bit in float32.
+_LOSS_SCALE = 2.0**12
 
 
 @dataclass(frozen=True)
@@ -76,16 +80,19 @@ class Refinement:
     iteration : tensor of shape (n,)
         The iteration that made it, 0 being stage 1's picture.
     losses : tensor of shape (n_iterations, n)
-    learning_rates : list of n_iterations float
-    trajectory : dict of tensors of shape (n, 3, height, width)
-        Pictures of every `save_every`-th iteration.
+        NaN from the iteration on at which an image had stopped.
     """
 
     images: torch.Tensor
     iteration: torch.Tensor
     losses: torch.Tensor
-    learning_rates: list[float]
-    trajectory: dict[int, torch.Tensor]
+
+
+def learning_rate(k: int, settings: Guidance) -> float:
+    """Learning rate of iteration k, counted from 0; the original steps its schedule before its first iteration."""
+    if settings.schedule == "cosine":
+        return settings.learning_rate * (1 + math.cos(math.pi * k / settings.n_iterations)) / 2
+    return settings.learning_rate * settings.decay ** (k + 1)
 
 
 def refine(
@@ -96,6 +103,8 @@ def refine(
     noise: Callable[[int], torch.Tensor],
     targets: Targets,
     settings: Guidance,
+    state: Mapping[str, torch.Tensor] | None = None,
+    keep: Callable[[int, torch.Tensor, dict[str, torch.Tensor]], None] | None = None,
 ) -> Refinement:
     """Descend the feature loss in z, or in z and c, through the whole sampler (paper, algorithm 1).
 
@@ -116,30 +125,81 @@ def refine(
     settings : Guidance
         `result` says which picture is returned: that of the lowest loss, or of the last iteration. The stimulus
         is never looked at.
+    state : dict of tensors, optional
+        As `keep` was given it: go on from there, to the same result as without the break.
+    keep : callable, optional
+        Called after every `save_every`-th iteration with its number, its pictures, and all that is needed to go on.
+
+    Raises
+    ------
+    FloatingPointError
+        A gradient is not finite, which float16 can cause.
     """
-    z = z.detach().clone().requires_grad_()
-    c = c.detach().clone().requires_grad_(settings.optimise == "z_and_c")
-    optimizer = torch.optim.Adam([v for v in (z, c) if v.requires_grad], lr=settings.learning_rate)
-    best: torch.Tensor | None = None
+    variables = {"z": z.detach().clone().requires_grad_()}
+    c = c.detach().clone()
+    if settings.optimise == "z_and_c":
+        variables["c"] = c.requires_grad_()
+    optimizer = torch.optim.Adam(variables.values(), lr=settings.learning_rate)
+    best = torch.zeros(0, device=z.device)  # made with the first pictures
     best_loss = torch.full((len(z),), torch.inf, device=z.device)
     iteration = torch.zeros(len(z), dtype=torch.long, device=z.device)
-    losses, rates, trajectory = [], [], {}
-    for k in tqdm(range(settings.n_iterations), desc="iterations", leave=False):
-        rate = settings.learning_rate * settings.decay ** (k + 1)  # the original steps its schedule first
-        optimizer.param_groups[0]["lr"] = rate
-        images = sample(z, c, noise(k))
+    losses: list[torch.Tensor] = []
+    if state is not None:
+        best, best_loss, iteration = (state[name].to(z.device) for name in ("best", "best_loss", "iteration"))
+        losses = list(state["losses"].to(z.device))
+        _restore(optimizer, variables, state, len(losses))
+    progress = tqdm(range(settings.n_iterations), initial=len(losses), desc="iterations", leave=False)
+    for k in range(len(losses), settings.n_iterations):
+        running = torch.full_like(best_loss, True, dtype=torch.bool)
+        if settings.patience is not None and losses:
+            running = ~losses[-1].isnan() & (k - iteration <= settings.patience)
+            if not running.any():
+                break
+        optimizer.param_groups[0]["lr"] = learning_rate(k, settings)
+        images = sample(variables["z"], c, noise(k))
         loss = feature_loss(extract(images), targets, settings)
         optimizer.zero_grad()
-        loss.sum().backward()
+        (loss.sum() * _LOSS_SCALE).backward()
+        for name, variable in variables.items():
+            assert variable.grad is not None
+            variable.grad /= _LOSS_SCALE
+            if not variable.grad.isfinite().all():
+                raise FloatingPointError(f"the gradient of {name} is not finite at iteration {k}")
         optimizer.step()
 
         images, loss = images.detach(), loss.detach()
-        better = loss < best_loss if settings.result == "lowest_loss" else torch.ones_like(loss, dtype=torch.bool)
-        best = images if best is None else torch.where(better[:, None, None, None], images, best)
+        better = running & (loss < best_loss if settings.result == "lowest_loss" else True)
+        best = torch.where(better[:, None, None, None], images, best) if len(best) else images
         best_loss, iteration = torch.where(better, loss, best_loss), torch.where(better, k, iteration)
-        losses.append(loss)
-        rates.append(rate)
-        if k % settings.save_every == 0:
-            trajectory[k] = images
-    assert best is not None  # n_iterations is at least 1
-    return Refinement(best, iteration, torch.stack(losses), rates, trajectory)
+        losses.append(torch.where(running, loss, torch.nan))
+        if keep and k % settings.save_every == 0:
+            here = {"best": best, "best_loss": best_loss, "iteration": iteration, "losses": torch.stack(losses)}
+            here |= _state_of(optimizer, variables)
+            keep(k, images, {name: tensor.contiguous() for name, tensor in here.items()})
+        progress.update()
+    progress.close()
+    return Refinement(best, iteration, torch.stack(losses))
+
+
+def _state_of(optimizer: torch.optim.Adam, variables: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Values of z and c, and Adam's two averages of their gradients."""
+    tensors = {}
+    for name, variable in variables.items():
+        averages = optimizer.state[variable]
+        tensors |= {
+            name: variable.detach(),
+            f"{name}_mean": averages["exp_avg"],
+            f"{name}_square": averages["exp_avg_sq"],
+        }
+    return tensors
+
+
+def _restore(
+    optimizer: torch.optim.Adam, variables: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], n_done: int
+) -> None:
+    """Put back what `_state_of` took out."""
+    for name, variable in variables.items():
+        mean, square = (state[f"{name}_{part}"].to(variable.device) for part in ("mean", "square"))
+        with torch.no_grad():
+            variable.copy_(state[name])
+        optimizer.state[variable] = {"step": torch.tensor(float(n_done)), "exp_avg": mean, "exp_avg_sq": square}

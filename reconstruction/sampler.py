@@ -29,8 +29,8 @@ class ImageToImage:
     unconditional : tensor of shape (1, n_tokens, width)
         Embedding of the empty caption, of the same length as c.
     checkpoint_steps : bool
-        Recompute each denoising step in the backward pass, so that the memory of gradients does not grow with
-        the number of steps, for about a third more time.
+        Recompute each denoising step, and the parts of the autoencoder, in the backward pass, so that the memory of
+        gradients does not grow with the number of steps, for about a third more time.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ImageToImage:
     ) -> None:
         self.unet, self.vae, self.scheduler = unet, vae, scheduler
         self.unconditional, self.checkpoint_steps = unconditional, checkpoint_steps
-        self.guidance_scale = settings.guidance_scale
+        self.guidance_scale, self.precision = settings.guidance_scale, getattr(torch, settings.precision)
         scheduler.set_timesteps(settings.n_steps)
         self.noise_timestep = scheduler.timesteps[settings.n_steps - 1 - settings.noise_index]
         self.timesteps = scheduler.timesteps[settings.n_steps - settings.denoise_steps :]
@@ -72,13 +72,18 @@ class ImageToImage:
                 x = checkpoint(self._step, x, both, t, use_reentrant=False, preserve_rng_state=False)  # type: ignore[assignment]
             else:
                 x = self._step(x, both, t)
-        return decode(self.vae, x)
+        with self._autocast():
+            return decode(self.vae, x).to(z.dtype)
 
     def _step(self, x: torch.Tensor, both: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """One DDIM step with classifier-free guidance, both passes in one batch."""
-        e_unconditional, e_text = self.unet(torch.cat([x, x]), t, both).sample.chunk(2)
+        """One DDIM step with classifier-free guidance, both passes in one batch; x stays float32."""
+        with self._autocast():
+            e_unconditional, e_text = self.unet(torch.cat([x, x]), t, both).sample.to(x.dtype).chunk(2)
         e = e_unconditional + self.guidance_scale * (e_text - e_unconditional)
         return self.scheduler.step(e, t, x, eta=0.0).prev_sample  # type: ignore[arg-type, union-attr]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.unet.device.type, self.precision, enabled=self.precision != torch.float32)
 
 
 def open_sampler(config: Config, device: torch.device) -> ImageToImage:
@@ -86,9 +91,14 @@ def open_sampler(config: Config, device: torch.device) -> ImageToImage:
     experiment = config.experiment
     source = (experiment.models.stable_diffusion, experiment.models.stable_diffusion_revision)
     tokenizer, text_encoder = pretrained.open_text_encoder(*source, device)
+    unet, vae = pretrained.open_unet(*source, device), pretrained.open_vae(*source, device)
+    if config.execution.compile:
+        unet.compile()
+    if config.execution.checkpoint_steps:
+        vae.enable_gradient_checkpointing()
     return ImageToImage(
-        unet=pretrained.open_unet(*source, device),
-        vae=pretrained.open_vae(*source, device),
+        unet=unet,
+        vae=vae,
         scheduler=pretrained.open_scheduler(*source),
         unconditional=embed_captions([""], tokenizer, text_encoder, experiment.semantic.max_length),
         settings=experiment.sampler,

@@ -3,12 +3,13 @@
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
+from safetensors.torch import load, save
 
 from data.miniature import networks
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import Guidance, Sampler, layer_name
 from minddiffuser.pretrained import Clip
-from reconstruction.guidance import Targets, feature_loss, refine
+from reconstruction.guidance import Targets, feature_loss, learning_rate, refine
 from reconstruction.sampler import ImageToImage
 
 
@@ -151,24 +152,92 @@ def test_refinement_lowers_the_loss_and_starts_from_stage_1(models, encoder):
     z, c, noise = inputs()
     settings = Guidance(n_iterations=8, learning_rate=0.05, noise="fixed", layer_weights=(1, 1), save_every=4)
     targets = targets_for(encoder, 2)
-    result = refine(z, c, sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets, settings)
+    pictures = {}
+    extract = lambda x: encoder(x, "bicubic")  # noqa: E731
+    keep = lambda k, images, _state: pictures.update({k: images})  # noqa: E731
+    result = refine(z, c, sampler, extract, lambda _: noise, targets, settings, keep=keep)
     assert (result.losses[-1] < result.losses[0]).all()
-    assert sorted(result.trajectory) == [0, 4]
-    torch.testing.assert_close(result.trajectory[0], sampler(z, c, noise), rtol=0, atol=1e-6)
+    assert sorted(pictures) == [0, 4]
+    torch.testing.assert_close(pictures[0], sampler(z, c, noise), rtol=0, atol=1e-6)
     assert result.iteration.tolist() == result.losses.argmin(dim=0).tolist()
-    assert result.learning_rates[0] == pytest.approx(0.05 * 0.999)
 
 
-def test_learning_rates_are_the_released_ones(models, encoder):
+@pytest.mark.parametrize("optimise", ["z", "z_and_c"])
+@pytest.mark.parametrize("after", [0, 3, 6])
+def test_going_on_from_a_kept_state_ends_in_the_same_bytes(models, encoder, optimise, after):
+    sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3))
+    z, c, _ = inputs()
+    settings = Guidance(n_iterations=7, learning_rate=0.05, optimise=optimise, layer_weights=(1, 1), save_every=3)
+    noise = lambda k: torch.randn(z.shape, generator=torch.Generator().manual_seed(k))  # noqa: E731
+    rest = (sampler, lambda x: encoder(x, "bicubic"), noise, targets_for(encoder, 2), settings)
+    states = {}
+    whole = refine(z, c, *rest, keep=lambda k, _images, state: states.update({k: save(state)}))
+    resumed = refine(z, c, *rest, state=load(states[after]))
+    for name in ("images", "iteration", "losses"):
+        assert torch.equal(getattr(resumed, name), getattr(whole, name)), name
+
+
+def test_images_stop_one_by_one_when_their_loss_no_longer_falls(encoder):
+    """Losses are given: the first image's falls for three iterations, the second one's for six."""
+    falls_for = torch.tensor([3, 6])
+    calls = []
+
+    def extract(x):
+        calls.append(k := len(calls))
+        level = torch.where(k < falls_for, 10.0 - k, 20.0)
+        return {name: level[:, None, None] + 0 * x.mean() + torch.zeros(2, 65, 96) for name in targets.values}
+
+    targets = targets_for(encoder, 2)
+    targets = Targets({name: torch.ones_like(value) for name, value in targets.values.items()}, targets.units)
+    flat = lambda z, c, noise: (z.mean(dim=(1, 2, 3)) * 0 + c.mean() * 0)[:, None, None, None] + noise  # noqa: E731
+    z, c, _ = inputs()
+    settings = Guidance(n_iterations=50, patience=2, layer_weights=(1, 1))
+    noise = lambda k: torch.full((2, 3, 8, 8), float(k))  # noqa: E731
+    result = refine(z, c, flat, extract, noise, targets, settings)
+    assert result.iteration.tolist() == [2, 5]
+    assert len(result.losses) == 8  # six that fell and two of patience
+    assert result.losses.isnan().sum(dim=0).tolist() == [3, 0]
+    assert result.images.mean(dim=(1, 2, 3)).tolist() == [2, 5]
+
+
+def test_reduced_precision_has_nearly_the_same_gradients(models, encoder):
+    z, c, noise = inputs()
+    gradients, losses = {}, {}
+    for precision in ("float32", "float16"):
+        sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3, precision=precision))
+        z, c = z.detach().requires_grad_(), c.detach().requires_grad_()
+        images = sampler(z, c, noise)
+        assert images.dtype == torch.float32
+        loss = feature_loss(encoder(images, "bicubic"), targets_for(encoder, 2), Guidance(layer_weights=(1, 1))).sum()
+        gradients[precision] = torch.autograd.grad(loss * 2**12, (z, c))
+        losses[precision] = loss.item()
+    assert losses["float16"] == pytest.approx(losses["float32"], rel=0.01)
+    assert losses["float16"] != losses["float32"]
+    for exact, reduced in zip(*gradients.values(), strict=True):
+        assert torch.nn.functional.cosine_similarity(exact.flatten(), reduced.flatten(), dim=0) > 0.999
+
+
+def test_learning_rates():
+    released = Guidance()
+    assert learning_rate(0, released) == pytest.approx(0.00999)
+    assert learning_rate(299, released) == pytest.approx(0.0074071, rel=1e-4)
+    cosine = Guidance(schedule="cosine", n_iterations=100, learning_rate=0.04)
+    assert [learning_rate(k, cosine) for k in (0, 50)] == pytest.approx([0.04, 0.02])
+    assert 0 < learning_rate(99, cosine) < 1e-4
+
+
+def test_refinement_uses_the_learning_rate_of_each_iteration(models, encoder, monkeypatch):
+    seen = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (seen.append(self.param_groups[0]["lr"]), step(self)))
     flat = lambda z, c, noise: z.mean() * 0 + c.mean() * 0 + noise  # noqa: E731
-    settings = Guidance(layer_weights=(1, 1))
+    settings = Guidance(n_iterations=3, layer_weights=(1, 1))
     targets = targets_for(encoder, 1)
     features = {name: torch.zeros(1, 65, 96) for name in targets.values}
     extract = lambda x: {name: value + x.mean() for name, value in features.items()}  # noqa: E731
     z, c, _ = inputs(1)
-    result = refine(z, c, flat, extract, lambda _: torch.zeros(1, 3, 8, 8), targets, settings)
-    assert result.learning_rates[0] == pytest.approx(0.00999)
-    assert result.learning_rates[299] == pytest.approx(0.0074071, rel=1e-4)
+    refine(z, c, flat, extract, lambda _: torch.zeros(1, 3, 8, 8), targets, settings)
+    assert seen == [learning_rate(k, settings) for k in range(3)]
 
 
 def test_optimising_z_only_leaves_c(models, encoder):

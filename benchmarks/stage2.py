@@ -1,0 +1,241 @@
+"""Time and memory of stage 2, beside the U-Net calls it cannot do without and the authors' way of running it.
+
+    python benchmarks/stage2.py                      # the miniature's models, on the CPU
+    python benchmarks/stage2.py --full --device cuda # Stable Diffusion v1-4's size at 512 px, random weights
+
+Both use the paper's schedule (50 steps, the last 35 run). Printed are
+
+    overhead_over_bare_unet  an iteration's time over that of its U-Net calls alone: each step forward, once more
+                             forward for the backward pass, and backward to its inputs only; the rest is the
+                             scheduler, the decoder, CLIP, and the optimiser
+    memory_growth_per_step   growth of the peak memory of an iteration with each further denoising step, over the peak
+                             of one step. On the CPU the peak is of torch's own allocations (its profiler)
+    speedup_vs_as_released   seconds an image of one iteration as released (one image, float32, two U-Net calls a step,
+                             gradients of all weights), over those of ours, in batches
+    fraction_of_peak         on a GPU: the share of its float16 matrix rate, measured here by a large product, that the
+                             counted operations of an iteration reach
+
+The last line is JSON.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from feature_extraction.clip_layers import ClipLayers
+from feature_extraction.latents import decode
+from minddiffuser import pretrained
+from minddiffuser.config import LAYERS, REPOSITORY, Guidance, Sampler, layer_name, load
+from reconstruction.guidance import Targets, feature_loss, refine
+from reconstruction.sampler import ImageToImage, open_sampler
+
+MINIATURE = REPOSITORY / "configs" / "miniature.yaml"
+
+
+def main() -> None:
+    """Measure, and print one line of JSON at the end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="Stable Diffusion v1-4's size, with random weights")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-size", type=int, default=8, help="images of ours in one batch (default: 8)")
+    parser.add_argument("--precision", default="float32", choices=["float32", "float16"])
+    parser.add_argument("--compile", action="store_true", help="compile the U-Net")
+    parser.add_argument("--steps", type=int, default=35, help="denoising steps (default: the paper's 35)")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"torch {torch.__version__}, {name}, {vars(args)}", flush=True)
+
+    sampler, encoder, shapes = open_models(args.full, device, args.precision, args.steps)
+    if args.compile:
+        sampler.unet.compile()
+    problem = make_problem(encoder, shapes, args.batch_size, device)
+    ours = Iteration(sampler, encoder, *problem)
+    bare = BareUNet(sampler, args.batch_size, shapes)
+    ours_seconds, bare_seconds = alternate([ours, bare], device, n_times=3 if args.full else 5)
+    overhead = ours_seconds / bare_seconds
+    print(f"ours: {ours_seconds:.3f} s an iteration of {args.batch_size} images; bare U-Net {bare_seconds:.3f} s")
+
+    counts = (1, 6, 11) if device.type == "cpu" else (1, 18, 35)
+    peaks = [peak_memory(ours, sampler, n, device) for n in counts]
+    for n, peak in zip(counts, peaks, strict=True):
+        print(f"peak memory with {n} denoising steps: {peak / 2**20:.1f} MiB", flush=True)
+    growth = (peaks[-1] - peaks[0]) / (counts[-1] - counts[0]) / peaks[0]
+    result = {"overhead_over_bare_unet": round(overhead, 3), "memory_growth_per_step": round(growth, 5)}
+
+    per_image = ours_seconds / args.batch_size
+    if device.type == "cuda":
+        with FlopCounterMode(display=False) as counter:
+            ours()
+        rate, limit = counter.get_total_flops() / ours_seconds, matrix_rate(device)
+        print(f"{rate / 1e12:.0f} of {limit / 1e12:.0f} TFLOP/s")
+        result["fraction_of_peak"] = round(rate / limit, 3)
+        del counter
+    released_sampler, _, _ = (sampler, None, None) if args.full else open_models(False, device, "float32", args.steps)
+    released = AsReleased(released_sampler, encoder, *make_problem(encoder, shapes, 1, device))
+    (released_seconds,) = alternate([released], device, n_times=3)
+    result["speedup_vs_as_released"] = round(released_seconds / per_image, 2)
+    print(f"as released: {released_seconds:.3f} s an iteration of one image; ours {per_image:.3f} s an image")
+    days = per_image * 300 / 86400
+    print(f"images a day at 300 iterations: {1 / days:.0f}")
+    print(json.dumps(result))
+
+
+def open_models(
+    full: bool, device: torch.device, precision: str, n_denoise: int
+) -> tuple[ImageToImage, ClipLayers, dict[str, tuple[int, ...]]]:
+    """Open sampler and guiding CLIP, and the shapes of z and c: the miniature's, or full size with random weights."""
+    settings = Sampler(denoise_steps=n_denoise, precision=precision)
+    if full:
+        models = pretrained.random_stable_diffusion(device)
+        models["vae"].enable_gradient_checkpointing()
+        sampler = ImageToImage(
+            models["unet"], models["vae"], models["scheduler"], torch.randn(1, 15, 768, device=device), settings, True
+        )
+        clip = pretrained.random_clip("ViT-B-32-quickgelu", device)
+        shapes = {"z": (4, 64, 64), "c": (15, 768)}
+    else:
+        overrides = [f"experiment.sampler={settings.model_dump_json()}", "execution.checkpoint_steps=true"]
+        config = load(MINIATURE, overrides)
+        sampler = open_sampler(config, device)
+        clip = pretrained.open_clip_model(config.experiment.models.clip, None, device)
+        shapes = {"z": (4, 8, 8), "c": tuple(sampler.unconditional.shape[1:])}
+    return sampler, ClipLayers(clip, LAYERS, "clip", True), shapes
+
+
+def make_problem(
+    encoder: ClipLayers, shapes: dict[str, tuple[int, ...]], n: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Targets]:
+    """Random z, c and noise of n images, and targets at a random quarter of each layer's units."""
+    generator = torch.Generator().manual_seed(0)
+    z, noise = (torch.randn(n, *shapes["z"], generator=generator).to(device) for _ in range(2))
+    c = torch.randn(n, *shapes["c"], generator=generator).to(device)
+    with torch.no_grad():
+        layers = encoder(torch.rand(1, 3, 64, 64, device=device), "bicubic")
+    values, units = {}, {}
+    for name in map(layer_name, LAYERS):
+        size = layers[name][0].numel()
+        units[name] = torch.randperm(size, generator=generator)[: size // 4].sort().values.to(device)
+        values[name] = torch.randn(n, size // 4, generator=generator).to(device)
+    return z, c, noise, Targets(values, units)
+
+
+class Iteration:
+    """One iteration of stage 2, as reconstruction/32_stage2.py makes it."""
+
+    def __init__(self, sampler: ImageToImage, encoder: ClipLayers, z, c, noise, targets: Targets) -> None:
+        self.sampler, self.arguments = sampler, (z, c)
+        self.rest = (lambda x: encoder(x, "bicubic"), lambda _: noise, targets, Guidance(n_iterations=1))
+
+    def __call__(self) -> None:
+        """Run it."""
+        refine(*self.arguments, self.sampler, *self.rest)
+
+
+class BareUNet:
+    """The U-Net calls of one iteration, and nothing else."""
+
+    def __init__(self, sampler: ImageToImage, n: int, shapes: dict[str, tuple[int, ...]]) -> None:
+        device = sampler.unconditional.device
+        self.sampler = sampler
+        self.x, self.both = (
+            torch.randn(2 * n, *shapes["z"], device=device),
+            torch.randn(2 * n, *shapes["c"], device=device),
+        )
+
+    def __call__(self) -> None:
+        """Run them."""
+        x, both = self.x.requires_grad_(), self.both.requires_grad_()
+        unet, autocast = self.sampler.unet, self.sampler._autocast
+        for t in self.sampler.timesteps:
+            with torch.no_grad(), autocast():
+                unet(x, t, both)
+        for t in self.sampler.timesteps:
+            with autocast():
+                out = unet(x, t, both).sample
+            torch.autograd.grad(out, (x, both), torch.ones_like(out))
+
+
+class AsReleased:
+    """One iteration of one image the released way: two U-Net calls a step, and gradients of every weight."""
+
+    def __init__(self, sampler: ImageToImage, encoder: ClipLayers, z, c, noise, targets: Targets) -> None:
+        self.sampler, self.encoder, self.problem = sampler, encoder, (z, c, noise, targets)
+        for model in (sampler.unet, sampler.vae, encoder.visual):
+            model.requires_grad_(True)
+
+    def step(self, x: torch.Tensor, c: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """One denoising step."""
+        s = self.sampler
+        without, with_text = s.unet(x, t, s.unconditional).sample, s.unet(x, t, c).sample
+        return s.scheduler.step(without + s.guidance_scale * (with_text - without), t, x, eta=0.0).prev_sample
+
+    def __call__(self) -> None:
+        """Run it."""
+        z, c, noise, targets = self.problem
+        z, c = z.clone().requires_grad_(), c.clone().requires_grad_()
+        x = self.sampler.scheduler.add_noise(z, noise, self.sampler.noise_timestep.expand(1))
+        for t in self.sampler.timesteps:
+            x = checkpoint(self.step, x, c, t, use_reentrant=False)
+        loss = feature_loss(self.encoder(decode(self.sampler.vae, x), "bicubic"), targets, Guidance()).sum()
+        loss.backward()
+        for model in (self.sampler.unet, self.sampler.vae, self.encoder.visual):
+            model.zero_grad()
+
+
+def alternate(functions: list[Callable[[], None]], device: torch.device, n_times: int) -> list[float]:
+    """Median seconds of each, called in turn, after one call that is not timed."""
+    seconds: list[list[float]] = [[] for _ in functions]
+    for k in range(n_times + 1):
+        for function, times in zip(functions, seconds, strict=True):
+            synchronise(device)
+            began = time.perf_counter()
+            function()
+            synchronise(device)
+            if k:
+                times.append(time.perf_counter() - began)
+    return [statistics.median(times) for times in seconds]
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the GPU, if there is one."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(function: Callable[[], None], sampler: ImageToImage, n_steps: int, device: torch.device) -> int:
+    """Peak of torch's allocations in bytes, with the last n steps only (on the CPU beyond what was there before)."""
+    every, sampler.timesteps = sampler.timesteps, sampler.timesteps[-n_steps:]
+    try:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            function()
+            return torch.cuda.max_memory_allocated(device)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            function()
+    finally:
+        sampler.timesteps = every
+    now = peak = 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    return peak
+
+
+def matrix_rate(device: torch.device, n: int = 8192) -> float:
+    """Operations a second of a large product in float16."""
+    a = torch.randn(n, n, device=device, dtype=torch.float16)
+    (seconds,) = alternate([lambda: [a @ a for _ in range(10)]], device, 3)  # type: ignore[list-item]
+    return 10 * 2 * n**3 / seconds
+
+
+if __name__ == "__main__":
+    main()

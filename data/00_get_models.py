@@ -1,0 +1,31 @@
+"""Download the pretrained models that a configuration names, once, and check them (about 8 GB for the real ones).
+
+    python data/00_get_models.py --config configs/nsd_subj01.yaml
+
+Before it, accept Stable Diffusion's licence on https://huggingface.co/CompVis/stable-diffusion-v1-4 and log in with
+`hf auth login`. Writes to the hub's cache (`HF_HOME`, by default ~/.cache/huggingface), and compares every large file
+with the SHA-256 that the hub gives for it. This is the only script that uses the network; all others open local files.
+"""
+
+from minddiffuser.cli import execute, parse
+from minddiffuser.pretrained import damaged_files, download
+from minddiffuser.store import DataError
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Download and check."""
+    models = parse(__doc__, argv).config.experiment.models
+    folders = []
+    for folder in download(models):
+        print(f"{folder}: checking", flush=True)
+        if damaged := damaged_files(folder):
+            names = ", ".join(map(str, damaged))
+            raise DataError(
+                f"damaged, by their SHA-256: {names}; delete the files that these link to, and run this again"
+            )
+        folders.append(folder)
+    print(f"{len(folders)} models are downloaded and whole" if folders else "all models are local: nothing to download")
+
+
+if __name__ == "__main__":
+    execute(main)

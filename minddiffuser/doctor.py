@@ -1,0 +1,280 @@
+"""Check everything that a run needs before hours are spent on it, and estimate what it will take.
+
+    python -m minddiffuser.doctor --config configs/nsd_subj01.yaml [--subject subj01]
+
+Looks at every file of the dataset, the ROIs, the captions of all images, the models (each is opened), the device, and
+the free disk; then estimates time and disk of each stage. Ends with exit code 1 and a list if something is wrong.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from data import nsd
+from minddiffuser import pretrained
+from minddiffuser.cli import Run, execute, parse
+from minddiffuser.config import Config, layer_name
+from minddiffuser.store import DataError
+
+
+class Size(NamedTuple):
+    """What a subject's run consists of."""
+
+    n_train: int
+    n_test: int
+    n_voxels: int
+    n_bytes: int  # of the betas
+
+
+class UNetCall(NamedTuple):
+    """Seconds of a guided U-Net call of one batch, and what it took of a GPU's memory."""
+
+    forward: float
+    backward: float
+    memory: str
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print findings and estimates."""
+    run = parse(__doc__, argv)
+    problems: list[str] = []
+
+    def check(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            result, found = function(*arguments)
+        except (DataError, OSError) as error:
+            problems.append(f"{what}: {error}")
+            print(f"WRONG  {what}: {error}", flush=True)
+            return None
+        print(f"ok     {what}: {found}", flush=True)
+        return result
+
+    check("settings", check_settings, run.config)
+    sizes = {}
+    for subject in run.subjects:
+        check(f"{subject} captions", check_captions, run.config, subject)
+        sizes[subject] = check(f"{subject} design, betas and ROIs", check_subject, run.config, subject)
+    device = check("device", check_device, run)
+    models = check("Stable Diffusion", open_stable_diffusion, run.config)
+    layers = check("CLIP that guides", check_clip, run.config)
+    check("CLIP that scores", check_scoring_clip, run.config)
+    if not problems:
+        call = time_unet(models["unet"], run.config, device)
+        rows = [row for s in run.subjects for row in estimate(run.config, s, sizes[s], models, layers, call)]
+        check("disk", check_disk, run.config, sum(gigabytes for *_, gigabytes, _ in rows))
+        print(f"\n{'stage':<34}{'time':>10}{'disk':>10}   derived from")
+        for name, seconds, gigabytes, how in rows:
+            print(f"{name:<34}{readable(seconds):>10}{gigabytes:>7.1f} GB   {how}")
+    if problems:
+        sys.exit(f"\n{len(problems)} problems:\n" + "\n".join(f"  {k + 1}. {text}" for k, text in enumerate(problems)))
+    print("\nnothing is wrong")
+
+
+def check_settings(config: Config) -> tuple[None, str]:
+    """Check that settings fit one another, beyond what each must be by itself."""
+    experiment = config.experiment
+    layers = experiment.structural.layers
+    for name, values in {
+        "decoding.n_voxels_structural": experiment.decoding.n_voxels_structural,
+        "guidance.layer_weights": experiment.guidance.layer_weights,
+    }.items():
+        if len(values) != len(layers):
+            raise DataError(f"experiment.{name} has {len(values)} numbers for {len(layers)} structural layers")
+    sampler = experiment.sampler
+    agree = sampler.denoise_steps == sampler.noise_index + 1
+    note = "" if agree else f" (noise_index {sampler.noise_index} and denoise_steps {sampler.denoise_steps} disagree)"
+    return None, f"{config.name}{note}"
+
+
+def check_captions(config: Config, subject: str) -> tuple[None, str]:
+    """Check the captions of every stimulus that the subject saw."""
+    design = nsd.read_design(config.nsd, subject)
+    ids = np.unique(nsd.read_coco_ids(config.nsd)[design.stimuli])
+    n = config.experiment.semantic.n_captions
+    nsd.read_captions(config.nsd, ids, n)
+    return None, f"{len(ids)} images have {n} or more"
+
+
+def check_subject(config: Config, subject: str) -> tuple[Size, str]:
+    """Check every session's file, and the voxels."""
+    root, data = config.nsd, config.experiment.data
+    design = nsd.read_design(root, subject)
+    voxels = nsd.read_voxels(root, subject, data.space, data.rois)
+    paths = [nsd.session_path(root, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
+    n_trials = {path: nsd.check_session(path, voxels.shape) for path in paths}
+    usual = n_trials[paths[0]]
+    for path, n in n_trials.items():
+        if n != usual:
+            raise DataError(f"{path} has {n} trials, but {paths[0]} has {usual}")
+    if usual * data.sessions > len(design.ordering):
+        raise DataError(f"{data.sessions} sessions of {usual} trials are more than the design's {len(design.ordering)}")
+    seen = np.unique(design.ordering[: usual * data.sessions])
+    n_test = int((seen < design.n_shared).sum())
+    note = ""
+    expected = nsd.KNOWN_VOXELS.get(subject) if voxels.shape == nsd.VOLUMES.get(subject) else None
+    if expected:
+        found = {"V1": int((voxels.roi == "V1").sum()), "all": len(voxels.index)}
+        note = f" (V1: {found['V1']})"
+        for name, count in expected.items():
+            if (name == "all" or name in data.rois) and abs(found[name] - count) > 0.01 * count:
+                raise DataError(
+                    f"{root}: {subject} has {found[name]} voxels in {name}, but the authors had {count}; the ROI "
+                    "volumes are not those of this subject and space, or of another release"
+                )
+    size = Size(len(seen) - n_test, n_test, len(voxels.index), sum(path.stat().st_size for path in paths))
+    text = f"{data.sessions} sessions of {usual} trials, {size.n_train} training and {n_test} test images, "
+    return size, f"{text}{size.n_voxels} voxels{note}"
+
+
+def check_device(run: Run) -> tuple[torch.device, str]:
+    """Check that the device is there."""
+    device = run.device
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise DataError(f"torch {torch.__version__} sees no GPU, but {device} was asked for (execution.device)")
+        free, total = torch.cuda.mem_get_info(device)
+        name = torch.cuda.get_device_name(device)
+        return device, f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free, torch {torch.__version__}"
+    return device, f"{device} with {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def open_stable_diffusion(config: Config) -> tuple[dict[str, Any], str]:
+    """Open every part of Stable Diffusion."""
+    experiment, cpu = config.experiment, torch.device("cpu")
+    source = (experiment.models.stable_diffusion, experiment.models.stable_diffusion_revision)
+    models: dict[str, Any] = {"unet": pretrained.open_unet(*source, cpu), "vae": pretrained.open_vae(*source, cpu)}
+    models["tokenizer"], models["text_encoder"] = pretrained.open_text_encoder(*source, cpu)
+    pretrained.open_scheduler(*source).set_timesteps(experiment.sampler.n_steps)
+    width = models["text_encoder"].config.hidden_size
+    if models["unet"].config.cross_attention_dim != width:
+        raise DataError(f"{source[0]}: the U-Net expects text of another width than {width}: parts of two models")
+    n = sum(p.numel() for name in ("unet", "vae", "text_encoder") for p in models[name].parameters())
+    return models, f"{source[0]}, {n / 1e6:,.1f} million weights"
+
+
+def check_clip(config: Config) -> tuple[dict[str, int], str]:
+    """Open the CLIP that guides, and count the units of each layer."""
+    models, structural = config.experiment.models, config.experiment.structural
+    clip = pretrained.open_clip_model(models.clip, models.clip_weights, torch.device("cpu"))
+    visual: Any = clip.model.visual
+    if max(structural.layers) > 2 * len(visual.transformer.resblocks):
+        raise DataError(f"experiment.structural.layers: {models.clip} has no Linear-{max(structural.layers)}")
+    units = visual.positional_embedding.numel()
+    return {layer_name(n): units for n in structural.layers}, f"{models.clip}, {units} units a layer"
+
+
+def check_scoring_clip(config: Config) -> tuple[None, str]:
+    """Open the CLIP that scores."""
+    models = config.experiment.models
+    pretrained.open_clip_model(models.scoring_clip, models.scoring_clip_weights, torch.device("cpu"))
+    return None, models.scoring_clip
+
+
+def check_disk(config: Config, gigabytes: float) -> tuple[None, str]:
+    """Check that there is room for what the run writes, and that it can be written."""
+    folder = config.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".doctor"
+    probe.write_bytes(b"x")
+    probe.unlink()
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < gigabytes:
+        raise DataError(f"{folder} has {free:.0f} GB free, and the run writes {gigabytes:.0f} GB; set execution.runs")
+    return None, f"{folder} has {free:.0f} GB free, the run writes about {gigabytes:.1f} GB"
+
+
+def estimate(
+    config: Config, subject: str, size: Size, models: dict[str, Any], layers: dict[str, int], call: UNetCall
+) -> list[tuple[str, float, float, str]]:
+    """Name, seconds, gigabytes on disk, and what they are derived from, for each costly stage."""
+    experiment = config.experiment
+    decoding, sampler, guidance = experiment.decoding, experiment.sampler, experiment.guidance
+    n_images, batch = size.n_train + size.n_test, config.execution.batch_size
+    n_z = models["unet"].config.in_channels * (experiment.detail.image_size // 8) ** 2
+    n_c = (experiment.semantic.max_length - 1) * models["unet"].config.cross_attention_dim
+    families = [(n_c, decoding.n_voxels_semantic), (n_z, decoding.n_voxels_detail)]
+    families += [
+        (int(n * experiment.units.keep), k) for n, k in zip(layers.values(), decoding.n_voxels_structural, strict=True)
+    ]
+    # One factorisation an output where voxels are selected; and the Gram matrix, three times.
+    operations = sum(n * k**3 / 3 for n, k in families if k < size.n_voxels) + 6 * size.n_voxels**2 * size.n_train
+    weights = sum(n * 8 * min(k, size.n_voxels) for n, k in families)  # and their voxels
+    rate = cholesky_rate()
+    n_refined = min(guidance.n_images or size.n_test, size.n_test)
+    n_steps = guidance.n_iterations * sampler.denoise_steps
+    prepare = size.n_bytes / 100e6
+    extract = n_images / batch * call.forward / 4
+    stage1 = size.n_test / batch * sampler.denoise_steps * call.forward
+    stage2 = n_refined / batch * n_steps * (2 * call.forward + call.backward) * 1.15
+    n_pictures = n_refined * guidance.n_iterations / guidance.save_every
+    picture = experiment.detail.image_size**2 * 1.5  # bytes of a PNG
+    timed = f"a U-Net call of {batch} images, {call.forward:.2f} s, and backward, {call.backward:.2f} s{call.memory}"
+    rows = [
+        ("02 prepare", prepare, n_images * size.n_voxels * 4, "reading the betas at 100 MB/s"),
+        ("11-13 features", extract, n_images * 4 * (sum(layers.values()) + n_z + n_c), "a quarter of a U-Net call"),
+        ("22-24 decoders", operations / rate, weights, f"operations at {rate / 1e9:.0f} Gflop/s, timed now"),
+        ("31 stage 1", stage1, size.n_test * picture, timed),
+        ("32 stage 2", stage2, n_pictures * picture, "the same calls, and 15 %"),
+    ]
+    return [(f"{subject} {name}", seconds, n_bytes / 1e9, how) for name, seconds, n_bytes, how in rows]
+
+
+def cholesky_rate(n: int = 3000) -> float:
+    """Operations a second of float32 Cholesky factorisations on all cores."""
+    A = torch.eye(n) * n + torch.rand(n, n) / n
+    A = A + A.T
+    torch.linalg.cholesky(A)
+    began = time.perf_counter()
+    torch.linalg.cholesky(A)
+    return n**3 / 3 / (time.perf_counter() - began)
+
+
+def time_unet(unet: Any, config: Config, device: torch.device) -> UNetCall:
+    """Time a guided U-Net call on the device, and its backward pass to its inputs; the least of three times."""
+    experiment, n = config.experiment, 2 * config.execution.batch_size
+    dtype, size = getattr(torch, experiment.sampler.precision), experiment.detail.image_size // 8
+    n_tokens, width = experiment.semantic.max_length, unet.config.cross_attention_dim
+    unet.to(device)
+    x = torch.randn(n, unet.config.in_channels, size, size, device=device, requires_grad=True)
+    c = torch.randn(n, n_tokens, width, device=device, requires_grad=True)
+    times = []
+    for _ in range(3):
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            moments = [_now(device)]
+            with torch.no_grad():
+                unet(x, 500, c)
+            moments.append(_now(device))
+            out = unet(x, 500, c).sample
+        moments.append(_now(device))
+        torch.autograd.grad(out.float().sum(), (x, c))
+        moments.append(_now(device))
+        times.append(np.diff(moments))
+    forward, _, backward = np.min(times, axis=0)
+    memory = ""
+    if device.type == "cuda":
+        memory = f"; it took {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB, stage 2 takes some more"
+    unet.to("cpu")
+    return UNetCall(forward, backward, memory)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def readable(seconds: float) -> str:
+    """Seconds as days, hours, or minutes."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    execute(main)
