@@ -31,10 +31,11 @@ SCRIPTS := \
 	evaluation/41_score.py \
 	evaluation/43_report.py
 
-# Not part of the main job: feature_decoding/26_search.py, which helps to choose settings.
+# Not part of the main job: data/00_get_models.py (`make models`), and feature_decoding/26_search.py, which helps to choose
+# settings. Without experiment.miniature in CONFIG there is nothing for data/01_make_miniature.py to do.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint lock clean
+.PHONY: help install demo models test test-all lint lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +70,9 @@ demo: $(INSTALLED) ## reconstruct images from simulated fMRI, start to end (what
 	@$(BIN)/python -c 'import sys, pandas; from evaluation.report import text_table; \
 		print(text_table(pandas.read_csv(sys.argv[1], dtype={"subject": str}), "mean"))' $(SUMMARY)
 	@printf '\nThe page with the pictures: %s\n' $(PAGE)
+
+models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
+	@$(BIN)/python data/00_get_models.py --config $(CONFIG)
 
 test: $(INSTALLED) ## run the tests
 	@$(BIN)/python -m pytest

@@ -145,7 +145,7 @@ def open_scheduler(folder: str, revision: str | None) -> DDIMScheduler:
     from diffusers import DDIMScheduler
 
     found = _open_part(DDIMScheduler.from_pretrained, folder, revision, "scheduler")
-    return DDIMScheduler.from_config(
+    return DDIMScheduler.from_config(  # type: ignore[return-value]
         found.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
     )
 
@@ -167,6 +167,7 @@ def open_clip_model(name: str, weights: str | None, device: torch.device) -> Cli
         The folder is absent, or the weights are not in the hub's cache.
     """
     import open_clip
+    from safetensors import SafetensorError
 
     of_openai = weights == "openai"
     if name.startswith("local-dir:"):
@@ -176,7 +177,11 @@ def open_clip_model(name: str, weights: str | None, device: torch.device) -> Cli
         name = f"local-dir:{folder}"
     if weights is not None and not Path(weights).is_file():
         weights = _cached_clip_weights(name, weights)
-    model = open_clip.create_model(name, pretrained=weights, precision="fp32")
+    try:
+        model = open_clip.create_model(name, pretrained=weights, precision="fp32")
+    except (SafetensorError, RuntimeError, OSError) as error:
+        file = weights or f"{name.removeprefix('local-dir:')}/{_CLIP_FILE}"
+        raise MissingModelError(f"{file} is truncated, or not the weights of {name} ({error}); get it again") from error
     visual: Any = model.visual
     if of_openai and "QuickGELU" not in type(visual.transformer.resblocks[0].mlp.gelu).__name__:
         raise DataError(f"OpenAI's CLIP computes with QuickGELU: use the architecture {name}-quickgelu, not {name}")
@@ -267,10 +272,12 @@ def random_stable_diffusion(device: torch.device) -> dict[str, Any]:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     folder = str(_STABLE_DIFFUSION_V1)
+    unet: Any = UNet2DConditionModel.load_config(folder, subfolder="unet")
+    vae: Any = AutoencoderKL.load_config(folder, subfolder="vae")
     with device:
         models = {
-            "unet": UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet")),
-            "vae": AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae")),
+            "unet": UNet2DConditionModel.from_config(unet),
+            "vae": AutoencoderKL.from_config(vae),
             "text_encoder": CLIPTextModel(CLIPTextConfig.from_pretrained(folder, subfolder="text_encoder")),
         }
     models = {name: _frozen(model, device) for name, model in models.items()}

@@ -1,9 +1,12 @@
 """What the scripts say when something is wrong: one message, the right exit code, and nothing lost."""
 
+import resource
 import shutil
+import signal
+import subprocess
 
 import pytest
-from smallest import REPOSITORY, run, write_config
+from smallest import REPOSITORY, command, run, write_config
 
 
 def test_an_unknown_key_exits_2_and_names_it(tmp_path):
@@ -85,3 +88,31 @@ def test_missing_real_weights_say_how_to_get_them(whole_run, tmp_path):
     done = run("feature_extraction/12_detail.py", config, "--set", f"execution.nsd={whole_run / 'nsd'}", *options)
     assert done.returncode == 1
     assert "hf download CompVis/stable-diffusion-v1-4" in done.stderr
+
+
+def test_a_full_disk_ends_with_one_message_and_leaves_what_was_there(whole_run, tmp_path):
+    """A limit on the size of files stands for the disk: pictures fit, the state to resume from does not."""
+    shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
+    config = write_config(tmp_path)
+    folder = tmp_path / "runs/smallest/subj01/reconstruction/minddiffuser"
+    stage1 = {path: path.read_bytes() for path in (folder / "stage1").rglob("*") if path.is_file()}
+    shutil.rmtree(folder / "stage2")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    done = subprocess.run(
+        command("reconstruction/32_stage2.py", config, "--subject", "subj01"),
+        capture_output=True, text=True, check=False, preexec_fn=limit,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "nothing that was complete is lost" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((folder / "stage2").rglob("*.partial"))
+    assert not (folder / "stage2" / "index.csv").exists()
+    assert {path: path.read_bytes() for path in stage1} == stage1
+    assert run("reconstruction/32_stage2.py", config, "--subject", "subj01").returncode == 0
+    for path in (whole_run / "runs/smallest/subj01/reconstruction/minddiffuser/stage2").glob("*.png"):
+        assert (folder / "stage2" / path.name).read_bytes() == path.read_bytes()
