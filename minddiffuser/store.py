@@ -197,6 +197,11 @@ class Artifact:
             if row != n_rows:
                 raise DataError(f"{self.path}: its parts have {row} rows, not {n_rows}; delete {self._parts}")
             os.replace(partial, self.path)
+        except (OSError, DataError):
+            # Two shards that finish together both join, and the first deletes the parts.
+            if self.path.exists() and _fingerprint_in(self.path) == self.fingerprint:
+                return
+            raise
         finally:
             partial.unlink(missing_ok=True)
         self._write_provenance()

@@ -162,6 +162,58 @@ def test_refinement_lowers_the_loss_and_starts_from_stage_1(models, encoder):
     assert result.iteration.tolist() == result.losses.argmin(dim=0).tolist()
 
 
+def plain_losses(models, encoder, settings, guidance, z, c, noise, targets):
+    """The released way: one image, two U-Net calls a step, nothing recomputed, gradients of the weights too."""
+    scheduler = image_to_image(models, settings).scheduler
+    sampler = image_to_image(models, settings)
+    for model in (models["unet"], models["vae"], encoder.visual):
+        model.requires_grad_(True)
+    z, c = z.clone().requires_grad_(), c.clone().requires_grad_()
+    optimizer, losses = torch.optim.Adam([z, c], lr=1.0), []
+    for k in range(guidance.n_iterations):
+        optimizer.param_groups[0]["lr"] = guidance.learning_rate * guidance.decay ** (k + 1)
+        x = scheduler.add_noise(z, noise, sampler.noise_timestep.expand(1))
+        for t in sampler.timesteps:
+            without, with_text = (models["unet"](x, t, text).sample for text in (sampler.unconditional, c))
+            x = scheduler.step(without + settings.guidance_scale * (with_text - without), t, x, eta=0.0).prev_sample
+        images = ((models["vae"].decode(x / models["vae"].config.scaling_factor).sample + 1) / 2).clamp(0, 1)
+        loss = feature_loss(encoder(images, "bicubic"), targets, guidance).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    for model in (models["unet"], models["vae"], encoder.visual):
+        model.requires_grad_(False).zero_grad()
+    return losses
+
+
+@pytest.mark.parametrize(
+    ("precision", "compiled", "tolerance"),
+    [("float32", False, 1e-4), ("float16", False, 1e-2), pytest.param("float32", True, 1e-4, marks=pytest.mark.slow)],
+)
+def test_every_economy_has_the_losses_of_the_plain_loop(models, encoder, precision, compiled, tolerance):
+    """Batches, merged guidance, frozen weights, recomputed steps and decoder; then float16, and torch.compile."""
+    settings = Sampler(n_steps=6, noise_index=4, denoise_steps=4)
+    guidance = Guidance(n_iterations=4, learning_rate=0.02, layer_weights=(1, 1))
+    z, c, noise = inputs(2)
+    targets = targets_for(encoder, 2)
+    plain = [
+        plain_losses(
+            models, encoder, settings, guidance, z[k : k + 1], c[k : k + 1], noise[k : k + 1],
+            Targets({name: value[k : k + 1] for name, value in targets.values.items()}, targets.units),
+        )
+        for k in range(2)
+    ]  # fmt: skip
+    sampler = image_to_image(models, settings.model_copy(update={"precision": precision}), checkpoint_steps=True)
+    sampler.vae.enable_gradient_checkpointing()
+    if compiled:
+        sampler.unet = torch.compile(sampler.unet)
+    result = refine(z, c, sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets, guidance)
+    sampler.vae.disable_gradient_checkpointing()
+    assert plain[0][-1] < plain[0][0]
+    torch.testing.assert_close(result.losses.T, torch.tensor(plain), rtol=tolerance, atol=0)
+
+
 @pytest.mark.parametrize("optimise", ["z", "z_and_c"])
 @pytest.mark.parametrize("after", [0, 3, 6])
 def test_going_on_from_a_kept_state_ends_in_the_same_bytes(models, encoder, optimise, after):

@@ -53,6 +53,30 @@ def test_shards_in_any_order_make_the_same_bytes_as_one_run(tmp_path):
     assert (tmp_path / "one" / "a.h5").read_bytes() == (tmp_path / "many" / "a.h5").read_bytes()
 
 
+@pytest.mark.parametrize("n_read", [0, 1])
+def test_two_shards_that_finish_together_both_end_well(tmp_path, monkeypatch, n_read):
+    """The other one joins, and deletes the parts, while this one reads them."""
+    make(artifact(tmp_path / "whole"))
+    a = artifact(tmp_path)
+    for number, part in a.parts_to_do(10, 4):
+        a.write_part(number, {"x": np.ones((10, 3))[part] * np.arange(10)[part, None], "nsd_id": np.arange(10)[part]})
+    read_parts = a.read_parts
+
+    def overtaken():
+        for _ in range(n_read):
+            yield next(parts)
+        with monkeypatch.context() as other:
+            other.setattr("os.getpid", lambda: 1)
+            make(artifact(tmp_path))
+        yield from parts
+
+    parts = read_parts()
+    monkeypatch.setattr(a, "read_parts", overtaken)
+    a.join(10, {"constant": np.ones(2)})
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "whole" / "a.h5").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_resumed_run_makes_only_what_is_missing(tmp_path):
     a = artifact(tmp_path)
     a.write_part(1, {"x": np.zeros((4, 3))})
