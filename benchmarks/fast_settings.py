@@ -156,8 +156,10 @@ def draw(table: pd.DataFrame) -> None:
         chosen = table[table["chosen"]]
         axis.plot(chosen["calls"], chosen[metric], "o", ms=11, mfc="none", color="black", label="chosen")
         axis.set(xlabel="U-Net calls an image", ylabel=metric, xscale="log")
+        axis.set_xticks([20, 30, 50, 80, 120], ["20", "30", "50", "80", "120"])
+        axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8, loc="lower right")
     figure.suptitle("Cheaper settings of stage 2 (miniature, subj01; bars: 95 % bootstrap intervals over images)")
     save_figure(figure, REPOSITORY / "docs" / "fast.png")
 

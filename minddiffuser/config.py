@@ -3,7 +3,7 @@
 `experiment` holds what changes results and enters the fingerprints of the files made with it; `execution` holds
 how it is run. Every default stands here once, with its unit and source: "specification" is the paper (arXiv
 2303.14139) as read with the authors' released code. What the authors' code does differently, and moves
-numbers, is a field named for what it does; `preset: as_released` sets them, and `as_loaded` two voxel counts.
+numbers, is a field named for what it does; `preset: as_released` sets them. See `PRESETS` for the others.
 """
 
 import difflib
@@ -231,7 +231,7 @@ class Config(_Section):
     """One experiment."""
 
     name: str
-    preset: Literal["as_released", "as_loaded"] | None = None
+    preset: Literal["as_released", "as_loaded", "fast"] | None = None
     experiment: Experiment = Experiment()
     execution: Execution = Execution()
 
@@ -257,6 +257,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # The paper gives no voxel counts: these are of the decoders whose files the authors' reconstruction script opens.
     "as_loaded": {"decoding": {"n_voxels_semantic": 125, "n_voxels_detail": 4000}},
+    # About an eighth of the U-Net calls: in the proportions that benchmarks/fast_settings.py chose on the miniature.
+    # Noise at timestep 721 (741 by default), denoising from 681 as by default.
+    "fast": {
+        "sampler": {"n_steps": 25, "noise_index": 18, "denoise_steps": 18},
+        "guidance": {"n_iterations": 75, "schedule": "cosine", "learning_rate": 0.04},
+    },
 }
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from diffusers import DDIMScheduler
 
 from minddiffuser.config import PRESETS, REPOSITORY, ConfigError, load
 
@@ -85,6 +86,17 @@ def test_the_loaded_preset_changes_two_voxel_counts_and_nothing_else(tmp_path):
     assert (loaded.decoding.n_voxels_semantic, loaded.decoding.n_voxels_detail) == (125, 4000)
     back = {"n_voxels_semantic": 450, "n_voxels_detail": 3000}
     assert loaded.model_copy(update={"decoding": loaded.decoding.model_copy(update=back)}) == default
+
+
+def test_the_fast_preset_starts_from_nearly_the_same_noise_and_denoises_from_the_same(tmp_path):
+    scheduler = DDIMScheduler(steps_offset=1)
+    found = []
+    for preset in ("", "preset: fast"):
+        sampler = load(write(tmp_path, f"name: x\n{preset}")).experiment.sampler
+        scheduler.set_timesteps(sampler.n_steps)
+        steps = scheduler.timesteps.flip(0).tolist()
+        found.append((steps[sampler.noise_index], steps[sampler.denoise_steps - 1]))
+    assert found == [(741, 681), (721, 681)]
 
 
 @pytest.mark.parametrize("override", ["experiment.seed", "name.first=1"])
