@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from skimage.color import rgb2gray
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
@@ -70,10 +70,8 @@ def pixcorr(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
 def ssim(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
     """Structural similarity (Wang et al. 2004) of the grey images, with a Gaussian window of sigma 1.5 pixels.
 
-    This is the two-dimensional index. The call that older papers share (`multichannel=True` on grey images) makes
-    scikit-image up to 0.18 take the image's columns for channels, which averages one-dimensional indices and gives
-    values higher by about 0.1: they cannot be compared with these. Flat images score well, constant grey among
-    them, so that a value says little without that of the mean image beside it.
+    This is the two-dimensional index. Flat images score well, constant grey among them, so that a value says
+    little without that of the mean image beside it.
 
     Parameters
     ----------
@@ -90,6 +88,20 @@ def ssim(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
     ValueError
         The two arrays differ in shape.
     """
+    return _structural_similarity(stimuli, reconstructions, channel_axis=None)
+
+
+def ssim_columns(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+    """Mean of one-dimensional structural similarities, one for each column of the grey images.
+
+    This is what the call that older papers share (`multichannel=True` on grey images) gives with scikit-image up to
+    0.19, Brain-Diffuser's table among them. It is higher than `ssim` by about 0.1, and neither can be compared with
+    the other. Parameters, result and errors are those of `ssim`.
+    """
+    return _structural_similarity(stimuli, reconstructions, channel_axis=-1)
+
+
+def _structural_similarity(stimuli: np.ndarray, reconstructions: np.ndarray, channel_axis: int | None) -> np.ndarray:
     _check_same_shape(stimuli, reconstructions)
     scores = np.zeros(len(stimuli))
     for i, (stimulus, reconstruction) in enumerate(zip(stimuli, reconstructions, strict=True)):
@@ -100,9 +112,31 @@ def ssim(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
             sigma=1.5,
             use_sample_covariance=False,
             data_range=1.0,
+            channel_axis=channel_axis,
         )
         scores[i] = index
     return scores
+
+
+def psnr(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio of each pair, in dB; infinite for equal images.
+
+    Parameters
+    ----------
+    stimuli, reconstructions : arrays of shape (n, height, width, 3), uint8
+
+    Returns
+    -------
+    array of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        The two arrays differ in shape.
+    """
+    _check_same_shape(stimuli, reconstructions)
+    with np.errstate(divide="ignore"):
+        return np.array([peak_signal_noise_ratio(*pair) for pair in zip(stimuli, reconstructions, strict=True)])
 
 
 @torch.no_grad()
@@ -182,14 +216,56 @@ def two_way_identification(
     array of shape (n,)
         In [0, 1].
     """
-    n_stimuli, n = len(all_stimulus_embeddings), len(reconstruction_embeddings)
-    if n_stimuli < 2 or len(own_rows) != n:
-        raise ValueError(f"{n_stimuli} stimuli and {len(own_rows)} rows for {n} reconstructions")
-    correlations = _standardised(all_stimulus_embeddings) @ _standardised(reconstruction_embeddings).T
-    # Rounded, because the order of summation must not decide between stimuli with equal embeddings.
-    correlations = correlations.round(12)  # (n_stimuli, n)
-    own = correlations[own_rows, np.arange(n)]
-    return (correlations < own).sum(axis=0) / (n_stimuli - 1)
+    correlations = correlate(reconstruction_embeddings, all_stimulus_embeddings)  # (n, n_stimuli)
+    return identification(correlations, own_rows, n_way=2)
+
+
+def correlate(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Correlate every row of A with every row of B, over columns: (len(A), len(B)); a constant row has r = 0.
+
+    Rounded to 12 digits, because the order of summation must not decide between rows that are equal.
+    """
+    return (_standardised(A) @ _standardised(B).T).round(12)
+
+
+def identification(similarity: np.ndarray, own: np.ndarray, n_way: int) -> np.ndarray:
+    """Find each query's own candidate among `n_way`, of which `n_way - 1` are drawn from the others.
+
+    The score is the exact probability, over all draws, that the own candidate is strictly the most similar: with k
+    of the N - 1 others less similar, C(k, n_way - 1) / C(N - 1, n_way - 1). Chance is 1 / n_way. With n_way = N it is
+    top-1 retrieval from all.
+
+    Which side the queries are on makes two different tasks, whose names the field mixes up (MindEye's "image
+    retrieval" finds the brain of an image). So say it: reconstructions as queries and stimuli as candidates is
+    identification of the stimulus, stimuli as queries identification of the reconstruction. Transpose for the other.
+
+    Parameters
+    ----------
+    similarity : array of shape (n_queries, n_candidates)
+    own : array of shape (n_queries,), int
+        Column of each query's own candidate.
+    n_way : int
+        From 2 to n_candidates.
+
+    Returns
+    -------
+    array of shape (n_queries,)
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        There are fewer candidates than `n_way`, or `own` has another length.
+    """
+    n_queries, n_candidates = similarity.shape
+    if not 2 <= n_way <= n_candidates or len(own) != n_queries:
+        raise ValueError(
+            f"{n_way}-way identification among {n_candidates} stimuli, with {len(own)} own rows for {n_queries} queries"
+        )
+    k = (similarity < similarity[np.arange(n_queries), own][:, None]).sum(axis=1)
+    # C(k, m) / C(N - 1, m) as a product of m fractions, which does not overflow.
+    m = np.arange(n_way - 1)
+    return np.prod(np.maximum(k[:, None] - m, 0) / (n_candidates - 1 - m), axis=1)
 
 
 def _standardised(X: np.ndarray) -> np.ndarray:

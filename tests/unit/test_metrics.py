@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from scipy.stats import pearsonr
 from skimage.color import rgb2gray
+from skimage.data import camera
 from skimage.metrics import structural_similarity
 
 from evaluation import metrics
@@ -53,6 +54,104 @@ def test_ssim_is_two_dimensional_and_not_by_columns():
     a, b = np.random.default_rng(1).integers(0, 256, (2, 1, 24, 24, 3), dtype=np.uint8)
     turned = metrics.ssim(a.transpose(0, 2, 1, 3), b.transpose(0, 2, 1, 3))
     np.testing.assert_allclose(metrics.ssim(a, b), turned)
+
+
+def test_ssim_by_columns_is_the_mean_of_one_dimensional_indices():
+    a, b = np.random.default_rng(2).integers(0, 256, (2, 1, 24, 20, 3), dtype=np.uint8)
+    gray = [rgb2gray(image[0]) for image in (a, b)]
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    columns = [structural_similarity(gray[0][:, k], gray[1][:, k], **options) for k in range(20)]
+    np.testing.assert_allclose(metrics.ssim_columns(a, b), np.mean(columns))
+    assert metrics.ssim_columns(a, b) != metrics.ssim(a, b)
+    np.testing.assert_allclose(metrics.ssim_columns(a, a), 1)
+
+
+def test_scikit_image_is_the_version_that_its_regression_constant_is_of():
+    noisy = camera() + np.random.RandomState(5).randn(512, 512) * 20
+    noisy = noisy.clip(0, 255).astype(np.uint8)
+    assert structural_similarity(camera(), noisy) == pytest.approx(0.3674518327910367, abs=1e-12)
+
+
+def test_a_blurred_and_a_grey_image_score_well_in_ssim_and_not_in_pixcorr():
+    """Why SSIM must be read beside trivial images."""
+    photograph = np.repeat(camera()[None, ::2, ::2, None], 3, axis=3)
+    noise = np.random.default_rng(3).integers(0, 256, photograph.shape, dtype=np.uint8)
+    grey = np.full_like(photograph, 128)
+    assert metrics.ssim(photograph, grey) > metrics.ssim(photograph, noise) + 0.2
+    assert metrics.pixcorr(photograph, grey) == 0
+
+
+@pytest.mark.parametrize("metric", [metrics.pixcorr, metrics.ssim, metrics.ssim_columns, metrics.psnr])
+def test_more_noise_scores_less(metric):
+    photograph = np.repeat(camera()[None, ::4, ::4, None], 3, axis=3)
+    noise = np.random.default_rng(4).normal(size=photograph.shape)
+    noisy = [(photograph + deviation * noise).clip(0, 255).astype(np.uint8) for deviation in (5, 20, 80)]
+    shifted = np.roll(photograph, 8, axis=1)
+    scores = [metric(photograph, image)[0] for image in noisy]
+    assert metric(photograph, photograph)[0] > scores[0] > scores[1] > scores[2]
+    assert metric(photograph, shifted)[0] < scores[0]
+
+
+def test_psnr_by_hand():
+    black = np.zeros((1, 4, 4, 3), np.uint8)
+    assert metrics.psnr(black, black + 255)[0] == 0
+    assert metrics.psnr(black, black + 51)[0] == pytest.approx(20 * np.log10(5))
+    assert metrics.psnr(black, black)[0] == np.inf
+
+
+def test_identification_by_hand():
+    similarity = np.array([[0.9, 0.5, 0.1, 0.2], [0.9, 0.5, 0.1, 0.2], [0.1, 0.1, 0.1, 0.1]])
+    own = np.array([0, 1, 2])
+    np.testing.assert_allclose(metrics.identification(similarity, own, 2), [1, 2 / 3, 0])
+    np.testing.assert_allclose(metrics.identification(similarity, own, 3), [1, 1 / 3, 0])
+    np.testing.assert_allclose(metrics.identification(similarity, own, 4), [1, 0, 0])
+
+
+@pytest.mark.parametrize("n_way", [2, 5, 50])
+def test_identification_equals_the_mean_over_draws(n_way):
+    rng = np.random.default_rng(5)
+    similarity = rng.normal(size=(60, 60)) + 1.5 * np.eye(60)
+    exact = metrics.identification(similarity, np.arange(60), n_way)
+    won = np.zeros(60)
+    for _ in range(400):
+        for query in range(60):
+            others = rng.choice(np.delete(np.arange(60), query), n_way - 1, replace=False)
+            won[query] += similarity[query, query] > similarity[query, others].max()
+    np.testing.assert_allclose(exact, won / 400, atol=0.11)  # four standard errors of one draw's share
+    assert abs((exact - won / 400).mean()) < 0.01
+
+
+@pytest.mark.parametrize("n_way", [2, 10, 300])
+def test_identification_of_random_systems_is_at_chance(n_way):
+    similarity = np.random.default_rng(6).normal(size=(400, 400))
+    scores = metrics.identification(similarity, np.arange(400), n_way)
+    assert abs(scores.mean() - 1 / n_way) < 4 * scores.std() / np.sqrt(400)
+
+
+def test_the_two_directions_of_identification_are_different_tasks():
+    """One reconstruction that is like everything (a hub) wins stimuli over, and loses none of its own."""
+    stimuli = np.eye(6) + 0.01 * np.random.default_rng(7).normal(size=(6, 6))
+    reconstructions = 0.5 * np.eye(6) + 0.1
+    reconstructions[0] = stimuli.sum(axis=0) + stimuli[0]
+    similarity = reconstructions @ stimuli.T
+    of_stimulus = metrics.identification(similarity, np.arange(6), 6)
+    of_reconstruction = metrics.identification(similarity.T, np.arange(6), 6)
+    np.testing.assert_array_equal(of_stimulus, 1)
+    np.testing.assert_array_equal(of_reconstruction, [1, 0, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("n_way", [1, 7])
+def test_identification_among_too_few_is_refused(n_way):
+    with pytest.raises(ValueError, match="among 6 stimuli"):
+        metrics.identification(np.eye(6), np.arange(6), n_way)
+
+
+def test_correlate_equals_numpy_and_a_constant_row_is_zero():
+    rng = np.random.default_rng(8)
+    A, B = rng.normal(size=(3, 9)), rng.normal(size=(4, 9))
+    np.testing.assert_allclose(metrics.correlate(A, B), np.corrcoef(A, B)[:3, 3:], atol=1e-12)
+    A[1] = 0.1
+    np.testing.assert_array_equal(metrics.correlate(A, B)[1], 0)
 
 
 def test_a_shape_that_differs_is_refused(pairs):
