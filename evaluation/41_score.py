@@ -1,6 +1,10 @@
 """Score the reconstructions of every system against the stimuli, with bootstrap intervals over images.
 
     python evaluation/41_score.py [--config configs/miniature.yaml] [--subject subj01]
+    python evaluation/41_score.py --subject subj01 --images DIR --system NAME
+
+The second form also scores somebody else's pictures, `DIR/<nsd_id>.png`, beside the systems here: it copies them to
+`reconstruction/others/<NAME>`. Missing, unreadable and strange pictures are listed, and stop it.
 
 Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, their stimuli, and the folders
 `reconstruction/<system>` that are there (`<nsd_id>.png` and an index each). Writes to `runs/<name>/evaluation/`:
@@ -14,7 +18,9 @@ PixCorr and SSIM are computed at `experiment.evaluation.image_size`; the CLIP th
 stage 2. Folders that did not change are not scored again. Peak memory: some 2.5 GB for 982 real images.
 """
 
+import argparse
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +28,7 @@ import pandas as pd
 
 from data import nsd
 from evaluation import metrics, report, significance
-from minddiffuser.cli import execute, parse
+from minddiffuser.cli import Run, execute, parse
 from minddiffuser.pretrained import open_clip_model
 from minddiffuser.store import DataError, open_arrays, write_atomically
 from reconstruction import folder
@@ -37,12 +43,14 @@ PAIRS = (
 
 def main(argv: list[str] | None = None) -> None:
     """Score each subject, then summarise all that have scores."""
-    run = parse(__doc__, argv)
+    run = parse(__doc__, argv, add_arguments)
     config, size, models = run.config, run.config.experiment.evaluation.image_size, run.config.experiment.models
     for subject in run.subjects:
         index = config.folder(subject) / "reconstruction" / report.STAGE1 / "index.csv"
         if not index.is_file():
             raise DataError(f"{index} is missing; make it with: python reconstruction/31_stage1.py --subject {subject}")
+    if run.own.images:
+        adopt(run)
     settings = {"image_size": size, "clip": models.scoring_clip, "clip_weights": models.scoring_clip_weights}
     output = config.folder() / "evaluation"
     kept, scored = read_scores(output, settings)
@@ -50,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     states = {
         (subject, system): state
         for subject in subjects
-        for system in report.SYSTEMS
+        for system in systems_of(config.folder(subject))
         if (state := folder.state(config.folder(subject) / "reconstruction" / system))
     }
     fresh = {key for key, state in scored.items() if states.get(key) == state and not run.overwrite}
@@ -60,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         for system in report.SYSTEMS:
             if (subject, system) not in states:
                 print(f"{subject}: {system} is absent")
-        todo = [system for system in report.SYSTEMS if (subject, system) in states.keys() - fresh]
+        todo = [system for name, system in states if name == subject and (subject, system) not in fresh]
         if not todo:
             print(f"{subject}: all systems are scored already")
             continue
@@ -89,7 +97,8 @@ def main(argv: list[str] | None = None) -> None:
             tables.append(table.melt(["subject", "system", "nsd_id"], var_name="metric"))
 
     scores = pd.concat(tables)
-    place = scores["system"].map({system: k for k, system in enumerate(report.SYSTEMS)})
+    order = {system: k for k, system in enumerate(report.SYSTEMS)}
+    place = scores["system"].map(lambda system: order.get(system, len(order)))
     scores = scores.assign(place=place).sort_values(["subject", "place"], kind="stable").drop(columns="place")
     # Rounded as they are written, so that one subject after the other gives the same summary as all at once.
     scores["value"] = scores["value"].round(6)
@@ -111,6 +120,35 @@ def main(argv: list[str] | None = None) -> None:
     if len(refined):
         print(f"\nstage 2 - stage 1, same images\n{report.text_table(refined, 'difference')}")
     print(f"\nwritten: {output}/scores.csv, summary.csv, paired.csv")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what scores a foreign folder."""
+    parser.add_argument("--images", type=Path, metavar="DIR", help="also score these pictures, <nsd_id>.png")
+    parser.add_argument("--system", metavar="NAME", help="what to call them")
+    parser.add_argument("--allow-missing", action="store_true", help="score them even if some test images have none")
+
+
+def adopt(run: Run) -> None:
+    """Take a foreign folder in."""
+    name = run.own.system or ""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise DataError(f"--images needs --system NAME, of letters, digits, '.', '_' and '-', not {name!r}")
+    if len(run.subjects) > 1:
+        raise DataError(f"--images needs --subject: whose are they, of {', '.join(run.subjects)}?")
+    (subject,) = run.subjects
+    folder_of_subject = run.config.folder(subject)
+    with open_arrays(folder_of_subject / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
+        test_ids = prepared["nsd_id"][:][prepared["is_test"][:]]
+    path = folder_of_subject / "reconstruction" / "others" / name
+    n = folder.adopt(run.own.images, path, subject, test_ids, run.own.allow_missing)
+    print(f"{path}: {n} of {len(test_ids)} test images")
+
+
+def systems_of(folder_of_subject: Path) -> list[str]:
+    """Systems that are or could be there: this project's, and other people's."""
+    others = sorted(path.parent.name for path in folder_of_subject.glob("reconstruction/others/*/index.csv"))
+    return [*report.SYSTEMS, *(f"others/{name}" for name in others)]
 
 
 def read_scores(output: Path, settings: dict) -> tuple[pd.DataFrame, dict[tuple[str, str], str]]:

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 
-from minddiffuser.config import Config
+from minddiffuser.config import REPOSITORY, Config
 
 THUMBNAIL = 128  # pixels: 982 photographs of four kinds make some 25 MB a subject
 STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
@@ -133,6 +133,7 @@ were decoded too. {_what_the_data_is(config)}</p>
 <details open><summary>How to read the numbers</summary>{_legend()}</details>
 </header>
 {sections}
+{_published()}
 </body>
 </html>
 """
@@ -154,6 +155,23 @@ def _legend() -> str:
 <p>Higher is better for all four. Below each mean is its 95 % bootstrap interval over the images of that subject; it
 says nothing of other people, and is not corrected for the number of comparisons. Rows with different n are of
 different images: to compare two systems, use the paired differences.</p>"""
+
+
+def _published() -> str:
+    """Other systems' published numbers, in a block of their own: quoted, not measured here."""
+    table = pd.read_csv(REPOSITORY / "baselines" / "published.csv", dtype={"n": str}).fillna("")
+    rows = []
+    metrics = list(table["metric"].unique())
+    for (system, n, source), group in table.groupby(["system", "n", "source"], sort=False):
+        value_of = dict(zip(group["metric"], group["value"], strict=True))
+        cells = "".join(f"<td>{_number(value_of[m]) if m in value_of else ''}</td>" for m in metrics)
+        rows.append(f"<tr><th>{escape(str(system))}</th><td>{n}</td>{cells}<td>{escape(str(source))}</td></tr>")
+    head = "".join(f"<th>{m.replace('_', ' ')}</th>" for m in metrics)
+    return f"""<section id="published"><h2>Published numbers, quoted</h2>
+<p class="note">Of the Natural Scenes Dataset, as their papers print them; nothing here was measured by this software.
+They differ in test images (982 or 1,000), in repetitions, in the version of SSIM and of the networks, so that even
+among themselves they compare only within one source. Lower is better for the two distances.</p>
+<div class="wide"><table><tr><th></th><th>n</th>{head}<th>source</th></tr>{"".join(rows)}</table></div></section>"""
 
 
 def _subject_section(subject: SubjectResults, summary: pd.DataFrame, paired: pd.DataFrame) -> str:
@@ -258,6 +276,7 @@ def _trajectories(subject: SubjectResults, n_images: int = 6, n_pictures: int = 
 
 def _loss_curve(table: pd.DataFrame, width: int = 640, height: int = 120) -> str:
     """Loss over iterations as SVG in the colours of the page."""
+    table = table.dropna()  # from where early stopping ended it
     iterations, losses = table["iteration"].to_numpy(float), table["loss"].to_numpy(float)
     if len(losses) < 2 or not np.isfinite(losses).all():
         return '<p class="note">no loss curve: fewer than two iterations, or not finite</p>'

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ class Run:
     shard: Shard
     device_name: str
     overwrite: bool
+    own: argparse.Namespace = field(default_factory=argparse.Namespace)  # with the arguments that only one script has
 
     @property
     def device(self) -> torch.device:
@@ -38,8 +39,13 @@ class Run:
             raise DataError(f"--device {self.device_name}: {error}") from error
 
 
-def parse(doc: str | None, argv: list[str] | None) -> Run:
-    """Read the shared arguments and the configuration; a wrong key or value ends with exit code 2."""
+def parse(
+    doc: str | None, argv: list[str] | None, add_own: Callable[[argparse.ArgumentParser], object] = lambda _: None
+) -> Run:
+    """Read the shared arguments and the configuration; a wrong key or value ends with exit code 2.
+
+    `add_own` adds the arguments that only this script has.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = REPOSITORY / "configs" / "miniature.yaml"
     parser.add_argument("--config", type=Path, default=default, help="experiment (default: configs/miniature.yaml)")
@@ -48,6 +54,7 @@ def parse(doc: str | None, argv: list[str] | None) -> Run:
     parser.add_argument("--shard", type=Shard.parse, default=Shard(), metavar="K-OF-N", help="do one part of n")
     parser.add_argument("--device", help="torch device, such as cuda:0 (default: execution.device)")
     parser.add_argument("--overwrite", action="store_true", help="replace results made with other settings")
+    add_own(parser)
     args = parser.parse_args(argv)
     try:
         config = load(args.config, args.set)
@@ -57,7 +64,7 @@ def parse(doc: str | None, argv: list[str] | None) -> Run:
     if args.subject and args.subject not in known:
         parser.exit(2, f"error: --subject {args.subject}: {args.config} has {', '.join(known)}\n")
     subjects = (args.subject,) if args.subject else known
-    return Run(config, subjects, args.shard, args.device or config.execution.device, args.overwrite)
+    return Run(config, subjects, args.shard, args.device or config.execution.device, args.overwrite, args)
 
 
 def execute(main: Callable[[], None]) -> None:

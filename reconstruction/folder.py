@@ -1,7 +1,7 @@
 """The folder that every method writes its reconstructions to, and that evaluation reads.
 
     <nsd_id>.png      the picture, RGB
-    index.csv         nsd_id, seed, loss, iteration, seconds
+    index.csv         nsd_id, seed (-1: unknown), loss, iteration, seconds
     settings.json     what made it, with a fingerprint
     records/          one row of the index for each picture that is done
 
@@ -14,6 +14,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -156,3 +157,70 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if len({image.shape for image in images}) > 1:
         raise DataError(f"{path} has pictures of different sizes: {sorted({i.shape for i in images})}")
     return nsd_ids, np.stack(images)
+
+
+def adopt(
+    source: Path, path: Path, subject: str, test_ids: Sequence[int] | np.ndarray, allow_missing: bool = False
+) -> int:
+    """Make a folder of reconstructions of somebody else's PNGs, which are named by NSD id.
+
+    Parameters
+    ----------
+    source : Path
+        With `<nsd_id>.png`, where nsd_id is the 0-based row of NSD's 73,000 stimuli; leading zeros do not matter.
+    path : Path
+        The folder to make, or to replace.
+    subject : str
+    test_ids : sequence of int
+        Ids of the subject's test images.
+    allow_missing : bool
+        Go on when some test images have no picture.
+
+    Returns
+    -------
+    int
+        How many pictures there are.
+
+    Raises
+    ------
+    DataError
+        Pictures have other names, are not of test images, are missing, cannot be read, or differ in size; the message
+        lists all of them.
+    """
+    files = sorted(source.glob("*.png"))
+    problems = []
+    if not files:
+        raise DataError(f"{source} has no PNG, or is not a folder: pictures are expected as <nsd_id>.png")
+    if unnamed := [file.name for file in files if not file.stem.isdecimal()]:
+        problems.append(f"not named by NSD id: {_some(unnamed)}")
+    path_of = {int(file.stem): file for file in files if file.stem.isdecimal()}
+    if strangers := sorted(set(path_of) - set(map(int, test_ids))):
+        problems.append(f"not test images of {subject}: {_some(strangers)} (ids are counted from 0)")
+    if (missing := [int(i) for i in test_ids if int(i) not in path_of]) and not allow_missing:
+        problems.append(f"test images without a picture: {_some(missing)}; with --allow-missing they are left out")
+    images, unreadable = {}, []
+    for nsd_id in (int(i) for i in test_ids if int(i) in path_of):
+        try:
+            images[nsd_id] = np.asarray(Image.open(path_of[nsd_id]).convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for a broken PNG are of all three kinds
+            unreadable.append(f"{path_of[nsd_id].name} ({error})")
+    if unreadable:
+        problems.append(f"cannot be read: {_some(unreadable)}")
+    sizes = Counter(image.shape[:2] for image in images.values())
+    if len(sizes) > 1:
+        usual = sizes.most_common(1)[0][0]
+        others = [path_of[i].name for i, image in images.items() if image.shape[:2] != usual]
+        problems.append(f"of another size than {usual[1]} x {usual[0]}: {_some(others)}")
+    if problems:
+        raise DataError(f"{source}:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    content = hashlib.sha256(b"".join(image.tobytes() for image in images.values())).hexdigest()
+    output = ReconstructionFolder(path, subject, {"adopted": str(source)}, {"pictures": content}, overwrite=True)
+    output.save(list(images), np.stack(list(images.values())), seed=-1)
+    output.write_index()
+    return len(images)
+
+
+def _some(items: list) -> str:
+    """List the first ten."""
+    rest = f" and {len(items) - 10} more" if len(items) > 10 else ""
+    return f"{', '.join(map(str, items[:10]))}{rest}"

@@ -206,6 +206,27 @@ def test_the_two_ways_of_selecting_units_are_compared(whole_run):
     assert len(table) == 6
 
 
+def test_somebody_elses_pictures_are_scored_beside_ours(whole_run, tmp_path):
+    """Stage 1's own pictures under another name have stage 1's scores."""
+    shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
+    config = write_config(tmp_path)
+    stage1 = tmp_path / "runs/smallest/subj01/reconstruction/minddiffuser/stage1"
+    done = run("evaluation/41_score.py", config, "--subject", "subj01", "--images", str(stage1), "--system", "twin")
+    assert done.returncode == 0, done.stderr
+    scores = pd.read_csv(tmp_path / "runs/smallest/evaluation/scores.csv", dtype={"subject": str})
+    ours, twins = (
+        scores[(scores["subject"] == "subj01") & (scores["system"] == system)].reset_index(drop=True)
+        for system in ("minddiffuser/stage1", "others/twin")
+    )
+    pd.testing.assert_frame_equal(ours.drop(columns="system"), twins.drop(columns="system"))
+    assert run("evaluation/43_report.py", config).returncode == 0
+    assert "others/twin" in (tmp_path / "runs/smallest/evaluation/index.html").read_text()
+    for options in (["--system", "twin"], ["--subject", "subj01"], ["--subject", "subj01", "--system", "a/b"]):
+        done = run("evaluation/41_score.py", config, "--images", str(stage1), *options)
+        assert done.returncode == 1
+        assert "--images needs --s" in done.stderr
+
+
 def test_a_folder_that_changed_is_scored_again_whichever_subject_comes_first(whole_run, tmp_path):
     shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
     config = write_config(tmp_path)

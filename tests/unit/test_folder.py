@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minddiffuser.store import DataError, Shard
-from reconstruction.folder import ReconstructionFolder, read
+from reconstruction.folder import ReconstructionFolder, adopt, read, state, write_png
 
 
 def folder(path, **settings):
@@ -63,3 +63,51 @@ def test_missing_unreadable_and_uneven_pictures_are_named(tmp_path):
     (f.path / "00002.png").unlink()
     with pytest.raises(DataError, match=r"00002\.png"):
         read(f.path)
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """Somebody else's pictures of the test images 5, 40 and 123."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for name, image in zip(("5", "00040", "123"), pictures(3), strict=True):
+        write_png(folder / f"{name}.png", image)
+    return folder
+
+
+def test_a_foreign_folder_is_taken_in(tmp_path, foreign):
+    assert adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40]) == 3
+    ids, images = read(tmp_path / "ours")
+    assert ids.tolist() == [5, 40, 123]
+    np.testing.assert_array_equal(images, pictures(3))
+    before = state(tmp_path / "ours")
+    write_png(foreign / "5.png", pictures(3)[1])
+    adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40])
+    assert state(tmp_path / "ours") != before
+
+
+def test_all_that_is_wrong_with_a_foreign_folder_is_listed_at_once(tmp_path, foreign):
+    (foreign / "40.png").write_bytes((foreign / "00040.png").read_bytes()[:60])
+    (foreign / "00040.png").unlink()
+    write_png(foreign / "7.png", pictures(1)[0])
+    write_png(foreign / "best.png", pictures(1)[0])
+    write_png(foreign / "123.png", pictures(1, size=9)[0])
+    with pytest.raises(DataError) as raised:
+        adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40, 6])
+    for said in (
+        "not named by NSD id: best.png", "not test images of subj01: 7", "without a picture: 6",
+        "cannot be read: 40.png", "of another size than",
+    ):  # fmt: skip
+        assert said in str(raised.value)
+    assert not (tmp_path / "ours").exists()
+
+
+def test_missing_pictures_are_allowed_only_when_asked(tmp_path, foreign):
+    with pytest.raises(DataError, match="without a picture: 6; with --allow-missing"):
+        adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40, 6])
+    assert adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40, 6], allow_missing=True) == 3
+
+
+def test_an_empty_or_absent_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match="has no PNG, or is not a folder"):
+        adopt(tmp_path / "nowhere", tmp_path / "ours", "subj01", [1])
