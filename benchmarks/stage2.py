@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile the U-Net")
     parser.add_argument("--steps", type=int, default=35, help="denoising steps (default: the paper's 35)")
     args = parser.parse_args()
+    if args.full and args.compile:
+        parser.error("--full and --compile exclude each other: the comparison needs a U-Net that is not compiled")
     device = torch.device(args.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {name}, {vars(args)}", flush=True)

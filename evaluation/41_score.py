@@ -136,7 +136,7 @@ def adopt(run: Run) -> None:
         raise DataError(f"--images needs --system NAME, of letters, digits, '.', '_' and '-', not {name!r}")
     if len(run.subjects) > 1:
         raise DataError(f"--images needs --subject: whose are they, of {', '.join(run.subjects)}?")
-    (subject,) = run.subjects
+    subject = run.subjects[0]
     folder_of_subject = run.config.folder(subject)
     with open_arrays(folder_of_subject / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
         test_ids = prepared["nsd_id"][:][prepared["is_test"][:]]

@@ -226,8 +226,10 @@ def _solve_selected(G: torch.Tensor, products: torch.Tensor, J: torch.Tensor, al
     def solve_one(task: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         b, columns, w = task
         buffer = buffers.get()
-        w[:] = _solve_one(G.numpy(), b, columns, alpha, *buffer)
-        buffers.put(buffer)
+        try:
+            w[:] = _solve_one(G.numpy(), b, columns, alpha, *buffer)
+        finally:
+            buffers.put(buffer)
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(solve_one, tasks))
@@ -259,7 +261,7 @@ def _solve_one(G: np.ndarray, b: np.ndarray, J: np.ndarray, alpha: float, A: np.
             if size * size <= _TOLERANCE * last * norm(w):
                 return w
             last = size
-    return scipy.linalg.solve(A, b, lower=True, assume_a="pos")
+    return scipy.linalg.solve(A, b, lower=True, assume_a="pos", check_finite=False)
 
 
 def _solve_batch(G: torch.Tensor, b: torch.Tensor, J: torch.Tensor, alpha: float) -> torch.Tensor:

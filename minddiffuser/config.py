@@ -179,6 +179,12 @@ class Guidance(_Section):
     )
     n_images: int | None = Field(default=None, description="refine only the first test images (None: all)")
 
+    @model_validator(mode="after")
+    def _patience_needs_the_lowest_loss(self) -> "Guidance":
+        if self.patience is not None and self.result == "last":
+            raise ValueError("patience waits for a lower loss: it needs result: lowest_loss")
+        return self
+
 
 class Evaluation(_Section):
     """Scores and their intervals."""

@@ -32,11 +32,12 @@ class Size(NamedTuple):
 
 
 class UNetCall(NamedTuple):
-    """Seconds of a guided U-Net call of one batch, and what it took of a GPU's memory."""
+    """Seconds of a guided U-Net call of one batch, what it took of a GPU's memory, and the decoders' rate."""
 
     forward: float
     backward: float
     memory: str
+    cholesky_rate: float
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -137,6 +138,8 @@ def check_device(run: Run) -> tuple[torch.device, str]:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise DataError(f"torch {torch.__version__} sees no GPU, but {device} was asked for (execution.device)")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise DataError(f"there is no {device}: torch sees {torch.cuda.device_count()} GPUs, counted from cuda:0")
         free, total = torch.cuda.mem_get_info(device)
         name = torch.cuda.get_device_name(device)
         return device, f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free, torch {torch.__version__}"
@@ -204,7 +207,6 @@ def estimate(
     # One factorisation an output where voxels are selected; and the Gram matrix, three times.
     operations = sum(n * k**3 / 3 for n, k in families if k < size.n_voxels) + 6 * size.n_voxels**2 * size.n_train
     weights = sum(n * 8 * min(k, size.n_voxels) for n, k in families)  # and their voxels
-    rate = cholesky_rate()
     n_refined = min(guidance.n_images or size.n_test, size.n_test)
     n_steps = guidance.n_iterations * sampler.denoise_steps
     prepare = size.n_bytes / 100e6
@@ -217,21 +219,26 @@ def estimate(
     rows = [
         ("02 prepare", prepare, n_images * size.n_voxels * 4, "reading the betas at 100 MB/s"),
         ("11-13 features", extract, n_images * 4 * (sum(layers.values()) + n_z + n_c), "a quarter of a U-Net call"),
-        ("22-24 decoders", operations / rate, weights, f"operations at {rate / 1e9:.0f} Gflop/s, timed now"),
+        (
+            "22-24 decoders",
+            operations / call.cholesky_rate,
+            weights,
+            f"operations at {call.cholesky_rate / 1e9:.0f} Gflop/s, timed now",
+        ),
         ("31 stage 1", stage1, size.n_test * picture, timed),
         ("32 stage 2", stage2, n_pictures * picture, "the same calls, and 15 %"),
     ]
     return [(f"{subject} {name}", seconds, n_bytes / 1e9, how) for name, seconds, n_bytes, how in rows]
 
 
-def cholesky_rate(n: int = 3000) -> float:
-    """Operations a second of float32 Cholesky factorisations on all cores."""
-    A = torch.eye(n) * n + torch.rand(n, n) / n
+def cholesky_rate(device: torch.device, n: int = 3000) -> float:
+    """Operations a second of float32 Cholesky factorisations on the device."""
+    A = torch.eye(n, device=device) * n + torch.rand(n, n, device=device) / n
     A = A + A.T
     torch.linalg.cholesky(A)
-    began = time.perf_counter()
+    began = _now(device)
     torch.linalg.cholesky(A)
-    return n**3 / 3 / (time.perf_counter() - began)
+    return n**3 / 3 / (_now(device) - began)
 
 
 def time_unet(unet: Any, config: Config, device: torch.device) -> UNetCall:
@@ -259,7 +266,7 @@ def time_unet(unet: Any, config: Config, device: torch.device) -> UNetCall:
     if device.type == "cuda":
         memory = f"; it took {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB, stage 2 takes some more"
     unet.to("cpu")
-    return UNetCall(forward, backward, memory)
+    return UNetCall(forward, backward, memory, cholesky_rate(device))
 
 
 def _now(device: torch.device) -> float:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from minddiffuser.config import Models
@@ -75,9 +76,14 @@ def _open_checkpoint(path: Path) -> Any:
     from diffusers import StableDiffusionPipeline
 
     try:
-        # The training framework's class that this checkpoint names is not needed, and no other class is let in.
+        # What checkpoints of that time name beside tensors: a class of the training framework, and NumPy's numbers.
         with torch.serialization.safe_globals(
-            [(_Callback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
+            [
+                (_Callback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
+                (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+                np.dtype,
+                type(np.dtype(np.float64)),
+            ]
         ):
             return StableDiffusionPipeline.from_single_file(
                 str(path),
@@ -225,7 +231,7 @@ def download(models: Models) -> Iterator[Path]:
         The licence was not accepted, nobody is logged in, or there is no network.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = []
     if not (REPOSITORY / models.stable_diffusion).exists():
@@ -243,6 +249,8 @@ def download(models: Models) -> Iterator[Path]:
                     repository, revision=revision, allow_patterns=patterns, ignore_patterns=["safety_checker/*"]
                 )
             )
+        except HFValidationError as error:
+            raise MissingModelError(f"{repository} is neither a path that exists nor a name on the hub") from error
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise MissingModelError(
                 f"{repository} could not be downloaded: {error}\nCheck the network, accept the licence on "

@@ -11,6 +11,8 @@ Memory: gradients of one denoising step, of one block of the decoder, and of CLI
 (`execution.checkpoint_steps`). If it does not suffice lower `execution.batch_size`.
 """
 
+import hashlib
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import EMBEDDING, layer_name
 from minddiffuser.pretrained import open_clip_model
-from minddiffuser.store import check_same_rows, open_arrays, write_atomically
+from minddiffuser.store import Shard, check_same_rows, open_arrays, write_atomically
 from reconstruction.folder import ReconstructionFolder, to_uint8, write_png
 from reconstruction.guidance import Targets, learning_rate, refine
 from reconstruction.sampler import draw_noise, open_sampler
@@ -64,7 +66,8 @@ def main(argv: list[str] | None = None) -> None:
             clip = open_clip_model(models.clip, models.clip_weights, run.device)
             encoder = ClipLayers(clip, structural.layers, structural.normalisation, structural.antialias)
         for rows in tqdm(todo, desc=f"{subject} stage 2"):
-            ids, state_path = nsd_id[rows], path / "state" / f"{'-'.join(map(str, nsd_id[rows]))}.safetensors"
+            ids = nsd_id[rows]
+            state_path = path / "state" / f"{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.safetensors"
             here = {name: values[rows].to(run.device) for name, values in features.items()}
             result = refine(
                 z[rows].to(run.device),
@@ -86,6 +89,8 @@ def main(argv: list[str] | None = None) -> None:
             output.save(ids, to_uint8(result.images), experiment.seed, final.tolist(), iterations.tolist())
             state_path.unlink(missing_ok=True)
         output.write_index()
+        if not list(output.batches_to_do(nsd_id, 1, Shard())):
+            shutil.rmtree(path / "state", ignore_errors=True)  # of a kill in the last moment, or of other batches
         print(f"{path}: {len(nsd_id)} test images")
 
 

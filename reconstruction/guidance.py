@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from minddiffuser.config import EMBEDDING, Guidance
 
-# Gradients pass through float16 without vanishing; a power of 2, so that it changes no bit in float32.
-_LOSS_SCALE = 2.0**12
+# So that gradients pass through float16 without vanishing, or, further down, without overflow. Powers of 2, which
+# change no bit in float32; each iteration begins with the first, so that going on from a state takes the same way.
+_LOSS_SCALES = (2.0**12, 2.0**6, 1.0, 2.0**-6)
 
 
 @dataclass(frozen=True)
@@ -156,15 +157,18 @@ def refine(
             if not running.any():
                 break
         optimizer.param_groups[0]["lr"] = learning_rate(k, settings)
-        images = sample(variables["z"], c, noise(k))
-        loss = feature_loss(extract(images), targets, settings)
-        optimizer.zero_grad()
-        (loss.sum() * _LOSS_SCALE).backward()
-        for name, variable in variables.items():
-            assert variable.grad is not None
-            variable.grad /= _LOSS_SCALE
-            if not variable.grad.isfinite().all():
-                raise FloatingPointError(f"the gradient of {name} is not finite at iteration {k}")
+        for scale in _LOSS_SCALES:
+            images = sample(variables["z"], c, noise(k))
+            loss = feature_loss(extract(images), targets, settings)
+            optimizer.zero_grad()
+            (loss.sum() * scale).backward()
+            for variable in variables.values():
+                assert variable.grad is not None
+                variable.grad /= scale
+            if all(variable.grad.isfinite().all() for variable in variables.values()):  # type: ignore[union-attr]
+                break
+        else:
+            raise FloatingPointError(f"gradients are not finite at iteration {k}")
         optimizer.step()
 
         images, loss = images.detach(), loss.detach()

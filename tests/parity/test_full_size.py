@@ -2,6 +2,7 @@
 
 import gc
 import json
+import pickle
 import resource
 import shutil
 import sys
@@ -108,6 +109,20 @@ class ModelCheckpoint:
     """The class that CompVis' checkpoint names."""
 
 
+class OldNumpy(types.ModuleType):
+    """Pickle as with NumPy 1, which called its inner module numpy.core."""
+
+    class Pickler(pickle._Pickler):
+        def save_global(self, obj, name=None):
+            if getattr(obj, "__name__", "") == "scalar":
+                self.write(b"cnumpy.core.multiarray\nscalar\n")
+                self.memoize(obj)
+            else:
+                super().save_global(obj, name)
+
+        dispatch = {**pickle._Pickler.dispatch, types.FunctionType: save_global}  # noqa: RUF012
+
+
 def original_names(part: str, names: list[str]) -> dict[str, str]:
     """CompVis' names of weights, by diffusers' names."""
     resnet = {
@@ -200,7 +215,8 @@ def original_checkpoint(tmp_path, monkeypatch):
             module = types.ModuleType(name)
             module.__dict__.update(ModelCheckpoint=ModelCheckpoint, __path__=[])
             patch.setitem(sys.modules, name, module)
-        torch.save({"state_dict": weights, "callbacks": {ModelCheckpoint: {"best_model_score": 1.0}}}, path)
+        saved = {"state_dict": weights, "callbacks": {ModelCheckpoint: {"best_model_score": np.float64(1)}}}
+        torch.save(saved, path, pickle_module=OldNumpy)
     pretrained._open_checkpoint.cache_clear()
     yield path, models
     pretrained._open_checkpoint.cache_clear()

@@ -169,7 +169,7 @@ def test_lapack_without_the_interpreter_lock_equals_numpy():
 def test_copies_of_voxels_without_a_penalty_are_an_error_that_says_so(n_voxels):
     X = np.repeat(np.random.default_rng(6).integers(-3, 4, size=(50, 4)), 2, axis=1).astype(float)
     with pytest.raises(ValueError, match="is too small: some voxels are copies"):
-        fit(X, X[:, :3] + 1, 0.0, n_voxels)
+        fit(X, np.tile(X[:, :4] + 1, 5), 0.0, n_voxels)  # more outputs than threads
 
 
 def test_bad_arrays_are_refused(data):

@@ -9,6 +9,7 @@ from data.miniature import networks
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import Guidance, Sampler, layer_name
 from minddiffuser.pretrained import Clip
+from reconstruction import guidance
 from reconstruction.guidance import Targets, feature_loss, learning_rate, refine
 from reconstruction.sampler import ImageToImage
 
@@ -162,7 +163,7 @@ def test_refinement_lowers_the_loss_and_starts_from_stage_1(models, encoder):
     assert result.iteration.tolist() == result.losses.argmin(dim=0).tolist()
 
 
-def plain_losses(models, encoder, settings, guidance, z, c, noise, targets):
+def plain_losses(models, encoder, settings, refinement, z, c, noise, targets):
     """The released way: one image, two U-Net calls a step, nothing recomputed, gradients of the weights too."""
     scheduler = image_to_image(models, settings).scheduler
     sampler = image_to_image(models, settings)
@@ -170,14 +171,14 @@ def plain_losses(models, encoder, settings, guidance, z, c, noise, targets):
         model.requires_grad_(True)
     z, c = z.clone().requires_grad_(), c.clone().requires_grad_()
     optimizer, losses = torch.optim.Adam([z, c], lr=1.0), []
-    for k in range(guidance.n_iterations):
-        optimizer.param_groups[0]["lr"] = guidance.learning_rate * guidance.decay ** (k + 1)
+    for k in range(refinement.n_iterations):
+        optimizer.param_groups[0]["lr"] = refinement.learning_rate * refinement.decay ** (k + 1)
         x = scheduler.add_noise(z, noise, sampler.noise_timestep.expand(1))
         for t in sampler.timesteps:
             without, with_text = (models["unet"](x, t, text).sample for text in (sampler.unconditional, c))
             x = scheduler.step(without + settings.guidance_scale * (with_text - without), t, x, eta=0.0).prev_sample
         images = ((models["vae"].decode(x / models["vae"].config.scaling_factor).sample + 1) / 2).clamp(0, 1)
-        loss = feature_loss(encoder(images, "bicubic"), targets, guidance).sum()
+        loss = feature_loss(encoder(images, "bicubic"), targets, refinement).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -194,12 +195,12 @@ def plain_losses(models, encoder, settings, guidance, z, c, noise, targets):
 def test_every_economy_has_the_losses_of_the_plain_loop(models, encoder, precision, compiled, tolerance):
     """Batches, merged guidance, frozen weights, recomputed steps and decoder; then float16, and torch.compile."""
     settings = Sampler(n_steps=6, noise_index=4, denoise_steps=4)
-    guidance = Guidance(n_iterations=4, learning_rate=0.02, layer_weights=(1, 1))
+    refinement = Guidance(n_iterations=4, learning_rate=0.02, layer_weights=(1, 1))
     z, c, noise = inputs(2)
     targets = targets_for(encoder, 2)
     plain = [
         plain_losses(
-            models, encoder, settings, guidance, z[k : k + 1], c[k : k + 1], noise[k : k + 1],
+            models, encoder, settings, refinement, z[k : k + 1], c[k : k + 1], noise[k : k + 1],
             Targets({name: value[k : k + 1] for name, value in targets.values.items()}, targets.units),
         )
         for k in range(2)
@@ -208,10 +209,23 @@ def test_every_economy_has_the_losses_of_the_plain_loop(models, encoder, precisi
     sampler.vae.enable_gradient_checkpointing()
     if compiled:
         sampler.unet = torch.compile(sampler.unet)
-    result = refine(z, c, sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets, guidance)
+    result = refine(z, c, sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets, refinement)
     sampler.vae.disable_gradient_checkpointing()
     assert plain[0][-1] < plain[0][0]
     torch.testing.assert_close(result.losses.T, torch.tensor(plain), rtol=tolerance, atol=0)
+
+
+def test_gradients_that_overflow_are_taken_again_with_a_smaller_scale(models, encoder, monkeypatch):
+    z, c, noise = inputs(1)
+    sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3))
+    settings = Guidance(n_iterations=2, layer_weights=(1, 1))
+    rest = (sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets_for(encoder, 1), settings)
+    usual = refine(z, c, *rest)
+    monkeypatch.setattr(guidance, "_LOSS_SCALES", (float("inf"), 2.0**12))
+    assert torch.equal(refine(z, c, *rest).losses, usual.losses)
+    monkeypatch.setattr(guidance, "_LOSS_SCALES", (float("inf"),))
+    with pytest.raises(FloatingPointError, match="iteration 0"):
+        refine(z, c, *rest)
 
 
 @pytest.mark.parametrize("optimise", ["z", "z_and_c"])

@@ -63,22 +63,20 @@ def test_an_unwritable_folder_is_one_clear_message(whole_run, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        ("data/02_prepare_subject.py", ("nsd_expdesign.mat", "naturalscenesdataset.org", "execution.nsd")),
-        ("data/01_make_miniature.py", ("no experiment.miniature",)),
-    ],
-)
-def test_the_real_experiment_says_what_is_missing_and_how_to_get_it(script, words, tmp_path):
+def test_the_real_experiment_says_what_is_missing_and_how_to_get_it(tmp_path):
     nowhere = [f"execution.{name}={tmp_path / name}" for name in ("nsd", "runs")]
     options = [word for setting in nowhere for word in ("--set", setting)]
-    done = run(script, REPOSITORY / "configs" / "nsd_subj01.yaml", *options, "--device", "cpu")
+    config = REPOSITORY / "configs" / "nsd_subj01.yaml"
+    done = run("data/02_prepare_subject.py", config, *options, "--device", "cpu")
     assert done.returncode == 1
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
     assert "Traceback" not in done.stderr
-    for word in words:
+    for word in ("nsd_expdesign.mat", "naturalscenesdataset.org", "execution.nsd"):
         assert word in done.stderr
+    done = run("data/01_make_miniature.py", config, *options)  # which `make demo` runs for every configuration
+    assert done.returncode == 0
+    assert "no experiment.miniature" in done.stdout
+    assert not (tmp_path / "nsd").exists()
 
 
 def test_missing_real_weights_say_how_to_get_them(whole_run, tmp_path):
@@ -87,7 +85,8 @@ def test_missing_real_weights_say_how_to_get_them(whole_run, tmp_path):
     options = ("--set", "experiment.models.stable_diffusion=CompVis/stable-diffusion-v1-4", "--overwrite")
     done = run("feature_extraction/12_detail.py", config, "--set", f"execution.nsd={whole_run / 'nsd'}", *options)
     assert done.returncode == 1
-    assert "hf download CompVis/stable-diffusion-v1-4" in done.stderr
+    for word in ("data/00_get_models.py", "https://huggingface.co/CompVis/stable-diffusion-v1-4", "hf auth login"):
+        assert word in done.stderr
 
 
 def test_a_full_disk_ends_with_one_message_and_leaves_what_was_there(whole_run, tmp_path):

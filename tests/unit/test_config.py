@@ -80,6 +80,11 @@ def test_the_preset_sets_every_field_whose_description_names_a_released_value():
     assert {(s, n) for s, names in PRESETS["as_released"].items() for n in names} >= documented
 
 
+def test_patience_without_a_lowest_loss_to_wait_for_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="patience waits for a lower loss"):
+        load(write(tmp_path, "name: x\nexperiment: {guidance: {patience: 5, result: last}}"))
+
+
 def test_the_loaded_preset_changes_two_voxel_counts_and_nothing_else(tmp_path):
     default = load(write(tmp_path, "name: x")).experiment
     loaded = load(write(tmp_path, "name: x\npreset: as_loaded")).experiment
