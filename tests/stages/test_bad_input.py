@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 
-import pytest
 from smallest import REPOSITORY, command, run, write_config
 
 
