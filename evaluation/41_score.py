@@ -134,7 +134,7 @@ def adopt(run: Run) -> None:
     name = run.own.system or ""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise DataError(f"--images needs --system NAME, of letters, digits, '.', '_' and '-', not {name!r}")
-    if len(run.subjects) > 1:
+    if len(run.subjects) != 1:
         raise DataError(f"--images needs --subject: whose are they, of {', '.join(run.subjects)}?")
     subject = run.subjects[0]
     folder_of_subject = run.config.folder(subject)

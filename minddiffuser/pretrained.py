@@ -75,16 +75,15 @@ def _open_checkpoint(path: Path) -> Any:
     """Open CompVis' checkpoint of Stable Diffusion v1, all parts at once, as a diffusers pipeline."""
     from diffusers import StableDiffusionPipeline
 
+    # What checkpoints of that time name beside tensors: a class of the training framework, and NumPy's numbers.
+    allowed: list[Any] = [
+        (_Callback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
+        (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+        np.dtype,
+        type(np.dtype(np.float64)),
+    ]
     try:
-        # What checkpoints of that time name beside tensors: a class of the training framework, and NumPy's numbers.
-        with torch.serialization.safe_globals(
-            [
-                (_Callback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
-                (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-                np.dtype,
-                type(np.dtype(np.float64)),
-            ]
-        ):
+        with torch.serialization.safe_globals(allowed):
             return StableDiffusionPipeline.from_single_file(
                 str(path),
                 config=str(_STABLE_DIFFUSION_V1),
