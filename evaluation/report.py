@@ -160,18 +160,26 @@ different images: to compare two systems, use the paired differences.</p>"""
 def _published() -> str:
     """Other systems' published numbers, in a block of their own: quoted, not measured here."""
     table = pd.read_csv(REPOSITORY / "baselines" / "published.csv", dtype={"n": str}).fillna("")
+    names = {
+        "pixcorr": "PixCorr", "ssim": "SSIM", "alexnet2": "Alex(2)", "alexnet5": "Alex(5)", "inception": "Incep",
+        "clip_two_way": "CLIP two-way", "clip_similarity": "CLIP similarity", "efficientnet_distance": "Eff ↓",
+        "swav_distance": "SwAV ↓", "retrieval_reported_as_image": "image retrieval*",
+        "retrieval_reported_as_brain": "brain retrieval*",
+    }  # fmt: skip
     rows = []
-    metrics = list(table["metric"].unique())
-    for (system, n, source), group in table.groupby(["system", "n", "source"], sort=False):
-        value_of = dict(zip(group["metric"], group["value"], strict=True))
-        cells = "".join(f"<td>{_number(value_of[m]) if m in value_of else ''}</td>" for m in metrics)
-        rows.append(f"<tr><th>{escape(str(system))}</th><td>{n}</td>{cells}<td>{escape(str(source))}</td></tr>")
-    head = "".join(f"<th>{m.replace('_', ' ')}</th>" for m in metrics)
+    for source, of_source in table.groupby("source", sort=False):
+        rows.append(f'<tr><th colspan="{len(names) + 2}">{escape(str(source))}</th></tr>')
+        for (system, n), group in of_source.groupby(["system", "n"], sort=False):
+            value_of = dict(zip(group["metric"], group["value"], strict=True))
+            cells = "".join(f"<td>{_number(value_of[m]) if m in value_of else ''}</td>" for m in names)
+            rows.append(f"<tr><td>{escape(str(system))}</td><td>{n}</td>{cells}</tr>")
+    head = "".join(f"<th>{name}</th>" for name in names.values())
     return f"""<section id="published"><h2>Published numbers, quoted</h2>
-<p class="note">Of the Natural Scenes Dataset, as their papers print them; nothing here was measured by this software.
-They differ in test images (982 or 1,000), in repetitions, in the version of SSIM and of the networks, so that even
-among themselves they compare only within one source. Lower is better for the two distances.</p>
-<div class="wide"><table><tr><th></th><th>n</th>{head}<th>source</th></tr>{"".join(rows)}</table></div></section>"""
+<details><summary>Other systems on the Natural Scenes Dataset, as papers print them</summary>
+<p class="note">Nothing here was measured by this software. The sources differ in test images (n), in repetitions, and
+in the versions of SSIM and of the networks: compare within one source only. ↓: lower is better. *: as the papers name it;
+by MindEye's code, "image retrieval" finds the brain activity of an image.</p>
+<div class="wide"><table><tr><th></th><th>n</th>{head}</tr>{"".join(rows)}</table></div></details></section>"""
 
 
 def _subject_section(subject: SubjectResults, summary: pd.DataFrame, paired: pd.DataFrame) -> str:
