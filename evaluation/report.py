@@ -177,8 +177,8 @@ def _published() -> str:
     return f"""<section id="published"><h2>Published numbers, quoted</h2>
 <details><summary>Other systems on the Natural Scenes Dataset, as papers print them</summary>
 <p class="note">Nothing here was measured by this software. The sources differ in test images (n), in repetitions, and
-in the versions of SSIM and of the networks: compare within one source only. ↓: lower is better. *: as the papers name it;
-by MindEye's code, "image retrieval" finds the brain activity of an image.</p>
+in the versions of SSIM and of the networks: compare within one source only. ↓: lower is better. *: as the papers name
+it; by MindEye's code, "image retrieval" finds the brain activity of an image.</p>
 <div class="wide"><table><tr><th></th><th>n</th>{head}</tr>{"".join(rows)}</table></div></details></section>"""
 
 
