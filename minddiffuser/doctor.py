@@ -32,11 +32,11 @@ class Size(NamedTuple):
 
 
 class UNetCall(NamedTuple):
-    """Seconds of a guided U-Net call of one batch, what it took of a GPU's memory, and the decoders' rate."""
+    """Seconds of a guided U-Net call of one batch, bytes on a GPU (NaN without one), and the decoders' rate."""
 
     forward: float
     backward: float
-    memory: str
+    memory: float
     cholesky_rate: float
 
 
@@ -67,10 +67,12 @@ def main(argv: list[str] | None = None) -> None:
     if not problems:
         call = time_unet(models["unet"], run.config, device)
         rows = [row for s in run.subjects for row in estimate(run.config, s, sizes[s], models, layers, call)]
-        check("disk", check_disk, run.config, sum(gigabytes for *_, gigabytes, _ in rows))
-        print(f"\n{'stage':<34}{'time':>10}{'disk':>10}   derived from")
-        for name, seconds, gigabytes, how in rows:
-            print(f"{name:<34}{readable(seconds):>10}{gigabytes:>7.1f} GB   {how}")
+        check("disk", check_disk, run.config, sum(disk for _, _, _, disk, _ in rows) / 1e9)
+        print(f"\n{'stage':<25}{'time':>10}{'memory':>12}{'disk':>11}   derived from")
+        for name, seconds, memory, disk, how in rows:
+            amount = "-" if np.isnan(memory) else f"{memory / 1e9:.1f} GB"
+            print(f"{name:<25}{readable(seconds):>10}{amount:>12}{disk / 1e9:>8.1f} GB   {how}")
+        print("memory: of arrays; in stages 1 and 2 of the GPU, in that call, to which the decoder and CLIP add")
     if problems:
         sys.exit(f"\n{len(problems)} problems:\n" + "\n".join(f"  {k + 1}. {text}" for k, text in enumerate(problems)))
     print("\nnothing is wrong")
@@ -193,8 +195,8 @@ def check_disk(config: Config, gigabytes: float) -> tuple[None, str]:
 
 def estimate(
     config: Config, subject: str, size: Size, models: dict[str, Any], layers: dict[str, int], call: UNetCall
-) -> list[tuple[str, float, float, str]]:
-    """Name, seconds, gigabytes on disk, and what they are derived from, for each costly stage."""
+) -> list[tuple[str, float, float, float, str]]:
+    """Name, seconds, bytes of memory and on disk, and what they are derived from, for each costly stage."""
     experiment = config.experiment
     decoding, sampler, guidance = experiment.decoding, experiment.sampler, experiment.guidance
     n_images, batch = size.n_train + size.n_test, config.execution.batch_size
@@ -215,20 +217,36 @@ def estimate(
     stage2 = n_refined / batch * n_steps * (2 * call.forward + call.backward) * 1.15
     n_pictures = n_refined * guidance.n_iterations / guidance.save_every
     picture = experiment.detail.image_size**2 * 1.5  # bytes of a PNG
-    timed = f"a U-Net call of {batch} images, {call.forward:.2f} s, and backward, {call.backward:.2f} s{call.memory}"
+    timed = f"a U-Net call of {batch} images, {call.forward:.2f} s, and backward, {call.backward:.2f} s"
+    betas = size.n_train * size.n_voxels * 8  # in float64
+    layer = size.n_train * max(layers.values()) * 4
+    opened = 4 * sum(p.numel() for name in ("vae", "text_encoder") for p in models[name].parameters())
     rows = [
-        ("02 prepare", prepare, n_images * size.n_voxels * 4, "reading the betas at 100 MB/s"),
-        ("11-13 features", extract, n_images * 4 * (sum(layers.values()) + n_z + n_c), "a quarter of a U-Net call"),
+        (
+            "02 prepare",
+            prepare,
+            betas + size.n_bytes / config.experiment.data.sessions,
+            n_images * size.n_voxels * 4,
+            "reading the betas at 100 MB/s",
+        ),
+        (
+            "11-13 features",
+            extract,
+            opened,
+            n_images * 4 * (sum(layers.values()) + n_z + n_c),
+            "a quarter of a U-Net call",
+        ),
         (
             "22-24 decoders",
             operations / call.cholesky_rate,
+            2 * betas + 8 * size.n_voxels**2 + 2 * layer,
             weights,
             f"operations at {call.cholesky_rate / 1e9:.0f} Gflop/s, timed now",
         ),
-        ("31 stage 1", stage1, size.n_test * picture, timed),
-        ("32 stage 2", stage2, n_pictures * picture, "the same calls, and 15 %"),
+        ("31 stage 1", stage1, call.memory, size.n_test * picture, timed),
+        ("32 stage 2", stage2, call.memory, n_pictures * picture, "the same calls, and 15 %"),
     ]
-    return [(f"{subject} {name}", seconds, n_bytes / 1e9, how) for name, seconds, n_bytes, how in rows]
+    return [(f"{subject} {name}", *rest) for name, *rest in rows]  # type: ignore[misc]
 
 
 def cholesky_rate(device: torch.device, n: int = 3000) -> float:
@@ -262,9 +280,9 @@ def time_unet(unet: Any, config: Config, device: torch.device) -> UNetCall:
         moments.append(_now(device))
         times.append(np.diff(moments))
     forward, _, backward = np.min(times, axis=0)
-    memory = ""
+    memory = float("nan")
     if device.type == "cuda":
-        memory = f"; it took {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB, stage 2 takes some more"
+        memory = float(torch.cuda.max_memory_allocated(device))
     unet.to("cpu")
     return UNetCall(forward, backward, memory, cholesky_rate(device))
 

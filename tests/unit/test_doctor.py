@@ -73,7 +73,7 @@ def test_nothing_is_wrong_with_the_intact_miniature(folder, capsys):
     assert "WRONG" not in printed
     assert "nothing is wrong" in printed
     for stage in ("02 prepare", "11-13 features", "22-24 decoders", "31 stage 1", "32 stage 2"):
-        assert re.search(rf"subj01 {stage} +[\d.]+ (s|min|h|days) +[\d.]+ GB +\w+", printed), stage
+        assert re.search(rf"subj01 {stage} +[\d.]+ (s|min|h|days) +(-|[\d.]+ GB) +[\d.]+ GB +\w+", printed), stage
     assert "37 and denoise_steps 35 disagree" in printed
 
 
