@@ -15,7 +15,8 @@ Both use the paper's schedule (50 steps, the last 35 run). Printed are
     fraction_of_peak         on a GPU: the share of its float16 matrix rate, measured here by a large product, that the
                              counted operations of an iteration reach
 
-The last line is JSON.
+Without --full it also prints the operations that an image takes at Stable Diffusion's size, counted and not timed. The
+last line is JSON.
 """
 
 import argparse
@@ -64,6 +65,9 @@ def main() -> None:
     ours_seconds, bare_seconds = alternate([ours, bare], device, n_times=3 if args.full else 5)
     overhead = ours_seconds / bare_seconds
     print(f"ours: {ours_seconds:.3f} s an iteration of {args.batch_size} images; bare U-Net {bare_seconds:.3f} s")
+
+    if not args.full:
+        count_operations()
 
     counts = (1, 6, 11) if device.type == "cpu" else (1, 18, 35)
     peaks = [peak_memory(ours, sampler, n, device) for n in counts]
@@ -127,6 +131,31 @@ def make_problem(
         units[name] = torch.randperm(size, generator=generator)[: size // 4].sort().values.to(device)
         values[name] = torch.randn(n, size // 4, generator=generator).to(device)
     return z, c, noise, Targets(values, units)
+
+
+def count_operations() -> None:
+    """Print the operations of an image at Stable Diffusion v1-4's size (multiplications and additions both count)."""
+    models = pretrained.random_stable_diffusion(torch.device("meta"))
+    teraflops = {}
+    for backward in (False, True):
+        x, c = (torch.empty(shape, device="meta", requires_grad=backward) for shape in ((2, 4, 64, 64), (2, 15, 768)))
+        z = torch.empty(1, 4, 64, 64, device="meta", requires_grad=backward)
+        calls = {"unet": (models["unet"], x, 1, c), "decoder": (models["vae"].decode, z)}
+        for name, (function, *arguments) in calls.items():
+            with FlopCounterMode(display=False) as counter:
+                out = function(*arguments).sample
+                if backward:
+                    out.sum().backward()
+            teraflops[name, backward] = counter.get_total_flops() / 1e12
+    step = teraflops["unet", False] + teraflops["unet", True]
+    for preset, n_steps, n_iterations in (("default", 35, 300), ("fast", 18, 75)):
+        stage1 = n_steps * teraflops["unet", False] + teraflops["decoder", False]
+        iteration = n_steps * step + teraflops["decoder", False] + teraflops["decoder", True]
+        print(
+            f"by count, {preset}: stage 1 {stage1:.1f} TFLOP an image; stage 2 {iteration:.1f} TFLOP an iteration, "
+            f"{iteration * n_iterations / 1e3:.1f} PFLOP an image",
+            flush=True,
+        )
 
 
 class Iteration:
