@@ -25,6 +25,7 @@ SCRIPTS := \
 	feature_decoding/24_structural.py \
 	feature_decoding/25_accuracy.py \
 	feature_decoding/27_weight_maps.py \
+	feature_decoding/28_controls.py \
 	reconstruction/31_stage1.py \
 	reconstruction/32_stage2.py \
 	reconstruction/33_controls.py \
@@ -67,8 +68,8 @@ demo: $(INSTALLED) ## reconstruct images from simulated fMRI, start to end (what
 		echo "   $$(($$(date +%s) - begin)) s"; \
 	done
 	@printf '\n== %s\n' $(SUMMARY)
-	@$(BIN)/python -c 'import sys, pandas; from evaluation.report import text_table; \
-		print(text_table(pandas.read_csv(sys.argv[1], dtype={"subject": str}), "mean"))' $(SUMMARY)
+	@$(BIN)/python -c 'import sys, pandas; from evaluation.tables import text_table; \
+		print(text_table(pandas.read_csv(sys.argv[1], dtype={"subject": str}), "mean", "main"))' $(SUMMARY)
 	@printf '\nThe page with the pictures: %s\n' $(PAGE)
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)

@@ -130,11 +130,11 @@ def measure(config: Config, steps: dict[str, int], guidance: dict[str, Any], n: 
     images, stimuli = np.concatenate(pictures), Stimuli(config.nsd).read(all_ids)
     scorer = open_clip_model(models.scoring_clip, models.scoring_clip_weights, CPU)
     own = np.arange(n)
-    embeddings = [metrics.clip_embeddings(scorer, batch, CPU, 50) for batch in (stimuli, images)]
+    seen, made = [metrics.clip_embeddings(scorer, batch, CPU, 50) for batch in (stimuli, images)]
     scores = {
         "pixcorr": metrics.pixcorr(stimuli[own], images),
         "ssim": metrics.ssim(stimuli[own], images),
-        "two_way": metrics.two_way_identification(*embeddings, own),
+        "two_way": metrics.identification(metrics.correlate(made, seen), own, n_way=2),
     }
     row: dict[str, Any] = {"settings": describe(steps, guidance), "n": n, "calls": n_calls / n}
     for name, values_of in scores.items():

@@ -10,6 +10,8 @@ Reads betas, ROI volumes, design and table of stimuli under `execution.nsd`. For
     coco_id        (n_images,)
     is_test        (n_images,)  bool: one of the shared images
     n_repetitions  (n_images,)
+    betas_halves   (n_test, 2, n_voxels) float32  of test images: means of the first and of the second half of their
+                                trials, as many in both (the last of three is left out); NaN where there is one trial
     voxel_index    (n_voxels,)  position in the C-order of the volume
     roi            (n_voxels,)  name
     noise_ceiling  (n_voxels,)  percent of variance with three trials
@@ -76,6 +78,17 @@ def main(argv: list[str] | None = None) -> None:
             training = np.flatnonzero(~is_test)
             kept = np.r_[training[-data.validation_rows :], training[: -data.validation_rows]]
             is_test = np.isin(kept, kept[: data.validation_rows])
+        halves = np.zeros((is_test.sum(), 2, len(voxels.index)))
+        half = n_repetitions // 2  # trials in each
+        place = np.full(len(seen), -1)  # row in `halves`
+        place[kept[is_test]] = np.arange(is_test.sum())
+        for session, part in enumerate(artifact.read_parts()):
+            trials = slice(session * n_trials, (session + 1) * n_trials)
+            row, number = row_of_trial[trials], repetition_of(row_of_trial)[trials]
+            used = (place[row] >= 0) & (number < 2 * half[row])
+            np.add.at(halves, (place[row[used]], number[used] // half[row[used]]), part["betas"][:][used])
+        with np.errstate(invalid="ignore"):
+            halves /= half[kept[is_test], None, None]
         nsd_id = design.stimuli[seen][kept]
         artifact.write(
             {
@@ -84,6 +97,7 @@ def main(argv: list[str] | None = None) -> None:
                 "coco_id": coco_ids[nsd_id],
                 "is_test": is_test,
                 "n_repetitions": n_repetitions[kept],
+                "betas_halves": halves.astype(np.float32),
                 "voxel_index": voxels.index,
                 "roi": voxels.roi.astype("S"),
                 "noise_ceiling": ceiling,
@@ -99,6 +113,15 @@ def main(argv: list[str] | None = None) -> None:
         print(f"\n{subject}: {len(nsd_id) - n_test} training and {n_test} test images, {len(voxels.index)} voxels")
         print("noise ceiling (percent of variance, three trials) by ROI:")
         print(table.to_string(index=False), "\n")
+
+
+def repetition_of(row_of_trial: np.ndarray) -> np.ndarray:
+    """Count, for each trial, the earlier trials of its image: array of shape (n_trials,)."""
+    order = np.argsort(row_of_trial, kind="stable")
+    counts = np.bincount(row_of_trial)
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return number
 
 
 if __name__ == "__main__":

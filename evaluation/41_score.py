@@ -1,4 +1,4 @@
-"""Score the reconstructions of every system against the stimuli, with bootstrap intervals over images.
+"""Score every system and control against the stimuli, with intervals and paired tests.
 
     python evaluation/41_score.py [--config configs/miniature.yaml] [--subject subj01]
     python evaluation/41_score.py --subject subj01 --images DIR --system NAME
@@ -6,16 +6,19 @@
 The second form also scores somebody else's pictures, `DIR/<nsd_id>.png`, beside the systems here: it copies them to
 `reconstruction/others/<NAME>`. Missing, unreadable and strange pictures are listed, and stop it.
 
-Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, their stimuli, and the folders
-`reconstruction/<system>` that are there (`<nsd_id>.png` and an index each). Writes to `runs/<name>/evaluation/`:
+Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, their stimuli, the folders
+`reconstruction/<kind>/<system>` that are there (`<nsd_id>.png` and an index each), and what was decoded. Writes to
+`runs/<name>/evaluation/`:
 
     scores.csv   subject, system, nsd_id, metric, value: one row an image and metric
-    summary.csv  subject, system, metric, mean, ci_low, ci_high, n
-    paired.csv   subject, system, baseline, metric, difference, ci_low, ci_high, n: on the images that both have
-    scores.json  the settings, and the states of the folders, that the scores were made with
+    summary.csv  subject, system, metric, mean, ci_low, ci_high, n; subject "all": mean over subjects
+    paired.csv   subject, system, baseline, metric, difference, ci_low, ci_high, p, p_holm, n: on the images that both
+                 have
+    spread.csv   subject, system, metric, mean, sd, n_seeds: how far noise seeds move the mean of stage 1
+    scores.json  the settings, and the states of the folders, that the scores were made with; absent metrics and why
 
-PixCorr and SSIM are computed at `experiment.evaluation.image_size`; the CLIP that scores is not the one that guides
-stage 2. Folders that did not change are not scored again. Peak memory: some 2.5 GB for 982 real images.
+`evaluation/catalogue.py` says what each system and metric is. Folders that did not change are not scored again. Peak
+memory: the test stimuli and one system's pictures, and the features of all networks: some 5 GB for 982 real images.
 """
 
 import argparse
@@ -25,101 +28,166 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from data import nsd
-from evaluation import metrics, report, significance
+from evaluation import scoring, significance, tables
+from evaluation.catalogue import CEILING, GROUPS, STAGE1, STAGE2, SYSTEMS, system
 from minddiffuser.cli import Run, execute, parse
-from minddiffuser.pretrained import open_clip_model
 from minddiffuser.store import DataError, open_arrays, write_atomically
 from reconstruction import folder
 
-PAIRS = (
-    (report.STAGE2, report.STAGE1),
-    (report.STAGE1, "control/shuffled"),
-    (report.STAGE1, "control/mean_image"),
-    (report.CEILING, report.STAGE1),
-)
+COLUMNS = ["subject", "system", "nsd_id", "metric", "value"]
+KINDS = ["method", "other", "control", "bottleneck", "seed", "features"]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Score each subject, then summarise all that have scores."""
     run = parse(__doc__, argv, add_arguments)
-    config, size, models = run.config, run.config.experiment.evaluation.image_size, run.config.experiment.models
+    config, evaluation, models = run.config, run.config.experiment.evaluation, run.config.experiment.models
     for subject in run.subjects:
-        index = config.folder(subject) / "reconstruction" / report.STAGE1 / "index.csv"
+        index = config.folder(subject) / "reconstruction" / STAGE1 / "index.csv"
         if not index.is_file():
             raise DataError(f"{index} is missing; make it with: python reconstruction/31_stage1.py --subject {subject}")
     if run.own.images:
         adopt(run)
-    settings = {"image_size": size, "clip": models.scoring_clip, "clip_weights": models.scoring_clip_weights}
+    absent = scoring.absent_metrics(config)
+    settings = {
+        **evaluation.model_dump(include={"image_size", "networks", "n_way"}),
+        **models.model_dump(include={"scoring_clip", "scoring_clip_weights"}),
+        "absent": sorted(absent),
+    }
     output = config.folder() / "evaluation"
     kept, scored = read_scores(output, settings)
     subjects = sorted({*run.subjects, *kept["subject"]})
-    states = {
-        (subject, system): state
-        for subject in subjects
-        for system in systems_of(config.folder(subject))
-        if (state := folder.state(config.folder(subject) / "reconstruction" / system))
-    }
+    states = {(subject, name): state for subject in subjects for name, state in states_of(config.folder(subject))}
     fresh = {key for key, state in scored.items() if states.get(key) == state and not run.overwrite}
-    tables = [kept[[key in fresh for key in zip(kept["subject"], kept["system"], strict=True)]]]
-
+    parts = [kept[[key in fresh for key in zip(kept["subject"], kept["system"], strict=True)]]]
     for subject in run.subjects:
-        for system in report.SYSTEMS:
-            if (subject, system) not in states:
-                print(f"{subject}: {system} is absent")
-        todo = [system for name, system in states if name == subject and (subject, system) not in fresh]
+        todo = [name for of_subject, name in states if of_subject == subject and (subject, name) not in fresh]
+        for name in SYSTEMS:
+            if (subject, name) not in states:
+                print(f"{subject}: {name} is absent")
         if not todo:
             print(f"{subject}: all systems are scored already")
-            continue
-        clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, run.device)
-        with open_arrays(config.folder(subject) / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-            test_ids = prepared["nsd_id"][:][prepared["is_test"][:]]
-        stimuli = nsd.Stimuli(config.nsd).read(test_ids)
-        seen = metrics.clip_embeddings(clip, stimuli, run.device, config.execution.batch_size)
-        stimuli = metrics.resize(stimuli, size)
-        row_of = {nsd_id: row for row, nsd_id in enumerate(test_ids)}
-        for system in todo:
-            path = config.folder(subject) / "reconstruction" / system
-            ids, images = folder.read(path)
-            if strangers := sorted(set(ids) - set(test_ids)):
-                raise DataError(f"{path} has images that are not test images of {subject}, such as {strangers[0]}")
-            rows = np.array([row_of[nsd_id] for nsd_id in ids])
-            embeddings = metrics.clip_embeddings(clip, images, run.device, config.execution.batch_size)
-            images = metrics.resize(images, size)
-            values = {
-                "pixcorr": metrics.pixcorr(stimuli[rows], images),
-                "ssim": metrics.ssim(stimuli[rows], images),
-                "clip_similarity": metrics.clip_similarity(seen[rows], embeddings),
-                "clip_two_way": metrics.two_way_identification(seen, embeddings, rows),
-            }
-            table = pd.DataFrame({"subject": subject, "system": system, "nsd_id": ids, **values}).sort_values("nsd_id")
-            tables.append(table.melt(["subject", "system", "nsd_id"], var_name="metric"))
+        parts += score(run, subject, todo)
 
-    scores = pd.concat(tables)
-    order = {system: k for k, system in enumerate(report.SYSTEMS)}
-    place = scores["system"].map(lambda system: order.get(system, len(order)))
-    scores = scores.assign(place=place).sort_values(["subject", "place"], kind="stable").drop(columns="place")
+    scores = pd.concat(parts)
+    place = {name: k for k, name in enumerate([*SYSTEMS, *sorted(set(scores["system"]) - set(SYSTEMS), key=rank)])}
+    order = scores["system"].map(lambda name: (KINDS.index(system(name).kind), place[name]))
+    scores = scores.assign(order=order).sort_values(["subject", "order"], kind="stable").drop(columns="order")
     # Rounded as they are written, so that one subject after the other gives the same summary as all at once.
     scores["value"] = scores["value"].round(6)
-    bootstrap = (config.experiment.evaluation.n_bootstrap, config.experiment.seed)
-    summary = significance.summarise(scores, *bootstrap)
-    paired = significance.compare(scores, PAIRS, *bootstrap)
-    for name, table in {"scores": scores, "summary": summary, "paired": paired}.items():
+    seed = config.experiment.seed
+    summary = significance.summarise(scores, evaluation.n_bootstrap, seed)
+    paired = significance.compare(
+        scores, pairs_of(list(place)), evaluation.n_bootstrap, evaluation.n_flips, seed
+    )
+    spread = significance.spread_over_seeds(scores)
+    for name, table in {"scores": scores, "summary": summary, "paired": paired, "spread": spread}.items():
         write_atomically(output / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
     # Only what has rows here counts as scored: another subject's folder that changed meanwhile is left for its turn.
     present = set(zip(scores["subject"], scores["system"], strict=True))
     record = {
         "settings": settings,
+        "absent": absent,
         "scored": [[*key, state] for key, state in sorted(states.items()) if key in present],
     }
     write_atomically(output / "scores.json", json.dumps(record, indent=2) + "\n")
+    show(summary, paired, spread, absent)
+    print(f"\nwritten: {output}/scores.csv, summary.csv, paired.csv, spread.csv")
 
-    print(f"\nmean [95 % interval over images]\n{report.text_table(summary, 'mean')}")
-    refined = paired[paired["system"] == report.STAGE2]
-    if len(refined):
-        print(f"\nstage 2 - stage 1, same images\n{report.text_table(refined, 'difference')}")
-    print(f"\nwritten: {output}/scores.csv, summary.csv, paired.csv")
+
+def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
+    """Score some systems of a subject: tables with the columns of scores.csv."""
+    config, found = run.config, []
+    folder_of_subject, experiment = config.folder(subject), config.experiment
+    test_ids = read_test_ids(folder_of_subject, subject)
+    row_of = {nsd_id: row for row, nsd_id in enumerate(test_ids)}
+    scorer = None
+    for name in tqdm(todo, desc=f"{subject} scores"):
+        if name.startswith("features/"):
+            target, _, split = name.removeprefix("features/").partition("@")
+            if split:
+                values = scoring.score_split(folder_of_subject, subject, target, split)
+            else:
+                values = scoring.score_features(
+                    folder_of_subject, subject, target, experiment.structural.layers, experiment.evaluation.n_way
+                )
+        else:
+            path = folder_of_subject / "reconstruction" / name
+            ids, images = folder.read(path)
+            if strangers := sorted(set(ids) - set(test_ids)):
+                raise DataError(f"{path} has images that are not test images of {subject}, such as {strangers[0]}")
+            scorer = scorer or scoring.Scorer(config, nsd.Stimuli(config.nsd).read(test_ids), run.device)
+            values = {"nsd_id": ids, **scorer.score(np.array([row_of[i] for i in ids]), images)}
+        table = pd.DataFrame({"subject": subject, "system": name, **values}).sort_values("nsd_id")
+        found.append(table.melt(["subject", "system", "nsd_id"], var_name="metric").dropna())
+    return found
+
+
+def states_of(folder_of_subject: Path) -> list[tuple[str, str]]:
+    """Systems of a subject that are there, and what they were made of."""
+    root, found = folder_of_subject / "reconstruction", []
+    for path in sorted(root.glob("*/*/index.csv")):
+        found.append((str(path.parent.relative_to(root)), str(folder.state(path.parent))))
+    for target, family in scoring.FAMILIES.items():
+        paths = [folder_of_subject / part / f"{family}.h5" for part in ("decoded", "decoded/halves")]
+        paths = paths[:1] if target == "z_clip" else paths
+        splits = folder_of_subject / "decoded" / "splits.h5"
+        if all(path.is_file() for path in paths):
+            found.append((f"features/{target}", fingerprints(paths)))
+        if target != "z_clip" and splits.is_file():
+            found += [(f"features/{target}@{split}", fingerprints([splits])) for split in scoring.SPLITS]
+    return found
+
+
+def fingerprints(paths: list[Path]) -> str:
+    """Fingerprints of HDF5 files, joined."""
+    found = []
+    for path in paths:
+        with open_arrays(path, "the stage before") as file:
+            found.append(str(file.attrs["fingerprint"]))
+    return ", ".join(found)
+
+
+def pairs_of(systems: list[str]) -> list[tuple[str, str]]:
+    """Pairs of systems that are compared: both stages with each other and every control, others with both stages."""
+    controls = [name for name in systems if system(name).kind == "control" and name != CEILING]
+    others = [name for name in systems if system(name).kind == "other"]
+    return [
+        (STAGE2, STAGE1),
+        (CEILING, STAGE1),
+        (CEILING, STAGE2),
+        *((stage, control) for stage in (STAGE1, STAGE2) for control in controls),
+        *((stage, other) for stage in (STAGE1, STAGE2) for other in others),
+        *((f"features/{target}@{scoring.SPLITS[0]}", f"features/{target}@{scoring.SPLITS[1]}") for target in ("c", "z")),
+    ]
+
+
+def rank(name: str) -> tuple[str, int, str]:
+    """Order systems by kind, then by number where they have one."""
+    kind, _, rest = name.partition("/")
+    return kind, int(rest) if rest.isdecimal() else -1, rest
+
+
+def show(summary: pd.DataFrame, paired: pd.DataFrame, spread: pd.DataFrame, absent: dict[str, str]) -> None:
+    """Print the tables."""
+    print("\nmean [95 % interval over images; subject all: over subjects and images]")
+    for group in GROUPS:
+        print(f"\n{tables.text_table(summary, 'mean', group)}")
+    print("\ndifference on the same images [95 % interval], p of a sign-flip test, corrected by Holm's method")
+    print(tables.text_table(paired, "difference", "main"))
+    if len(spread):
+        print(f"\n{tables.spread_table(spread)}")
+    for name, reason in absent.items():
+        print(f"absent: {name} ({reason})")
+
+
+def read_test_ids(folder_of_subject: Path, subject: str) -> np.ndarray:
+    """Read the ids of a subject's test images."""
+    with open_arrays(folder_of_subject / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
+        return prepared["nsd_id"][:][prepared["is_test"][:]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +195,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="also score these pictures, <nsd_id>.png")
     parser.add_argument("--system", metavar="NAME", help="what to call them")
     parser.add_argument("--allow-missing", action="store_true", help="score them even if some test images have none")
+    parser.add_argument(
+        "--flag", action="append", default=[], choices=[folder.TEST_STATISTICS, folder.PICKED],
+        help="say of them that they were made with statistics of the test set, or picked by looking",
+    )  # fmt: skip
 
 
 def adopt(run: Run) -> None:
@@ -138,17 +210,10 @@ def adopt(run: Run) -> None:
         raise DataError(f"--images needs --subject: whose are they, of {', '.join(run.subjects)}?")
     subject = run.subjects[0]
     folder_of_subject = run.config.folder(subject)
-    with open_arrays(folder_of_subject / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-        test_ids = prepared["nsd_id"][:][prepared["is_test"][:]]
+    test_ids = read_test_ids(folder_of_subject, subject)
     path = folder_of_subject / "reconstruction" / "others" / name
-    n = folder.adopt(run.own.images, path, subject, test_ids, run.own.allow_missing)
+    n = folder.adopt(run.own.images, path, subject, test_ids, run.own.allow_missing, run.own.flag)
     print(f"{path}: {n} of {len(test_ids)} test images")
-
-
-def systems_of(folder_of_subject: Path) -> list[str]:
-    """Systems that are or could be there: this project's, and other people's."""
-    others = sorted(path.parent.name for path in folder_of_subject.glob("reconstruction/others/*/index.csv"))
-    return [*report.SYSTEMS, *(f"others/{name}" for name in others)]
 
 
 def read_scores(output: Path, settings: dict) -> tuple[pd.DataFrame, dict[tuple[str, str], str]]:
@@ -159,7 +224,7 @@ def read_scores(output: Path, settings: dict) -> tuple[pd.DataFrame, dict[tuple[
     except FileNotFoundError:
         record, scores = {}, pd.DataFrame()
     if record.get("settings") != settings:
-        return pd.DataFrame(columns=["subject", "system", "nsd_id", "metric", "value"]), {}
+        return pd.DataFrame(columns=COLUMNS), {}
     return scores, {(subject, system): state for subject, system, state in record["scored"]}
 
 

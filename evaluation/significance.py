@@ -1,7 +1,8 @@
-"""What a table of scores shows, and how surely: means, paired differences and their bootstrap intervals.
+"""What a table of scores shows, and how surely: means, intervals, paired tests, and the spread over noise seeds.
 
 Images are what is resampled, within one person: an interval tells how far the mean over other such images could
-lie from this one. It tells nothing of other people, and is not corrected for the number of comparisons.
+lie from this one. Where there are several people, "all" resamples people and images, independently of each other: the
+test images are the same for all. With two or four people that is a coarse guess at others.
 """
 
 from collections.abc import Sequence
@@ -9,27 +10,27 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from evaluation.catalogue import ALL_SUBJECTS, STAGE1, metric
 from minddiffuser.seeds import numpy_generator
 
-_DRAWS_AT_ONCE = 1_000_000
+_DRAWS_AT_ONCE = 2_000_000
 
 
-def bootstrap_interval(values: np.ndarray, n_bootstrap: int, generator: np.random.Generator) -> tuple[float, float]:
-    """Percentile interval of the mean: 2.5 % and 97.5 % quantiles of the means of resampled images.
+def bootstrap_intervals(values: np.ndarray, n_bootstrap: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile intervals of means: 2.5 % and 97.5 % quantiles of the means of resampled images.
 
-    With few images (fewer than 15, say) it is known to be somewhat too narrow.
+    With few images (fewer than 15, say) they are known to be somewhat too narrow.
 
     Parameters
     ----------
-    values : array of shape (n_images,)
-        One score, or one difference of scores, per image.
-    n_bootstrap : int
-        Number of resamples.
-    generator : numpy.random.Generator
+    values : array of shape (n_images, n_columns)
+        Scores, or differences of scores; an image is resampled with all its columns.
+    n_bootstrap, seed : int
+        The resamples depend on nothing but these and the number of images.
 
     Returns
     -------
-    low, high : float
+    low, high : arrays of shape (n_columns,)
 
     Raises
     ------
@@ -40,20 +41,73 @@ def bootstrap_interval(values: np.ndarray, n_bootstrap: int, generator: np.rando
     ----------
     Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
     """
-    n = len(values)
-    if n == 0 or not np.isfinite(values).all():
-        raise ValueError(f"{n} values, of which {np.isfinite(values).sum()} are finite")
-    means = np.empty(n_bootstrap)
-    step = max(1, _DRAWS_AT_ONCE // n)
-    for start in range(0, n_bootstrap, step):
-        stop = min(start + step, n_bootstrap)
-        means[start:stop] = values[generator.integers(n, size=(stop - start, n))].mean(axis=1)
+    _check_finite(values)
+    means = _resampling_weights(len(values), n_bootstrap, seed, "images") @ values
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    return low, high
+
+
+def bootstrap_interval_over_subjects(values: np.ndarray, n_bootstrap: int, seed: int) -> tuple[float, float]:
+    """Percentile interval of the mean over subjects and images, both resampled (a crossed design).
+
+    Parameters
+    ----------
+    values : array of shape (n_subjects, n_images)
+        Scores of the same images.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    low, high : float
+    """
+    _check_finite(values)
+    n_subjects, n_images = values.shape
+    by_subject = _resampling_weights(n_images, n_bootstrap, seed, "images") @ values.T  # (n_bootstrap, n_subjects)
+    means = (by_subject * _resampling_weights(n_subjects, n_bootstrap, seed, "subjects")).sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
+def sign_flip_test(differences: np.ndarray, n_flips: int, seed: int) -> np.ndarray:
+    """Two-sided p-values that paired differences have mean zero, by flipping the signs of images at random.
+
+    p = (1 + number of flips with a mean at least as far from zero) / (1 + n_flips); it holds for any distribution that
+    is symmetric about zero when the two systems are equal.
+
+    Parameters
+    ----------
+    differences : array of shape (n_images, n_columns)
+        An image's columns are flipped together.
+    n_flips, seed : int
+
+    Returns
+    -------
+    array of shape (n_columns,)
+
+    References
+    ----------
+    Good (2005), Permutation, Parametric, and Bootstrap Tests of Hypotheses, chapter 3.
+    """
+    n = len(differences)
+    observed = np.abs(differences.sum(axis=0))
+    generator = numpy_generator(seed, "sign flips", n)
+    reached = np.zeros(differences.shape[1])
+    step = max(1, _DRAWS_AT_ONCE // n)
+    for start in range(0, n_flips, step):
+        signs = generator.integers(2, size=(min(step, n_flips - start), n)) * 2.0 - 1
+        reached += (np.abs(signs @ differences) >= observed - 1e-9).sum(axis=0)
+    return (1 + reached) / (1 + n_flips)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Correct p-values for the number of tests (Holm 1979): the smallest times n, the next times n - 1, ...; at most 1."""
+    order = np.argsort(p)
+    corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(corrected, 1)[np.argsort(order)]
+
+
 def summarise(scores: pd.DataFrame, n_bootstrap: int, seed: int) -> pd.DataFrame:
-    """Mean and interval of each subject, system and metric.
+    """Mean and interval of each subject, system and metric, and over subjects where there are several.
 
     Parameters
     ----------
@@ -64,18 +118,27 @@ def summarise(scores: pd.DataFrame, n_bootstrap: int, seed: int) -> pd.DataFrame
     Returns
     -------
     DataFrame
-        Columns `subject, system, metric, mean, ci_low, ci_high, n`, in the order of the scores.
+        Columns `subject, system, metric, mean, ci_low, ci_high, n`, in the order of the scores; n counts images. Rows
+        of subject "all" are of systems and images that all subjects have.
     """
     rows = []
-    for keys, group in scores.groupby(["subject", "system", "metric"], sort=False):
-        values = group.sort_values("nsd_id")["value"].to_numpy()
-        interval = bootstrap_interval(values, n_bootstrap, numpy_generator(seed, *keys))
-        rows.append((*keys, values.mean(), *interval, len(values)))
+    for (subject, system), group in scores.groupby(["subject", "system"], sort=False):
+        wide = _wide(group)
+        for columns in _complete(wide):
+            low, high = bootstrap_intervals(columns.to_numpy(), n_bootstrap, seed)
+            for name, *numbers in zip(columns, columns.mean(), low, high, strict=True):
+                rows.append((subject, system, name, *numbers, len(columns)))
+    for (system, name), wide in _crossed(scores).items():
+        values = wide.to_numpy().T
+        interval = bootstrap_interval_over_subjects(values, n_bootstrap, seed)
+        rows.append((ALL_SUBJECTS, system, name, values.mean(), *interval, values.shape[1]))
     return pd.DataFrame(rows, columns=["subject", "system", "metric", "mean", "ci_low", "ci_high", "n"])
 
 
-def compare(scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], n_bootstrap: int, seed: int) -> pd.DataFrame:
-    """Mean difference of two systems on the images that both have, with its interval.
+def compare(
+    scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], n_bootstrap: int, n_flips: int, seed: int
+) -> pd.DataFrame:
+    """Mean difference of two systems on the images that both have, with its interval and p-value.
 
     Parameters
     ----------
@@ -83,26 +146,105 @@ def compare(scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], n_bootstrap:
         Columns `subject, system, nsd_id, metric, value`.
     pairs : sequence of (system, baseline)
         Pairs without a common image are left out.
-    n_bootstrap, seed : int
+    n_bootstrap, n_flips, seed : int
 
     Returns
     -------
     DataFrame
-        Columns `subject, system, baseline, metric, difference, ci_low, ci_high, n`; the difference is the
-        system's score less the baseline's.
+        Columns `subject, system, baseline, metric, difference, ci_low, ci_high, p, p_holm, n`; the difference is the
+        system's score less the baseline's. p is of a sign-flip test over images (for "all", over images of means over
+        subjects); p_holm is corrected for all pairs and metrics of one subject in one group of metrics.
     """
     rows = []
     for subject, of_subject in scores.groupby("subject", sort=False):
+        tables = {str(system): _wide(group) for system, group in of_subject.groupby("system", sort=False)}
         for system, baseline in pairs:
-            for metric, group in of_subject.groupby("metric", sort=False):
-                wide = group.pivot_table(index="nsd_id", columns="system", values="value")
-                if not {system, baseline} <= set(wide.columns):
-                    continue
-                differences = (wide[system] - wide[baseline]).dropna().to_numpy()
-                if not len(differences):
-                    continue
-                keys = (str(subject), system, baseline, str(metric))
-                interval = bootstrap_interval(differences, n_bootstrap, numpy_generator(seed, *keys))
-                rows.append((*keys, differences.mean(), *interval, len(differences)))
-    columns = ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "n"]
-    return pd.DataFrame(rows, columns=columns)
+            if system not in tables or baseline not in tables:
+                continue
+            difference = (tables[system] - tables[baseline]).dropna(how="all").dropna(axis=1, how="all")
+            for columns in _complete(difference[[name for name in tables[system] if name in difference]]):
+                low, high = bootstrap_intervals(columns.to_numpy(), n_bootstrap, seed)
+                p = sign_flip_test(columns.to_numpy(), n_flips, seed)
+                for name, *numbers in zip(columns, columns.mean(), low, high, p, strict=True):
+                    rows.append((subject, system, baseline, name, *numbers, len(columns)))
+    crossed = _crossed(scores)
+    for system, baseline in pairs:
+        for name in [name for of_system, name in crossed if of_system == system and (baseline, name) in crossed]:
+            difference = (crossed[system, name] - crossed[baseline, name]).dropna().to_numpy().T
+            if not difference.size:
+                continue
+            interval = bootstrap_interval_over_subjects(difference, n_bootstrap, seed)
+            p = sign_flip_test(difference.mean(axis=0)[:, None], n_flips, seed)[0]
+            numbers = (difference.mean(), *interval, p, difference.shape[1])
+            rows.append((ALL_SUBJECTS, system, baseline, name, *numbers))
+    columns = ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "p", "n"]
+    table = pd.DataFrame(rows, columns=columns)
+    group = table["metric"].map(lambda name: metric(name).group)
+    corrected = table.groupby([table["subject"], group], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
+    table.insert(columns.index("n"), "p_holm", corrected)
+    return table
+
+
+def spread_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """How far a mean moves when nothing but the noise of the generator changes.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns `subject, system, nsd_id, metric, value`; systems `seed/1` ... and stage 1 are the runs.
+
+    Returns
+    -------
+    DataFrame
+        Columns `subject, system, metric, mean, sd, n_seeds`: mean and standard deviation, over seeds, of the mean over
+        images; empty with fewer than two seeds.
+    """
+    runs = scores[scores["system"].str.startswith("seed/") | (scores["system"] == STAGE1)]
+    means = runs.groupby(["subject", "metric", "system"], sort=False)["value"].mean()
+    table = means.groupby(["subject", "metric"], sort=False).agg(["mean", "std", "size"]).reset_index()
+    table = table[table["size"] > 1].rename(columns={"std": "sd", "size": "n_seeds"})
+    table.insert(1, "system", STAGE1)
+    return table
+
+
+def _wide(group: pd.DataFrame) -> pd.DataFrame:
+    """One row an image, in the order of ids, one column a metric, in the order of the scores."""
+    wide = group.pivot_table(index="nsd_id", columns="metric", values="value", sort=False).sort_index()
+    return wide[list(dict.fromkeys(group["metric"]))]
+
+
+def _complete(wide: pd.DataFrame) -> list[pd.DataFrame]:
+    """Columns that all images have, together; each of the others by itself, with the images that have it."""
+    full = wide.columns[wide.notna().all()]
+    parts = [wide[full]] if len(full) else []
+    return parts + [wide[[name]].dropna() for name in wide.columns if name not in full]
+
+
+def _crossed(scores: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """Scores by system and metric, one row an image, one column a subject, where several subjects have all of them."""
+    n_subjects = scores["subject"].nunique()
+    if n_subjects < 2:
+        return {}
+    found = {}
+    for (system, name), group in scores.groupby(["system", "metric"], sort=False):
+        wide = group.pivot_table(index="nsd_id", columns="subject", values="value").dropna()
+        if wide.shape[1] == n_subjects and len(wide):
+            found[str(system), str(name)] = wide
+    return found
+
+
+def _resampling_weights(n: int, n_bootstrap: int, seed: int, what: str) -> np.ndarray:
+    """Share of each of n items in each resample: (n_bootstrap, n)."""
+    generator = numpy_generator(seed, "bootstrap", what, n)
+    weights = np.empty((n_bootstrap, n))
+    step = max(1, _DRAWS_AT_ONCE // n)
+    for start in range(0, n_bootstrap, step):
+        size = min(step, n_bootstrap - start)
+        drawn = generator.integers(n, size=(size, n)) + np.arange(size)[:, None] * n
+        weights[start : start + size] = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n) / n
+    return weights
+
+
+def _check_finite(values: np.ndarray) -> None:
+    if values.size == 0 or not np.isfinite(values).all():
+        raise ValueError(f"{values.size} values, of which {np.isfinite(values).sum()} are finite")

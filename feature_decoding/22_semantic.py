@@ -11,9 +11,7 @@ Reads `prepared.h5` and `features/semantic.h5`. Fits `decoders/semantic.h5` on t
 Peak memory: voxels of the training images twice in float64, c, and a Gram matrix of voxels (1.1 GB at the real size).
 """
 
-import numpy as np
-
-from feature_decoding.decoders import decode, fit_decoder, load_voxels
+from feature_decoding.decoders import decode, fit_decoder, load_voxels, with_first_token
 from feature_decoding.ridge import Gram
 from minddiffuser.cli import execute, parse
 from minddiffuser.store import Artifact, open_arrays
@@ -31,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
             X, X_test = load_voxels(folder, subject, features, decoding.test_scaling)
             gram = Gram(X, run.device)
             c, nsd_id = features["c"][:], features["nsd_id"][:]
-        n_test, (n_tokens, width) = len(X_test), c.shape[1:]
+        n_test = len(X_test)
         targets = c[n_test:, 1:].reshape(len(X), -1)  # (n_train, 14 * width), token-major
 
         artifact = Artifact(decoder_path, subject, fitting, [folder / "prepared.h5", source])
@@ -41,9 +39,8 @@ def main(argv: list[str] | None = None) -> None:
         decoded = Artifact(folder / "decoded" / "semantic.h5", subject, settings, [decoder_path])
         if decoded.is_done(run.overwrite):
             continue
-        tokens = decode(decoder_path, subject, X_test).reshape(n_test, n_tokens - 1, width)
-        first = np.broadcast_to(c[n_test:, :1].mean(axis=0), (n_test, 1, width))
-        decoded.write({"c": np.concatenate([first, tokens], axis=1), "nsd_id": nsd_id[:n_test]})
+        tokens = decode(decoder_path, subject, X_test)
+        decoded.write({"c": with_first_token(tokens, c[n_test:]), "nsd_id": nsd_id[:n_test]})
         print(f"wrote {decoded.path}")
 
 

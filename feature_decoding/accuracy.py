@@ -24,6 +24,37 @@ def correlation_and_floor(decoded: np.ndarray, true: np.ndarray, axis: int) -> t
     return G.trace() / n_means, float(np.quantile(chance, 0.95))
 
 
+def correlations_by_image(decoded: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Correlate, across units, what was decoded of each image with the truth of each: (n_images, n_images)."""
+    return _normalise(decoded, 1) @ _normalise(true, 1).T
+
+
+def noise_ceiling_by_image(first: np.ndarray, second: np.ndarray, n_repetitions: np.ndarray) -> np.ndarray:
+    """Correlation across units that decoding an image would have with the truth, were noise its only fault.
+
+    What two halves of an image's trials decode to agrees as far as it repeats: r between them is the reliability of one
+    half. The reliability of all n trials follows by the Spearman-Brown formula, n / (n // 2) times as many trials, and
+    its square root is the correlation with what infinitely many trials would decode to. It bounds what more trials
+    could give to these decoders, not what better decoders could.
+
+    Parameters
+    ----------
+    first, second : arrays of shape (n_images, n_units)
+        Decoded, in standardised units, from halves of the trials.
+    n_repetitions : array of shape (n_images,)
+        All trials.
+
+    Returns
+    -------
+    array of shape (n_images,)
+        In [0, 1]; NaN for images with a single trial; 0 where halves do not agree.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = np.maximum((_normalise(first, 1) * _normalise(second, 1)).sum(axis=1), 0)
+        times = n_repetitions / (n_repetitions // 2)
+        return np.where(n_repetitions > 1, np.sqrt(times * r / (1 + (times - 1) * r)), np.nan)
+
+
 def _normalise(values: np.ndarray, axis: int) -> np.ndarray:
     """Centre and scale to length 1 along an axis; what is constant becomes 0."""
     centred = values - values.mean(axis=axis, keepdims=True)

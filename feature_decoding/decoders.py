@@ -1,5 +1,6 @@
 """Fit a decoder of a target family to a file, and apply it: what the scripts 22 to 24 have in common."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -42,9 +43,13 @@ def load_voxels(folder: Path, subject: str, features: h5py.File, test_scaling: s
 
 
 def read_training_targets(
-    folder: Path, subject: str, experiment: Experiment, n_units: int
+    folder: Path,
+    subject: str,
+    experiment: Experiment,
+    n_units: int,
+    families: Sequence[str] = ("semantic", "detail", "structural"),
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Read voxels of the training images, not standardised, and some units of every target.
+    """Read voxels of the training images, not standardised, and some units of every target of some families.
 
     Returns
     -------
@@ -55,17 +60,15 @@ def read_training_targets(
     with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
         betas, is_test = prepared["betas"][:], prepared["is_test"][:]
         targets = {}
-        for family, names in {
-            "semantic": ["c"],
-            "detail": ["z"],
-            "structural": [layer_name(number) for number in experiment.structural.layers],
-        }.items():
+        layers = [layer_name(number) for number in experiment.structural.layers]
+        names_of = {"semantic": ["c"], "detail": ["z"], "structural": layers}
+        for family in families:
             script = {"semantic": 11, "detail": 12, "structural": 13}[family]
             with open_arrays(
                 folder / "features" / f"{family}.h5", f"feature_extraction/{script}_{family}.py", subject
             ) as features:
                 check_same_rows(prepared, features)
-                for name in names:
+                for name in names_of[family]:
                     units = np.arange(int(np.prod(features[name].shape[1:])))
                     if name == "c":
                         units = units[features[name].shape[2] :]  # begin of text is not decoded
@@ -123,6 +126,24 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
         return False
     artifact.join(n_units, {})
     return True
+
+
+def with_first_token(tokens: np.ndarray, c_train: np.ndarray) -> np.ndarray:
+    """Put the token that begins every caption before those that were decoded.
+
+    Parameters
+    ----------
+    tokens : array of shape (n_images, 14 * width)
+    c_train : array of shape (n_train, 15, width)
+        Its mean is taken: it is the same for every caption.
+
+    Returns
+    -------
+    array of shape (n_images, 15, width)
+    """
+    n, (n_tokens, width) = len(tokens), c_train.shape[1:]
+    first = np.broadcast_to(c_train[:, :1].mean(axis=0), (n, 1, width))
+    return np.concatenate([first, tokens.reshape(n, n_tokens - 1, width)], axis=1)
 
 
 def decode(path: Path, subject: str, X: np.ndarray) -> np.ndarray:

@@ -192,7 +192,26 @@ class Evaluation(_Section):
     image_size: int = Field(
         default=425, ge=16, description="pixels at which SSIM and PixCorr are computed; NSD's own size"
     )
-    n_bootstrap: int = Field(default=5000, ge=100)
+    networks: Literal["imagenet", "scoring_clip"] = Field(
+        default="imagenet",
+        description="whose features the field's eight metrics compare: AlexNet, Inception-v3, EfficientNet-B1, SwAV, and "
+        "CLIP; or layers of the CLIP that scores (the miniature)",
+    )
+    n_way: int = Field(default=300, ge=2, description="candidates in retrieval (MindEye: 300; at most all test images)")
+    n_bootstrap: int = Field(default=5000, ge=100, description="resamples of an interval")
+    n_flips: int = Field(default=20000, ge=100, description="random flips of signs in a paired test")
+
+
+class Controls(_Section):
+    """What is reconstructed besides, to know what scores are worth."""
+
+    ranks: tuple[int, ...] = Field(
+        default=(0, 1, 3, 10, 30, 100), description="how many numbers of what was decoded reach the generator"
+    )
+    n_seeds: int = Field(default=3, ge=0, description="stage 1 with the noise of that many other seeds")
+    n_clusters: int = Field(default=40, ge=2, description="k-means clusters of training captions (Shirakawa et al.: 40)")
+    n_folds: int = Field(default=5, ge=2, description="folds in which clusters, or images, are held out")
+    n_units: int = Field(default=200, ge=1, description="random outputs of a target that are decoded for it")
 
 
 class Experiment(_Section):
@@ -214,6 +233,7 @@ class Experiment(_Section):
     sampler: Sampler = Sampler()
     guidance: Guidance = Guidance()
     evaluation: Evaluation = Evaluation()
+    controls: Controls = Controls()
 
 
 class Execution(_Section):
@@ -223,6 +243,9 @@ class Execution(_Section):
         default=Path("nsd"), description="folder with nsddata, nsddata_betas, nsddata_stimuli and COCO's annotations"
     )
     runs: Path = Path("runs")
+    torch_hub: Path | None = Field(
+        default=None, description="folder of torch.hub with the networks that score (None: ~/.cache/torch/hub)"
+    )
     device: str = "cpu"
     batch_size: int = Field(
         default=8, ge=1, description="images in one forward pass, and in one batch of reconstructions"

@@ -34,10 +34,34 @@ REPOSITORY = Path(__file__).parents[1]
 _STABLE_DIFFUSION_V1 = Path(__file__).parent / "stable_diffusion_v1"  # the public configurations of its parts
 _STABLE_DIFFUSION_FILES = ["*/*.json", "*/merges.txt", "*/*model.safetensors"]  # fp16 variants have other names
 _CLIP_FILE = "open_clip_model.safetensors"
+# Networks that scores compare features of. A name's last part is the beginning of the file's SHA-256, but for SwAV's.
+_SCORING_URLS = {
+    "alexnet": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    "inception_v3": "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
+    "efficientnet_b1_v1": "https://download.pytorch.org/models/efficientnet_b1_rwightman-bac287d4.pth",
+    "efficientnet_b1_v2": "https://download.pytorch.org/models/efficientnet_b1-c27df63c.pth",
+    "swav_resnet50": "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
+}
 
 
 class MissingModelError(DataError):
     """A model is not on this machine; the message says how to get it."""
+
+
+class FeatureNetwork(NamedTuple):
+    """A network of which some layers are compared in scores.
+
+    Attributes
+    ----------
+    forward : callable
+        From normalised pixels (n, 3, height, width) to a dict of node to features (n, ...).
+    mean, std : tuples of three float
+        What pixels in [0, 1] are normalised with.
+    """
+
+    forward: Callable[[torch.Tensor], dict[str, torch.Tensor]]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
 
 
 class Clip(NamedTuple):
@@ -193,6 +217,93 @@ def open_clip_model(name: str, weights: str | None, device: torch.device) -> Cli
     return Clip(_frozen(model, device), tuple(visual.image_mean), tuple(visual.image_std))
 
 
+def clip_features(clip: Clip) -> FeatureNetwork:
+    """Wrap a CLIP as a network whose node "embedding" is compared; CLIP's ResNets have layer1 ... layer4, and pooled."""
+    visual: Any = clip.model.visual
+    nodes: dict[str, torch.Tensor] = {}
+    if hasattr(visual, "layer4"):
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            getattr(visual, name).register_forward_hook(
+                lambda _module, _inputs, output, name=name: nodes.update({name: output})
+            )
+
+    def forward(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        nodes["embedding"] = clip.model.encode_image(pixels)
+        if "layer4" in nodes:
+            nodes["pooled"] = nodes["layer4"].mean(dim=(2, 3))
+        return nodes
+
+    return FeatureNetwork(forward, clip.mean, clip.std)
+
+
+def scoring_weights(folder: Path | None) -> dict[str, Path]:
+    """Where the weight file of each network that scores is, or would be: torch.hub's names, in `folder` or its cache."""
+    checkpoints = (folder or Path(torch.hub.get_dir())) / "checkpoints"
+    return {name: checkpoints / url.rsplit("/", 1)[1] for name, url in _SCORING_URLS.items()}
+
+
+def feature_network(name: str, folder: Path | None, device: torch.device) -> FeatureNetwork:
+    """Open a network trained on ImageNet, whose features scores compare.
+
+    Parameters
+    ----------
+    name : str
+        "alexnet" (nodes features.4, features.11), "inception_v3", "efficientnet_b1_v1", "efficientnet_b1_v2" or
+        "swav_resnet50" (node avgpool).
+    folder : Path or None
+        torch.hub's folder; None: its own.
+
+    Raises
+    ------
+    MissingModelError
+        The weight file is absent or broken.
+    """
+    from torchvision import models
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    path = scoring_weights(folder)[name]
+    if not path.is_file():
+        raise MissingModelError(f"{path} is absent; python data/00_get_models.py downloads it")
+    architecture = name.removeprefix("swav_").removesuffix("_v1").removesuffix("_v2")
+    options = {"transform_input": True, "init_weights": False} if name == "inception_v3" else {}
+    model = models.get_model(architecture, weights=None, **options)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if name == "swav_resnet50":  # trained without a classifier, which is not used here either
+            state = {key.removeprefix("module."): value for key, value in state.items()}
+            state = {key: value for key, value in state.items() if not key.startswith(("projection_head", "prototypes"))}
+            state = {**{key: value for key, value in model.state_dict().items() if key.startswith("fc.")}, **state}
+        model.load_state_dict(state)
+    except (OSError, EOFError, RuntimeError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+        raise MissingModelError(f"{path} is truncated, or not the weights of {name} ({error}); get it again") from error
+    nodes = ["features.4", "features.11"] if name == "alexnet" else ["avgpool"]
+    extractor = create_feature_extractor(_frozen(model, device), {node: node for node in nodes})
+    return FeatureNetwork(extractor, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def open_lpips(folder: Path | None, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Open LPIPS on AlexNet (Zhang et al. 2018): from two batches in [0, 1], (n, 3, height, width), to n distances.
+
+    Raises
+    ------
+    MissingModelError
+        AlexNet's weights are absent.
+    """
+    from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
+
+    path = scoring_weights(folder)["alexnet"]
+    if not path.is_file():
+        raise MissingModelError(f"{path} is absent; python data/00_get_models.py downloads it")
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(path.parent.parent)
+    try:
+        network: Any = LearnedPerceptualImagePatchSimilarity(net_type="alex").net
+    finally:
+        torch.hub.set_dir(before)
+    network = _frozen(network, device)
+    return lambda a, b: network(a, b, normalize=True).flatten()
+
+
 def _cached_clip_weights(name: str, tag: str) -> str:
     """Path of the weights that open_clip calls `tag`, which must be in the hub's cache already."""
     from huggingface_hub import hf_hub_download
@@ -255,6 +366,25 @@ def download(models: Models) -> Iterator[Path]:
                 f"{repository} could not be downloaded: {error}\nCheck the network, accept the licence on "
                 f"https://huggingface.co/{repository} if it has one, and log in with `hf auth login`."
             ) from error
+
+
+def download_scoring_weights(folder: Path | None) -> Iterator[Path]:
+    """Download the networks that scores compare features of, where they are absent; yield the path of each.
+
+    Raises
+    ------
+    MissingModelError
+        There is no network, or a file is not what its name says.
+    """
+    for name, path in scoring_weights(folder).items():
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            checksum = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+            try:
+                torch.hub.download_url_to_file(_SCORING_URLS[name], str(path), checksum and checksum[1])
+            except (OSError, RuntimeError) as error:
+                raise MissingModelError(f"{_SCORING_URLS[name]} could not be downloaded: {error}") from error
+        yield path
 
 
 def damaged_files(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from minddiffuser.cli import execute, parse
 from minddiffuser.store import check_same_rows, open_arrays
-from reconstruction.folder import ReconstructionFolder, to_uint8
+from reconstruction.folder import ReconstructionFolder, flags, to_uint8
 from reconstruction.sampler import draw_noise, open_sampler
 
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
             nsd_id, z, c = detail["nsd_id"][:], torch.from_numpy(detail["z"][:]), torch.from_numpy(semantic["c"][:])
             inputs = {"z": detail.attrs["fingerprint"], "c": semantic.attrs["fingerprint"]}
         path = folder / "reconstruction" / "minddiffuser" / "stage1"
-        output = ReconstructionFolder(path, subject, settings, inputs, run.overwrite)
+        output = ReconstructionFolder(path, subject, settings, inputs, run.overwrite, flags(experiment))
         todo = list(output.batches_to_do(nsd_id, batch_size, run.shard))
         if todo:
             sampler = open_sampler(run.config, run.device)

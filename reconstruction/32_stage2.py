@@ -27,7 +27,7 @@ from minddiffuser.cli import execute, parse
 from minddiffuser.config import EMBEDDING, layer_name
 from minddiffuser.pretrained import open_clip_model
 from minddiffuser.store import Shard, check_same_rows, open_arrays, write_atomically
-from reconstruction.folder import ReconstructionFolder, to_uint8, write_png
+from reconstruction.folder import ReconstructionFolder, flags, to_uint8, write_png
 from reconstruction.guidance import Targets, learning_rate, refine
 from reconstruction.sampler import draw_noise, open_sampler
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             files = {"z": detail, "c": semantic, "features": structure}
             inputs = {name: file.attrs["fingerprint"] for name, file in files.items()}
         path = folder / "reconstruction" / "minddiffuser" / "stage2"
-        output = ReconstructionFolder(path, subject, settings, inputs, run.overwrite)
+        output = ReconstructionFolder(path, subject, settings, inputs, run.overwrite, flags(experiment))
         todo = list(output.batches_to_do(nsd_id, batch_size, run.shard))
         if todo:
             sampler = open_sampler(run.config, run.device)

@@ -2,7 +2,7 @@
 
     <nsd_id>.png      the picture, RGB
     index.csv         nsd_id, seed (-1: unknown), loss, iteration, seconds
-    settings.json     what made it, with a fingerprint
+    settings.json     what made it, with a fingerprint, and flags of what to know before comparing it
     records/          one row of the index for each picture that is done
 
 A picture counts as done when its record is there, which is written last.
@@ -16,6 +16,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from minddiffuser.config import Experiment
 from minddiffuser.store import DataError, Shard, write_atomically
 
 if TYPE_CHECKING:
     import torch
 
+TEST_STATISTICS = "test-set statistics"
+PICKED = "samples picked"
 COLUMNS = ["nsd_id", "seed", "loss", "iteration", "seconds"]
 
 
@@ -57,6 +61,8 @@ class ReconstructionFolder:
         Fingerprints of the files that they are made from.
     overwrite : bool
         Replace pictures made with other settings.
+    flags : sequence of str
+        What to know before comparing its scores, see `flags`.
 
     Raises
     ------
@@ -65,7 +71,13 @@ class ReconstructionFolder:
     """
 
     def __init__(
-        self, path: Path, subject: str, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool = False
+        self,
+        path: Path,
+        subject: str,
+        settings: dict[str, Any],
+        inputs: dict[str, str],
+        overwrite: bool = False,
+        flags: Sequence[str] = (),
     ) -> None:
         self.path = path
         content = {"subject": subject, "settings": settings, "inputs": inputs}
@@ -79,6 +91,7 @@ class ReconstructionFolder:
                 f"{path} has pictures made with other settings or inputs (see {found.name} there); use --overwrite to "
                 "replace them, or another name in the configuration to keep both"
             )
+        content["flags"] = list(flags)
         write_atomically(found, json.dumps(content, indent=2, default=str) + "\n")
         self._began = time.monotonic()
 
@@ -120,6 +133,11 @@ class ReconstructionFolder:
         return self.path / "records" / f"{nsd_id:05d}.json"
 
 
+def flags(experiment: Experiment) -> list[str]:
+    """Say what a reconstruction by these settings uses that a fair comparison would not."""
+    return [TEST_STATISTICS] if experiment.decoding.test_scaling == "test" else []
+
+
 def state(path: Path) -> str | None:
     """Say what a folder holds, by fingerprint of its settings and number of pictures; None where there is none."""
     if not (path / "index.csv").is_file():
@@ -146,21 +164,29 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     nsd_ids = pd.read_csv(path / "index.csv")["nsd_id"].to_numpy()
     if not len(nsd_ids):
         raise DataError(f"{path / 'index.csv'} lists no picture: none is done yet")
-    images = []
-    for nsd_id in nsd_ids:
+
+    def read_png(nsd_id: int) -> np.ndarray:
         try:
-            images.append(np.asarray(Image.open(path / f"{nsd_id:05d}.png").convert("RGB")))
-        except OSError as error:
+            return np.asarray(Image.open(path / f"{nsd_id:05d}.png").convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for a broken PNG are of all three kinds
             raise DataError(
                 f"{path / f'{nsd_id:05d}.png'} is listed in index.csv but cannot be read: {error}"
             ) from error
+
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(read_png, nsd_ids))
     if len({image.shape for image in images}) > 1:
         raise DataError(f"{path} has pictures of different sizes: {sorted({i.shape for i in images})}")
     return nsd_ids, np.stack(images)
 
 
 def adopt(
-    source: Path, path: Path, subject: str, test_ids: Sequence[int] | np.ndarray, allow_missing: bool = False
+    source: Path,
+    path: Path,
+    subject: str,
+    test_ids: Sequence[int] | np.ndarray,
+    allow_missing: bool = False,
+    flags: Sequence[str] = (),
 ) -> int:
     """Make a folder of reconstructions of somebody else's PNGs, which are named by NSD id.
 
@@ -175,6 +201,8 @@ def adopt(
         Ids of the subject's test images.
     allow_missing : bool
         Go on when some test images have no picture.
+    flags : sequence of str
+        What to know before comparing their scores.
 
     Returns
     -------
@@ -214,7 +242,7 @@ def adopt(
     if problems:
         raise DataError(f"{source}:\n" + "\n".join(f"  - {problem}" for problem in problems))
     content = hashlib.sha256(b"".join(image.tobytes() for image in images.values())).hexdigest()
-    output = ReconstructionFolder(path, subject, {"adopted": str(source)}, {"pictures": content}, overwrite=True)
+    output = ReconstructionFolder(path, subject, {"adopted": str(source)}, {"pictures": content}, True, flags)
     output.save(list(images), np.stack(list(images.values())), seed=-1)
     output.write_index()
     return len(images)

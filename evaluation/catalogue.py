@@ -1,0 +1,164 @@
+"""What is scored, and by what: names, meanings and order of systems and metrics, for tables and the page."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
+STAND_IN = "_stand_in"  # ends the name of a metric whose network another one stands in for
+ALL_SUBJECTS = "all"  # in place of a subject: the mean over subjects
+
+
+@dataclass(frozen=True)
+class System:
+    """Something that is scored.
+
+    Attributes
+    ----------
+    label, meaning : str
+        For a table, and for whoever has not met it.
+    kind : str
+        "method"; "other": other systems, and other people's pictures; "control"; "bottleneck": stage 1 from a few
+        numbers; "seed": stage 1 with other noise; "features": decoded features, without pictures.
+    """
+
+    label: str
+    meaning: str
+    kind: Literal["method", "other", "control", "bottleneck", "seed", "features"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number for each image.
+
+    Attributes
+    ----------
+    label, meaning : str
+    group : str
+        Table that it belongs to, see `GROUPS`.
+    higher_is_better : bool
+    """
+
+    label: str
+    meaning: str
+    group: str
+    higher_is_better: bool = True
+
+
+SYSTEMS = {
+    STAGE1: System("stage 1", "decoded z and c, through Stable Diffusion", "method"),
+    STAGE2: System("stage 2", "stage 1, refined until its CLIP features match the decoded ones", "method"),
+    CEILING: System("ceiling", "stage 1 from the stimulus' own z and c: what perfect decoding would reach", "control"),
+    "control/nearest_training": System(
+        "nearest training image", "the training image whose own z and c are most like the decoded ones", "control"
+    ),
+    "control/shuffled": System("shuffled", "stage 1 from the z and c decoded of another test image", "control"),
+    "control/permuted": System(
+        "permuted decoders", "stage 1 with decoders that were fitted to voxels of other images", "control"
+    ),
+    "control/random_training": System("random training image", "a training image, drawn by lot", "control"),
+    "control/mean_image": System("mean image", "the mean of the training images, whatever was seen", "control"),
+    "control/grey": System("grey", "uniform grey, whatever was seen", "control"),
+}
+
+GROUPS = {
+    "main": "PixCorr and SSIM at NSD's size, and the CLIP that did not guide stage 2",
+    "more": "Other measures of likeness",
+    "brain_diffuser": "The field's eight, as Brain-Diffuser computes them (at 425 and 224 pixels; SSIM by columns)",
+    "mindeye": "The field's eight, as MindEye computes them (by way of 256 pixels; two-dimensional SSIM)",
+    "features": "Decoded features, without pictures",
+}
+
+_TWO_WAY = "two-way identification of the stimulus by the reconstruction (chance .5): "
+_DISTANCE = "correlation distance (lower is better): "
+_EIGHT = {
+    "alexnet_2": ("AlexNet(2)", _TWO_WAY + "AlexNet, second layer", True),
+    "alexnet_5": ("AlexNet(5)", _TWO_WAY + "AlexNet, fifth layer", True),
+    "inception": ("Inception", _TWO_WAY + "Inception-v3, average pool", True),
+    "clip": ("CLIP", _TWO_WAY + "the CLIP that scores, image embedding", True),
+    "efficientnet": ("EffNet-B ↓", _DISTANCE + "EfficientNet-B1, average pool", False),
+    "swav": ("SwAV ↓", _DISTANCE + "SwAV's ResNet-50, average pool", False),
+}
+
+METRICS = {
+    "pixcorr": Metric("PixCorr", "correlation of the pixels", "main"),
+    "ssim": Metric(
+        "SSIM", "local structure of the grey images; flat images score well, so read it beside the controls", "main"
+    ),
+    "clip_similarity": Metric("CLIP similarity", "cosine of the image embeddings", "main"),
+    "clip_two_way": Metric(
+        "CLIP two-way",
+        "how often a reconstruction is more like its own stimulus than like another (chance .5)",
+        "main",
+    ),
+    "ssim_columns": Metric(
+        "SSIM by columns", "one-dimensional, as older scikit-image computed it; not comparable with SSIM", "more"
+    ),
+    "psnr": Metric("PSNR, dB", "peak signal-to-noise ratio", "more"),
+    "lpips": Metric("LPIPS ↓", "learned perceptual distance (AlexNet); lower is better", "more", False),
+    "clip_two_way_of_reconstruction": Metric(
+        "CLIP two-way, reconstruction",
+        "the other way: how often a stimulus is more like its own reconstruction than like another (chance .5)",
+        "more",
+    ),
+    "clip_top_1": Metric(
+        "CLIP top-1",
+        "how often the stimulus is the first of n_way when looked for by its reconstruction (chance 1/n_way)",
+        "more",
+    ),
+    **{
+        f"{dialect}/{name}": metric
+        for dialect, ssim in (("brain_diffuser", "ssim_columns"), ("mindeye", "ssim"))
+        for name, metric in {
+            "pixcorr": Metric("PixCorr", "correlation of the pixels", dialect),
+            ssim: Metric("SSIM", "by columns" if ssim == "ssim_columns" else "two-dimensional", dialect),
+            **{key: Metric(label, text, dialect, higher) for key, (label, text, higher) in _EIGHT.items()},
+        }.items()
+    },
+    "feature_correlation": Metric("r", "correlation of decoded and true features of an image", "features"),
+    "feature_ceiling": Metric(
+        "noise ceiling of r", "what r would be without a fault of the decoder, by what trials repeat", "features"
+    ),
+    "stimulus_from_brain": Metric(
+        "stimulus from brain", "how often the stimulus is the first of n_way, looked for by decoded features", "features"
+    ),
+    "brain_from_stimulus": Metric(
+        "brain from stimulus", "how often the decoded features are the first of n_way, looked for by the stimulus",
+        "features",
+    ),
+    "feature_two_way": Metric("two-way", "stimulus from brain among two (chance .5)", "features"),
+}  # fmt: skip
+
+
+def system(name: str) -> System:
+    """Describe a system by its folder: one of `SYSTEMS`, `bottleneck/10`, `seed/1`, `others/NAME`, `features/c@naive_split`."""
+    if name in SYSTEMS:
+        return SYSTEMS[name]
+    kind, _, rest = name.partition("/")
+    if kind == "bottleneck":
+        return System(f"{int(rest)} numbers", f"stage 1 from decoded z and c of rank {int(rest)}", "bottleneck")
+    if kind == "seed":
+        return System(f"seed {rest}", f"stage 1 with noise of seed {rest}", "seed")
+    if kind == "features":
+        target, _, split = rest.partition("@")
+        meaning = "decoded features of the test images"
+        if split:
+            meaning = "decoded features of training images, each held out once, " + {
+                "naive_split": "at random", "held_out_clusters": "with the whole k-means cluster of its captions",
+            }[split]  # fmt: skip
+        return System(f"{target}, {split.replace('_', ' ')}" if split else target, meaning, "features")
+    return System(rest if kind == "others" else name, "scored from a folder of pictures", "other")
+
+
+def metric(name: str) -> Metric:
+    """Describe a metric by its name; that of a stand-in says so."""
+    described = METRICS[name.removesuffix(STAND_IN)]
+    if not name.endswith(STAND_IN):
+        return described
+    meaning = described.meaning + "; HERE A LAYER OF THE CLIP THAT SCORES STANDS IN"
+    return Metric(described.label + " (stand-in)", meaning, described.group, described.higher_is_better)
+
+
+def metrics_of(group: str, present: set[str]) -> list[str]:
+    """Names of a group's metrics in order; those with a stand-in among the `present` are given as that."""
+    names = [name for name, described in METRICS.items() if described.group == group]
+    return [name + STAND_IN if name + STAND_IN in present else name for name in names]

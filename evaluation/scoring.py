@@ -1,0 +1,182 @@
+"""All scores of a system: of its pictures, or of decoded features."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evaluation import dialects, metrics
+from feature_decoding.accuracy import correlations_by_image, noise_ceiling_by_image
+from feature_decoding.ridge import Scaler
+from minddiffuser.config import Config, layer_name
+from minddiffuser.pretrained import (
+    Clip,
+    MissingModelError,
+    clip_features,
+    feature_network,
+    open_clip_model,
+    open_lpips,
+    scoring_weights,
+)
+from minddiffuser.store import DataError, open_arrays
+
+DIALECTS = (dialects.BRAIN_DIFFUSER, dialects.MINDEYE)
+FAMILIES = {"c": "semantic", "z": "detail", "z_clip": "structural"}
+SPLITS = ("naive_split", "held_out_clusters")
+
+
+def absent_metrics(config: Config) -> dict[str, str]:
+    """Name the metrics whose networks are not on this machine, with the reason."""
+    absent = {}
+    weights = scoring_weights(config.execution.torch_hub)
+    missing = {name: f"{path} is absent; `make models` downloads it" for name, path in weights.items()}
+    missing = {name: reason for name, reason in missing.items() if not weights[name].is_file()}
+    if "alexnet" in missing:
+        absent["lpips"] = missing["alexnet"]
+    if config.experiment.evaluation.networks == "imagenet":
+        for dialect in DIALECTS:
+            for metric, layer in dialect.layers.items():
+                if layer.network in missing:
+                    absent[f"{dialect.name}/{metric}"] = missing[layer.network]
+    return absent
+
+
+class Scorer:
+    """Scores pictures against the test stimuli of a subject, whose features it computes once.
+
+    Parameters
+    ----------
+    config : Config
+    stimuli : array of shape (n_stimuli, height, width, 3), uint8
+        All test stimuli of a subject.
+    device : torch.device
+    """
+
+    def __init__(self, config: Config, stimuli: np.ndarray, device: torch.device) -> None:
+        evaluation, models = config.experiment.evaluation, config.experiment.models
+        self._size, self._n_way, self._batch_size = evaluation.image_size, evaluation.n_way, config.execution.batch_size
+        self._device, hub = device, config.execution.torch_hub
+        self._clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, device)
+        self._networks = {"clip": clip_features(self._clip)}
+        self._dialects = DIALECTS
+        if evaluation.networks == "scoring_clip":
+            size = input_size(self._clip)
+            self._dialects = tuple(dialects.with_stand_ins(dialect, size) for dialect in DIALECTS)
+        for name in {layer.network for dialect in self._dialects for layer in dialect.layers.values()} - {"clip"}:
+            if scoring_weights(hub)[name].is_file():
+                self._networks[name] = feature_network(name, hub, device)
+        try:
+            self._lpips = open_lpips(hub, device)
+        except MissingModelError:
+            self._lpips = None
+        self._native = stimuli
+        self._stimuli = metrics.resize(stimuli, self._size)
+        self._embeddings = metrics.clip_embeddings(self._clip, stimuli, device, self._batch_size)
+        self._features = [self._features_of(dialect, stimuli) for dialect in self._dialects]
+
+    def score(self, rows: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Score pictures.
+
+        Parameters
+        ----------
+        rows : array of shape (n,), int
+            Stimulus that each is of.
+        images : array of shape (n, height, width, 3), uint8
+
+        Returns
+        -------
+        dict of metric to array of shape (n,)
+        """
+        resized, stimuli = metrics.resize(images, self._size), self._stimuli[rows]
+        embeddings = metrics.clip_embeddings(self._clip, images, self._device, self._batch_size)
+        similarity = metrics.correlate(embeddings, self._embeddings)  # (n, n_stimuli)
+        scores = {
+            "pixcorr": metrics.pixcorr(stimuli, resized),
+            "ssim": metrics.ssim(stimuli, resized),
+            "clip_similarity": metrics.clip_similarity(self._embeddings[rows], embeddings),
+            "clip_two_way": metrics.identification(similarity, rows, 2),
+            "ssim_columns": metrics.ssim_columns(stimuli, resized),
+            "psnr": metrics.psnr(stimuli, resized),
+            "clip_two_way_of_reconstruction": metrics.identification(similarity[:, rows].T, np.arange(len(rows)), 2),
+            "clip_top_1": metrics.identification(similarity, rows, min(self._n_way, len(self._stimuli))),
+        }
+        if self._lpips is not None:
+            scores["lpips"] = metrics.lpips(self._lpips, stimuli, resized, self._device, self._batch_size)
+        for dialect, seen in zip(self._dialects, self._features, strict=True):
+            made = self._features_of(dialect, images)
+            scores.update(dialects.score(dialect, self._native, seen, rows, images, made))
+        return scores
+
+    def _features_of(self, dialect: dialects.Dialect, images: np.ndarray) -> dict[str, np.ndarray]:
+        return dialects.features(dialect, self._networks, images, self._device, self._batch_size)
+
+
+def input_size(clip: Clip) -> int:
+    """Pixels of the square pictures that a CLIP takes."""
+    size = clip.model.visual.image_size
+    return size if isinstance(size, int) else size[0]
+
+
+def score_features(folder: Path, subject: str, target: str, layers: tuple[int, ...], n_way: int) -> dict:
+    """Score what was decoded of the test images, before any picture is made of it.
+
+    Parameters
+    ----------
+    folder : Path
+        The subject's results.
+    target : "c", "z" or "z_clip"
+        c without the token that begins every caption; z_clip: the selected units of all CLIP layers.
+    layers : tuple of int
+        Layers of z_clip.
+    n_way : int
+        Candidates in retrieval.
+
+    Returns
+    -------
+    dict of str to array of shape (n_test,)
+        "nsd_id", and metrics; a ceiling is NaN for an image that was shown once, and absent for z_clip.
+    """
+    family = FAMILIES[target]
+    script = {"c": 22, "z": 23, "z_clip": 24}[target]
+    names = {layer_name(number): layer_name(number) for number in layers} if target == "z_clip" else {target: family}
+    pairs = []
+    with (
+        open_arrays(folder / "features" / f"{family}.h5", f"feature_extraction/*_{family}.py", subject) as features,
+        open_arrays(folder / "decoded" / f"{family}.h5", f"feature_decoding/{script}_{family}.py", subject) as decoded,
+    ):
+        ids = decoded["nsd_id"][:]
+        n = len(ids)
+        if not np.array_equal(features["nsd_id"][:n], ids):
+            raise DataError(f"{decoded.filename} and {features.filename} are of different test images")
+        for name, decoder_name in names.items():
+            true, found = features[name][:n], decoded[name][:]
+            true, found = (values[:, 1:] if target == "c" else values for values in (true, found))
+            true, found = (values.reshape(n, -1) for values in (true, found))
+            if target == "z_clip":
+                true = true[:, decoded[f"{name}_units"][:]]
+            path = folder / "decoders" / f"{decoder_name}.h5"
+            with open_arrays(path, f"feature_decoding/{script}_{family}.py", subject) as decoder:
+                scaler = Scaler(decoder["mean"][:], decoder["std"][:])
+            pairs.append((scaler.apply(found), scaler.apply(true)))
+    made, seen = (np.concatenate(parts, axis=1) for parts in zip(*pairs, strict=True))
+    similarity, own, n_way = correlations_by_image(made, seen), np.arange(n), min(n_way, n)
+    scores = {
+        "nsd_id": ids,
+        "feature_correlation": np.diag(similarity),
+        "feature_two_way": metrics.identification(similarity, own, 2),
+        "stimulus_from_brain": metrics.identification(similarity, own, n_way),
+        "brain_from_stimulus": metrics.identification(similarity.T, own, n_way),
+    }
+    if target != "z_clip":
+        with open_arrays(folder / "decoded" / "halves" / f"{family}.h5", "feature_decoding/28_controls.py", subject) as h:
+            halves, n_repetitions = h[target][:], h["n_repetitions"][:]
+        scores["feature_ceiling"] = noise_ceiling_by_image(halves[:, 0], halves[:, 1], n_repetitions)
+    return scores
+
+
+def score_split(folder: Path, subject: str, target: str, split: str) -> dict:
+    """Scores of held-out training images, as `feature_decoding/28_controls.py` left them: with "nsd_id"."""
+    with open_arrays(folder / "decoded" / "splits.h5", "feature_decoding/28_controls.py", subject) as file:
+        return {"nsd_id": file["nsd_id"][:], **{name: values[:] for name, values in file[f"{target}/{split}"].items()}}
+
+

@@ -1,0 +1,69 @@
+"""What stands in for the brain in controls: few numbers of what was decoded, or a training image that is like it."""
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from feature_decoding.ridge import Scaler
+
+
+class Targets(NamedTuple):
+    """z (n_images, 4, height, width) and c (n_images, 15, width), float32."""
+
+    z: np.ndarray
+    c: np.ndarray
+
+
+class JointSpace:
+    """z and c of an image as one row, in units of the training images' deviations, with equal weight on both.
+
+    Parameters
+    ----------
+    training : Targets
+        True targets of the training images.
+    """
+
+    def __init__(self, training: Targets) -> None:
+        self._scalers = [Scaler.of(_flat(part)) for part in training]
+        self._shapes = [part.shape[1:] for part in training]
+        self._n_units = [int(np.prod(shape)) for shape in self._shapes]
+        self.training = self.rows(training)
+
+    def rows(self, targets: Targets) -> np.ndarray:
+        """Targets as rows: (n_images, n_units of z + n_units of c), float32."""
+        parts = [
+            (scaler.apply(_flat(part)) / np.sqrt(n)).astype(np.float32)
+            for part, scaler, n in zip(targets, self._scalers, self._n_units, strict=True)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def targets(self, rows: np.ndarray) -> Targets:
+        """Undo `rows`."""
+        parts = np.split(rows, [self._n_units[0]], axis=1)
+        z, c = (
+            scaler.undo(part * np.sqrt(n)).reshape(len(rows), *shape).astype(np.float32)
+            for part, scaler, n, shape in zip(parts, self._scalers, self._n_units, self._shapes, strict=True)
+        )
+        return Targets(z, c)
+
+    def principal_components(self, n: int, seed: int) -> np.ndarray:
+        """First principal components of the training images: (n or fewer, n_units)."""
+        n = min(n, *self.training.shape)
+        return PCA(n, svd_solver="randomized", random_state=seed).fit(self.training).components_
+
+    def limited(self, decoded: Targets, components: np.ndarray) -> Targets:
+        """Pass on of what was decoded only its coordinates on some components; none leaves the training images' mean."""
+        return self.targets(self.rows(decoded) @ components.T @ components)
+
+    def nearest(self, decoded: Targets) -> np.ndarray:
+        """For each decoded image the training image with the highest correlation: (n_images,), rows of training."""
+        standard = [
+            (rows - rows.mean(axis=1, keepdims=True)) / rows.std(axis=1, keepdims=True)
+            for rows in (self.rows(decoded), self.training)
+        ]
+        return (standard[0] @ standard[1].T).argmax(axis=1)
+
+
+def _flat(part: np.ndarray) -> np.ndarray:
+    return part.reshape(len(part), -1)
