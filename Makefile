@@ -68,7 +68,7 @@ demo: $(INSTALLED) ## reconstruct images from simulated fMRI, start to end (what
 		echo "   $$(($$(date +%s) - begin)) s"; \
 	done
 	@printf '\n== %s\n' $(SUMMARY)
-	@$(BIN)/python -c 'import sys, pandas; from evaluation.tables import text_table; \
+	@$(BIN)/python -c 'import sys, pandas; from evaluation.text_tables import text_table; \
 		print(text_table(pandas.read_csv(sys.argv[1], dtype={"subject": str}), "mean", "main"))' $(SUMMARY)
 	@printf '\nThe page with the pictures: %s\n' $(PAGE)
 

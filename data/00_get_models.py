@@ -4,19 +4,21 @@
 
 Before it, accept Stable Diffusion's licence on https://huggingface.co/CompVis/stable-diffusion-v1-4 and log in with
 `hf auth login`. Writes to the hub's cache (`HF_HOME`, by default ~/.cache/huggingface), and compares every large file
-with the SHA-256 that the hub gives for it. This is the only script that uses the network; all others open local files.
+with the SHA-256 that the hub gives for it. The networks of the field's eight metrics (0.5 GB) go to torch.hub's folder
+(`execution.torch_hub`, by default ~/.cache/torch/hub), checked by their names where these have a checksum. This is the
+only script that uses the network; all others open local files.
 """
 
 from minddiffuser.cli import execute, parse
-from minddiffuser.pretrained import damaged_files, download
+from minddiffuser.pretrained import damaged_files, download, download_scoring_weights
 from minddiffuser.store import DataError
 
 
 def main(argv: list[str] | None = None) -> None:
     """Download and check."""
-    models = parse(__doc__, argv).config.experiment.models
+    config = parse(__doc__, argv).config
     folders = []
-    for folder in download(models):
+    for folder in download(config.experiment.models):
         print(f"{folder}: checking", flush=True)
         if damaged := damaged_files(folder):
             names = ", ".join(map(str, damaged))
@@ -24,6 +26,8 @@ def main(argv: list[str] | None = None) -> None:
                 f"damaged, by their SHA-256: {names}; delete the files that these link to, and run this again"
             )
         folders.append(folder)
+    if config.experiment.evaluation.networks == "imagenet":
+        folders += download_scoring_weights(config.execution.torch_hub)
     print(f"{len(folders)} models are downloaded and whole" if folders else "all models are local: nothing to download")
 
 

@@ -27,6 +27,7 @@ STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
 DESIGN = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
 STIMULUS_INFO = Path("nsddata/experiments/nsd/nsd_stim_info_merged.csv")
 CAPTIONS = (Path("annotations/captions_train2017.json"), Path("annotations/captions_val2017.json"))
+INSTANCES = (Path("annotations/instances_train2017.json"), Path("annotations/instances_val2017.json"))
 BETA_SCALE = 300.0  # betas are stored as percent signal change times 300, in int16
 
 # Sizes of the func1pt8mm volumes (X, Y, Z), from NSD's technical notes, and numbers of voxels that MindDiffuser's
@@ -171,6 +172,38 @@ def read_captions(root: Path, coco_ids: np.ndarray, n_captions: int) -> list[lis
             f"{short[:10]}; complete the files or lower experiment.semantic.n_captions"
         )
     return [found[int(i)][:n_captions] for i in coco_ids]
+
+
+def read_categories(root: Path, coco_ids: np.ndarray) -> list[list[str]] | None:
+    """Names of the categories of the objects in each image, in COCO's order; None where COCO's instances are absent.
+
+    Peak memory: about three times the larger file, which has 0.45 GB.
+
+    Raises
+    ------
+    DataError
+        A file is broken.
+    """
+    paths = [root / name for name in INSTANCES if (root / name).is_file()]
+    if not paths:
+        return None
+    found: dict[int, set[int]] = {int(i): set() for i in coco_ids}
+    names: dict[int, str] = {}
+    for path in paths:
+        try:
+            content = json.loads(path.read_bytes(), object_hook=_image_and_category)
+            names |= {category["id"]: category["name"] for category in content["categories"]}
+            for image, category in content["annotations"]:
+                if image in found:
+                    found[image].add(category)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is truncated or not COCO's instances: {error!r}") from error
+    return [[name for key, name in names.items() if key in found[int(i)]] for i in coco_ids]
+
+
+def _image_and_category(value: dict[str, Any]) -> Any:
+    """Of an annotation keep what is needed, while the file is read: outlines would take gigabytes."""
+    return (value["image_id"], value["category_id"]) if "category_id" in value else value
 
 
 @dataclass(frozen=True)

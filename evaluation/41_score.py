@@ -31,14 +31,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from data import nsd
-from evaluation import scoring, significance, tables
-from evaluation.catalogue import CEILING, GROUPS, STAGE1, STAGE2, SYSTEMS, system
+from evaluation import scoring, significance, text_tables
+from evaluation.catalogue import ALL_SUBJECTS, CEILING, STAGE1, STAGE2, SYSTEMS, system
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.store import DataError, open_arrays, write_atomically
 from reconstruction import folder
 
 COLUMNS = ["subject", "system", "nsd_id", "metric", "value"]
-KINDS = ["method", "other", "control", "bottleneck", "seed", "features"]
+TABULATED = ["method", "other", "control"]
+KINDS = [*TABULATED, "bottleneck", "seed", "features"]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -80,9 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     scores["value"] = scores["value"].round(6)
     seed = config.experiment.seed
     summary = significance.summarise(scores, evaluation.n_bootstrap, seed)
-    paired = significance.compare(
-        scores, pairs_of(list(place)), evaluation.n_bootstrap, evaluation.n_flips, seed
-    )
+    paired = significance.compare(scores, pairs_of(list(place)), evaluation.n_bootstrap, evaluation.n_flips, seed)
     spread = significance.spread_over_seeds(scores)
     for name, table in {"scores": scores, "summary": summary, "paired": paired, "spread": spread}.items():
         write_atomically(output / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
@@ -120,7 +119,8 @@ def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
             if strangers := sorted(set(ids) - set(test_ids)):
                 raise DataError(f"{path} has images that are not test images of {subject}, such as {strangers[0]}")
             scorer = scorer or scoring.Scorer(config, nsd.Stimuli(config.nsd).read(test_ids), run.device)
-            values = {"nsd_id": ids, **scorer.score(np.array([row_of[i] for i in ids]), images)}
+            rows = np.array([row_of[i] for i in ids])
+            values = {"nsd_id": ids, **scorer.score(rows, images, system(name).kind in TABULATED)}
         table = pd.DataFrame({"subject": subject, "system": name, **values}).sort_values("nsd_id")
         found.append(table.melt(["subject", "system", "nsd_id"], var_name="metric").dropna())
     return found
@@ -128,9 +128,9 @@ def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
 
 def states_of(folder_of_subject: Path) -> list[tuple[str, str]]:
     """Systems of a subject that are there, and what they were made of."""
-    root, found = folder_of_subject / "reconstruction", []
-    for path in sorted(root.glob("*/*/index.csv")):
-        found.append((str(path.parent.relative_to(root)), str(folder.state(path.parent))))
+    root = folder_of_subject / "reconstruction"
+    folders = sorted(path.parent for path in root.glob("*/*/index.csv"))
+    found = [(str(path.relative_to(root)), str(folder.state(path))) for path in folders]
     for target, family in scoring.FAMILIES.items():
         paths = [folder_of_subject / part / f"{family}.h5" for part in ("decoded", "decoded/halves")]
         paths = paths[:1] if target == "z_clip" else paths
@@ -161,7 +161,10 @@ def pairs_of(systems: list[str]) -> list[tuple[str, str]]:
         (CEILING, STAGE2),
         *((stage, control) for stage in (STAGE1, STAGE2) for control in controls),
         *((stage, other) for stage in (STAGE1, STAGE2) for other in others),
-        *((f"features/{target}@{scoring.SPLITS[0]}", f"features/{target}@{scoring.SPLITS[1]}") for target in ("c", "z")),
+        *(
+            (f"features/{target}@{scoring.SPLITS[0]}", f"features/{target}@{scoring.SPLITS[1]}")
+            for target in ("c", "z")
+        ),
     ]
 
 
@@ -173,13 +176,22 @@ def rank(name: str) -> tuple[str, int, str]:
 
 def show(summary: pd.DataFrame, paired: pd.DataFrame, spread: pd.DataFrame, absent: dict[str, str]) -> None:
     """Print the tables."""
-    print("\nmean [95 % interval over images; subject all: over subjects and images]")
-    for group in GROUPS:
-        print(f"\n{tables.text_table(summary, 'mean', group)}")
-    print("\ndifference on the same images [95 % interval], p of a sign-flip test, corrected by Holm's method")
-    print(tables.text_table(paired, "difference", "main"))
+    kind = summary["system"].map(lambda name: system(name).kind)
+    whole = summary["subject"] == (ALL_SUBJECTS if ALL_SUBJECTS in set(summary["subject"]) else summary["subject"][0])
+    print("\nmean [95 % interval over images; subject all: over subjects and images]\n")
+    print(text_tables.text_table(summary[kind.isin(TABULATED)], "mean", "main"))
+    for group in ("more", "brain_diffuser", "mindeye"):
+        print(f"\n{text_tables.text_table(summary[kind.isin(TABULATED) & whole], 'mean', group)}")
+    print(f"\n{text_tables.text_table(summary[kind == 'features'], 'mean', 'features')}")
+    if (kind == "bottleneck").any():
+        print("\nstage 1 from a few numbers of what was decoded; 0: the generator alone")
+        print(text_tables.text_table(summary[(kind == "bottleneck") & whole], "mean", "main"))
+    print("\ndifference on the same images [95 % interval], p of a sign-flip test, corrected by Holm's method\n")
+    for group in ("main", "features"):
+        if text_tables.has(paired, group):
+            print(text_tables.text_table(paired, "difference", group))
     if len(spread):
-        print(f"\n{tables.spread_table(spread)}")
+        print(f"\n{text_tables.spread_table(spread)}")
     for name, reason in absent.items():
         print(f"absent: {name} ({reason})")
 

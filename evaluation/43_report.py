@@ -2,24 +2,31 @@
 
     python evaluation/43_report.py [--config configs/miniature.yaml] [--subject subj01]
 
-Reads the tables of `evaluation/41_score.py`, the stimuli and reconstructions of the test images, and, where they
-are, the trajectories of stage 2, `decoded/*.png` and `noise_ceiling.csv` of each subject. Writes to
-`runs/<name>/evaluation/`:
+Reads the tables of `evaluation/41_score.py`, the test rows of `prepared.h5`, the stimuli with COCO's captions and
+categories, the reconstructions of every system that has scores, and, where they are, the trajectories of stage 2,
+`decoded/*.png` and `noise_ceiling.csv` of each subject. Writes to `runs/<name>/evaluation/`:
 
-    index.html    everything on one page, which needs no other file
+    index.html    everything on one page, which needs no other file and no network
     examples.png  for each subject 8 refined test images with their reconstructions
 
-With --subject, both show that subject alone. Pictures are shown at 128 pixels or less: some 25 MB for a real
-subject. Peak memory: the images of one system, twice (1.6 GB for 982 real images).
+With --subject, both show that subject alone. Pictures are shown at 128 pixels or less: some 5 MB for each system of
+982 real images. Of a trajectory the page has up to 12 pictures, evenly spaced; where that would be more than 6,000 in
+all, fewer, but at least 3. Peak memory: the images of one system, twice (1.6 GB for 982 real images), and thrice the
+page.
 """
 
 import io
+import json
+from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from data import nsd
 from evaluation import report
+from evaluation.catalogue import STAGE2, system
 from minddiffuser.cli import execute, parse
+from minddiffuser.config import Config
 from minddiffuser.store import DataError, open_arrays, write_atomically
 from reconstruction import folder
 
@@ -29,35 +36,79 @@ def main(argv: list[str] | None = None) -> None:
     run = parse(__doc__, argv)
     config = run.config
     output = config.folder() / "evaluation"
-    if not (output / "paired.csv").is_file():
-        raise DataError(f"{output / 'paired.csv'} is missing; make it with: python evaluation/41_score.py")
-    scores, summary, paired = (
-        pd.read_csv(output / f"{name}.csv", dtype={"subject": str}) for name in ("scores", "summary", "paired")
-    )
-
-    subjects = []
+    tables = read_tables(output)
     for subject in run.subjects:
-        if subject not in set(scores["subject"]):
+        if subject not in set(tables.scores["subject"]):
             raise DataError(
                 f"{output} has no scores of {subject}; run: python evaluation/41_score.py --subject {subject}"
             )
-        with open_arrays(config.folder(subject) / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-            test_ids = prepared["nsd_id"][:][prepared["is_test"][:]]
-        stimuli = report.thumbnails(test_ids, nsd.Stimuli(config.nsd).read(test_ids))
-        pixcorr = report.pixcorr_by_image(scores, subject)
-        pictures = {}
-        for system in (report.STAGE1, report.STAGE2, report.CEILING):
-            if system in pixcorr:
-                pictures[system] = report.thumbnails(*folder.read(config.folder(subject) / "reconstruction" / system))
-        subjects.append(report.SubjectResults(subject, config.folder(subject), stimuli, pictures, pixcorr))
+    ways = [config.folder(subject) / "reconstruction" / STAGE2 / "trajectory" for subject in run.subjects]
+    n_pictures = report.pictures_per_trajectory(sum(len(list(way.glob("*.csv"))) for way in ways))
+    subjects = [read_subject(config, subject, tables.scores, n_pictures) for subject in run.subjects]
 
-    page = report.page(config, subjects, summary, paired)
+    page = report.page(config, subjects, tables)
     write_atomically(output / "index.html", page)
     png = io.BytesIO()
-    report.examples(subjects).save(png, "png", optimize=True)
+    report.examples(subjects, tables.scores).save(png, "png", optimize=True)
     write_atomically(output / "examples.png", png.getvalue())
     print(f"{output / 'index.html'} ({len(page) / 1e6:.1f} MB): open it in a browser")
     print(f"{output / 'examples.png'}: examples for a README or a talk")
+
+
+def read_tables(output: Path) -> report.Tables:
+    """Read what evaluation/41_score.py wrote."""
+    for name in ("scores.csv", "summary.csv", "paired.csv", "scores.json"):
+        if not (output / name).is_file():
+            raise DataError(f"{output / name} is missing; make it with: python evaluation/41_score.py")
+    scores, summary, paired = (
+        pd.read_csv(output / f"{name}.csv", dtype={"subject": str}) for name in ("scores", "summary", "paired")
+    )
+    spread = None
+    if (output / "spread.csv").is_file():
+        spread = pd.read_csv(output / "spread.csv", dtype={"subject": str})
+    record = json.loads((output / "scores.json").read_text())
+    return report.Tables(scores, summary, paired, spread, record.get("absent", {}), record["settings"])
+
+
+def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures: int) -> report.SubjectResults:
+    """Read what the page shows of a subject; of the pictures only thumbnails stay in memory."""
+    path = config.folder(subject)
+    with open_arrays(path / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
+        is_test = prepared["is_test"][:]
+        test_ids, coco_ids = prepared["nsd_id"][:][is_test], prepared["coco_id"][:][is_test]
+    ids = test_ids.tolist()
+    categories = nsd.read_categories(config.nsd, coco_ids)
+    captions = nsd.read_captions(config.nsd, coco_ids, config.experiment.semantic.n_captions)
+    pictures, settings = {}, {}
+    for name in scores.loc[scores["subject"] == subject, "system"].unique():
+        if system(name).kind not in report.KINDS:
+            continue
+        place = path / "reconstruction" / name
+        if name in report.CONSTANT:
+            pictures[name] = dict.fromkeys(ids, first_picture(place))
+        else:
+            pictures[name] = report.thumbnails(*folder.read(place))
+        settings[name] = json.loads((place / "settings.json").read_text())
+    ceiling = path / "noise_ceiling.csv"
+    return report.SubjectResults(
+        name=subject,
+        stimuli=report.thumbnails(test_ids, nsd.Stimuli(config.nsd).read(test_ids)),
+        captions=dict(zip(ids, captions, strict=True)),
+        categories=None if categories is None else dict(zip(ids, categories, strict=True)),
+        pictures=pictures,
+        settings=settings,
+        trajectories=(
+            report.read_trajectories(path / "reconstruction" / STAGE2, ids, n_pictures) if STAGE2 in pictures else {}
+        ),
+        figures={file.stem.replace("_", " "): file.read_bytes() for file in sorted((path / "decoded").glob("*.png"))},
+        noise_ceiling=pd.read_csv(ceiling) if ceiling.is_file() else None,
+    )
+
+
+def first_picture(place: Path) -> bytes:
+    """Thumbnail of the first picture of a folder in which all are the same."""
+    nsd_id = pd.read_csv(place / "index.csv")["nsd_id"].iloc[0]
+    return report.thumbnail(Image.open(place / f"{nsd_id:05d}.png").convert("RGB"))
 
 
 if __name__ == "__main__":

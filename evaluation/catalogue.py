@@ -61,7 +61,7 @@ SYSTEMS = {
 }
 
 GROUPS = {
-    "main": "PixCorr and SSIM at NSD's size, and the CLIP that did not guide stage 2",
+    "main": "PixCorr, two-dimensional SSIM, and the CLIP that did not guide stage 2",
     "more": "Other measures of likeness",
     "brain_diffuser": "The field's eight, as Brain-Diffuser computes them (at 425 and 224 pixels; SSIM by columns)",
     "mindeye": "The field's eight, as MindEye computes them (by way of 256 pixels; two-dimensional SSIM)",
@@ -119,10 +119,13 @@ METRICS = {
         "noise ceiling of r", "what r would be without a fault of the decoder, by what trials repeat", "features"
     ),
     "stimulus_from_brain": Metric(
-        "stimulus from brain", "how often the stimulus is the first of n_way, looked for by decoded features", "features"
+        "stimulus from brain",
+        "how often the stimulus is the first of n_way, looked for by decoded features",
+        "features",
     ),
     "brain_from_stimulus": Metric(
-        "brain from stimulus", "how often the decoded features are the first of n_way, looked for by the stimulus",
+        "brain from stimulus",
+        "how often the decoded features are the first of n_way, looked for by the stimulus",
         "features",
     ),
     "feature_two_way": Metric("two-way", "stimulus from brain among two (chance .5)", "features"),
@@ -130,7 +133,10 @@ METRICS = {
 
 
 def system(name: str) -> System:
-    """Describe a system by its folder: one of `SYSTEMS`, `bottleneck/10`, `seed/1`, `others/NAME`, `features/c@naive_split`."""
+    """Describe a system by its name.
+
+    One of `SYSTEMS`, `bottleneck/10`, `seed/1`, `others/NAME`, `features/c`, or `features/c@naive_split`.
+    """
     if name in SYSTEMS:
         return SYSTEMS[name]
     kind, _, rest = name.partition("/")
@@ -154,7 +160,7 @@ def metric(name: str) -> Metric:
     described = METRICS[name.removesuffix(STAND_IN)]
     if not name.endswith(STAND_IN):
         return described
-    meaning = described.meaning + "; HERE A LAYER OF THE CLIP THAT SCORES STANDS IN"
+    meaning = described.meaning + "; a layer of the CLIP that scores stands in here"
     return Metric(described.label + " (stand-in)", meaning, described.group, described.higher_is_better)
 
 

@@ -7,7 +7,7 @@ the stimulus, and features of EfficientNet-B1 and SwAV by correlation distance, 
     first           nothing                                both images to 256 pixels
     resizing        PIL, bicubic to 425, else bilinear     bilinear without antialiasing
     SSIM            by columns (scikit-image 0.17)         two-dimensional (scikit-image 0.20 and later)
-    pixels          all networks 224                       AlexNet 256, Inception 342, CLIP 224, EfficientNet 255, SwAV 224
+    input pixels    224                                    AlexNet 256, Inception 342, EfficientNet 255, else 224
     EfficientNet    weights IMAGENET1K_V1                  weights IMAGENET1K_V2
 
 Sources: ozcelikfu/brain-diffuser, scripts/eval_extract_features.py and evaluate_reconstruction.py;
@@ -28,7 +28,7 @@ from evaluation import metrics
 from evaluation.catalogue import STAND_IN
 from minddiffuser.pretrained import FeatureNetwork
 
-_PIXELS = 425
+PIXELS = 425
 _DISTANCES = ("efficientnet", "swav")
 
 
@@ -87,12 +87,15 @@ MINDEYE = Dialect(
 )
 
 
+def with_clip_of(dialect: Dialect, size: int) -> Dialect:
+    """Give the CLIP that scores its own input size: 224 for ViT-L/14."""
+    return dialect._replace(layers={**dialect.layers, "clip": dialect.layers["clip"]._replace(size=size)})
+
+
 def with_stand_ins(dialect: Dialect, size: int) -> Dialect:
     """Take all layers from the CLIP that scores, at its input size: what the miniature has in place of networks."""
     nodes = ("layer1", "layer2", "layer4", "embedding", "pooled", "layer3")
-    layers = {
-        name + STAND_IN: Layer("clip", node, size) for name, node in zip(dialect.layers, nodes, strict=True)
-    }
+    layers = {name + STAND_IN: Layer("clip", node, size) for name, node in zip(dialect.layers, nodes, strict=True)}
     return dialect._replace(layers=layers)
 
 
@@ -130,62 +133,70 @@ def features(
     return {metric: np.concatenate(parts) for metric, parts in found.items()}
 
 
-def score(
-    dialect: Dialect,
-    stimuli: np.ndarray,
-    seen: dict[str, np.ndarray],
-    rows: np.ndarray,
-    reconstructions: np.ndarray,
-    made: dict[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """Score reconstructions, as far as there are features.
+def pixel_scores(dialect: Dialect, stimuli: np.ndarray, reconstructions: np.ndarray) -> dict[str, np.ndarray]:
+    """PixCorr and the dialect's SSIM of pairs of images.
 
     Parameters
     ----------
-    stimuli : array of shape (n_stimuli, height, width, 3), uint8
-        All test stimuli; each is a distractor in the two-way identifications.
-    seen : dict
-        Their `features`.
-    rows : array of shape (n,), int
-        Row of `stimuli` that each reconstruction is of.
+    stimuli : array of shape (n, height, width, 3), uint8
     reconstructions : array of shape (n, height, width, 3), uint8
-    made : dict
-        Their `features`.
+        Perhaps of another size.
 
     Returns
     -------
     dict of metric to array of shape (n,)
-        Names begin with the dialect's. Distances are lower where the images are more alike.
     """
-    values: dict[str, list[np.ndarray]] = {"pixcorr": [], dialect.ssim: []}
-    for start in range(0, len(rows), 16):  # in float32 a photograph of 425 pixels takes 2 MB
-        here = slice(start, start + 16)
-        pair = [_pixels(dialect, images) for images in (stimuli[rows[here]], reconstructions[here])]
-        values["pixcorr"].append(metrics.pixcorr(*pair))
-        values[dialect.ssim].append(getattr(metrics, dialect.ssim)(*pair))
-    scores = {name: np.concatenate(parts) for name, parts in values.items()}
-    for name in dialect.layers:
-        if name not in made:
-            continue
-        if name.removesuffix(STAND_IN) in _DISTANCES:
-            scores[name] = metrics.correlation_distance(seen[name][rows], made[name])
-        else:
-            scores[name] = metrics.identification(metrics.correlate(made[name], seen[name]), rows, n_way=2)
-    return {f"{dialect.name}/{name}": scores[name] for name in ("pixcorr", dialect.ssim, *made)}
+    index = {"ssim": metrics.ssim_of_pair, "ssim_columns": metrics.ssim_columns_of_pair}[dialect.ssim]
+
+    def of_pair(stimulus: np.ndarray, reconstruction: np.ndarray) -> tuple[float, float]:
+        a, b = _pixels(dialect, stimulus), _pixels(dialect, reconstruction)
+        return metrics.pixcorr_of_pair(a, b), index(a, b)
+
+    # Pair by pair: an image of 425 pixels in float32 just fits into a core's cache.
+    pixcorr, ssim = metrics.by_pair(of_pair, stimuli, reconstructions).T
+    return {"pixcorr": pixcorr, dialect.ssim: ssim}
 
 
-def _pixels(dialect: Dialect, images: np.ndarray) -> np.ndarray:
-    """(n, 425, 425, 3): uint8, or float in [0, 1]."""
+def feature_scores(seen: dict[str, np.ndarray], rows: np.ndarray, made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Two-way identifications and distances, of the layers that there are features of.
+
+    Parameters
+    ----------
+    seen : dict of metric to array of shape (n_stimuli, n_features)
+        `features` of all test stimuli; each is a distractor.
+    rows : array of shape (n,), int
+        Row of `seen` that each reconstruction is of.
+    made : dict of metric to array of shape (n, n_features)
+        `features` of the reconstructions.
+
+    Returns
+    -------
+    dict of metric to array of shape (n,)
+        Distances are lower where the images are more alike.
+    """
+    return {
+        name: metrics.correlation_distance(seen[name][rows], values)
+        if name.removesuffix(STAND_IN) in _DISTANCES
+        else metrics.identification(metrics.correlate(values, seen[name]), rows, n_way=2)
+        for name, values in made.items()
+    }
+
+
+def _pixels(dialect: Dialect, image: np.ndarray) -> np.ndarray:
+    """(425, 425, 3): uint8, or float in [0, 1]."""
     if dialect.through is None:
-        return metrics.resize(images, _PIXELS)
-    return _bilinear(_bilinear(_to_tensor(images), dialect.through), _PIXELS).permute(0, 2, 3, 1).numpy()
+        return image if image.shape[:2] == (PIXELS, PIXELS) else metrics.resize_one(image, PIXELS)
+    pixels = _bilinear(_bilinear(_to_tensor(image[None]), dialect.through), PIXELS)
+    return pixels[0].permute(1, 2, 0).numpy()
 
 
 def _inputs(dialect: Dialect, images: np.ndarray, size: int) -> torch.Tensor:
     """(n, 3, size, size) in [0, 1]."""
     if dialect.through is not None:
         return _bilinear(_bilinear(_to_tensor(images), dialect.through), size)
-    resized: Sequence[Image.Image] = [Image.fromarray(i).resize((size, size), Image.Resampling.BILINEAR) for i in images]
+    resized: Sequence[Image.Image] = [
+        Image.fromarray(i).resize((size, size), Image.Resampling.BILINEAR) for i in images
+    ]
     return _to_tensor(np.stack([np.asarray(image) for image in resized]))
 
 

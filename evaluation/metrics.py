@@ -4,6 +4,7 @@ Images are arrays of shape (n, height, width, 3), uint8 or float in [0, 1]; pair
 better, but for distances. Pairs are scored side by side, one thread each.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,11 +42,13 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
     if images.shape[1:3] == (size, size):
         return images
 
-    def resize_one(image: np.ndarray) -> np.ndarray:
-        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack(list(pool.map(lambda image: resize_one(image, size), images)))
 
-    with ThreadPoolExecutor() as pool:
-        return np.stack(list(pool.map(resize_one, images)))
+
+def resize_one(image: np.ndarray, size: int) -> np.ndarray:
+    """`resize` of one image."""
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def pixcorr(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
@@ -68,11 +71,19 @@ def pixcorr(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
     ValueError
         The two arrays differ in shape.
     """
-    return _by_pair(_pearson, stimuli, reconstructions)
+    _check_same_shape(stimuli, reconstructions)
+    return by_pair(pixcorr_of_pair, stimuli, reconstructions)
 
 
-def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    return (_standardised(a.reshape(1, -1)) * _standardised(b.reshape(1, -1))).sum()
+def pixcorr_of_pair(a: np.ndarray, b: np.ndarray) -> float:
+    """`pixcorr` of one pair."""
+    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    x -= x.mean()
+    y -= y.mean()
+    variances = (x @ x) * (y @ y)
+    # The mean of a constant image is not exact.
+    is_constant = np.ptp(a) == 0 or np.ptp(b) == 0
+    return 0.0 if is_constant else (x @ y) / np.sqrt(variances)
 
 
 def ssim(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
@@ -96,12 +107,14 @@ def ssim(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
     ValueError
         The two arrays differ in shape.
     """
+    _check_same_shape(stimuli, reconstructions)
+    return by_pair(ssim_of_pair, stimuli, reconstructions)
 
-    def index(a: np.ndarray, b: np.ndarray) -> float:
-        options: Any = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-        return structural_similarity(rgb2gray(a), rgb2gray(b), **options)  # type: ignore[return-value]
 
-    return _by_pair(index, stimuli, reconstructions)
+def ssim_of_pair(a: np.ndarray, b: np.ndarray) -> float:
+    """`ssim` of one pair."""
+    options: Any = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    return structural_similarity(rgb2gray(a), rgb2gray(b), **options)  # type: ignore[return-value]
 
 
 def ssim_columns(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
@@ -112,10 +125,12 @@ def ssim_columns(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray
     same number, ten times faster. It is higher than `ssim` by about 0.1, and neither can be compared with the other.
     Parameters, result and errors are those of `ssim`.
     """
-    return _by_pair(_columns_index, stimuli, reconstructions)
+    _check_same_shape(stimuli, reconstructions)
+    return by_pair(ssim_columns_of_pair, stimuli, reconstructions)
 
 
-def _columns_index(a: np.ndarray, b: np.ndarray) -> float:
+def ssim_columns_of_pair(a: np.ndarray, b: np.ndarray) -> float:
+    """`ssim_columns` of one pair."""
     x, y = rgb2gray(a), rgb2gray(b)
 
     def local_mean(values: np.ndarray) -> np.ndarray:
@@ -150,7 +165,8 @@ def psnr(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):  # here: threads do not inherit it
             return min(peak_signal_noise_ratio(a, b), _MOST_PSNR)
 
-    return _by_pair(capped, stimuli, reconstructions)
+    _check_same_shape(stimuli, reconstructions)
+    return by_pair(capped, stimuli, reconstructions)
 
 
 @torch.no_grad()
@@ -331,12 +347,9 @@ def _standardised(X: np.ndarray) -> np.ndarray:
     return np.where(is_constant, 0.0, centred / np.where(is_constant, 1.0, length))
 
 
-def _by_pair(
-    function: Callable[[np.ndarray, np.ndarray], float], stimuli: np.ndarray, reconstructions: np.ndarray
-) -> np.ndarray:
-    """Apply a function to each pair of images, in threads: (n,)."""
-    _check_same_shape(stimuli, reconstructions)
-    with ThreadPoolExecutor() as pool:
+def by_pair(function: Callable[..., float | tuple], stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+    """Apply a function to each pair of images, in threads: (n,), or (n, k) where it returns k numbers."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.array(list(pool.map(function, stimuli, reconstructions)), dtype=np.float64)
 
 

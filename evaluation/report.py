@@ -1,164 +1,435 @@
 """The report: one HTML page that needs nothing else, and the picture of examples.
 
-Both are made from the tables of scores and from thumbnails, and are the same bytes for the same inputs.
+Both are made from the tables of scores and from thumbnails, and are the same bytes for the same inputs. The page is
+`page/page.html.j2` with its style and script put in. Pictures are lines of base64 that the script decodes when they
+come into view, so that thousands of them cost nothing before; equal pictures are stored once.
 """
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
+from evaluation.catalogue import (
+    ALL_SUBJECTS,
+    CEILING,
+    GROUPS,
+    METRICS,
+    STAGE1,
+    STAGE2,
+    STAND_IN,
+    SYSTEMS,
+    metric,
+    metrics_of,
+    system,
+)
 from minddiffuser.config import REPOSITORY, Config
 
-THUMBNAIL = 128  # pixels: 982 photographs of four kinds make some 25 MB a subject
-STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
-SYSTEMS = {
-    STAGE1: ("stage 1", "decoded z and c, through Stable Diffusion"),
-    STAGE2: ("stage 2", "stage 1, refined until its CLIP features match the decoded ones"),
-    CEILING: ("ceiling", "stage 1 given the stimulus' own features instead of decoded ones: what decoding could reach"),
-    "control/shuffled": ("shuffled", "stage 1 with the decoded features of another image: what guessing reaches"),
-    "control/mean_image": ("mean image", "the mean of the training images, whatever was seen"),
-}
-METRICS = {
-    "pixcorr": ("PixCorr", "correlation of the pixels"),
-    "ssim": ("SSIM", "local structure of the grey image; flat images score well, so read it beside the mean image"),
-    "clip_similarity": ("CLIP similarity", "cosine of image embeddings, by a CLIP that did not guide stage 2"),
-    "clip_two_way": (
-        "CLIP two-way",
-        "how often the reconstruction is more like its own stimulus than another; chance 0.5",
-    ),
-}
+THUMBNAIL = 128  # pixels: 982 photographs of seven kinds make some 30 MB a subject
+CONSTANT = ("control/mean_image", "control/grey")  # the same picture whatever was seen: shown once
+TRAJECTORY_BUDGET = 6000  # pictures of stage 2's way on one page, of all subjects together
+KINDS = {"method": "Methods", "other": "Other systems", "control": "Controls"}  # of the rows of a table, in order
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "diffusers", "transformers", "open_clip_torch", "scikit-image")
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The way of stage 2 for one image.
+
+    Attributes
+    ----------
+    iterations : list of int
+        Of the pictures.
+    pictures : list of bytes
+        Thumbnails.
+    losses : list of float
+        Of every iteration, from 0.
+    result : int
+        The iteration whose picture is stage 2's.
+    """
+
+    iterations: list[int]
+    pictures: list[bytes]
+    losses: list[float]
+    result: int
 
 
 @dataclass(frozen=True)
 class SubjectResults:
-    """What is shown of one subject.
+    """What is shown of one subject; images are named by nsd_id, and come in the order of `stimuli`.
 
     Attributes
     ----------
     name : str
-    folder : Path
-        The subject's results.
-    stimuli : dict of nsd_id to array of shape (height, width, 3), uint8
-        Thumbnails of the test images, in their order.
-    pictures : dict of system to dict of nsd_id to array of shape (height, width, 3), uint8
+    stimuli : dict of nsd_id to bytes
+        Thumbnails of the test images.
+    captions : dict of nsd_id to list of str
+    categories : dict of nsd_id to list of str, or None
+        None where COCO's instances are absent.
+    pictures : dict of system to dict of nsd_id to bytes
         Thumbnails of the reconstructions.
-    pixcorr : dict of system to dict of nsd_id to float
+    settings : dict of system to dict
+        What is in `settings.json` of each folder of pictures.
+    trajectories : dict of nsd_id to Trajectory
+    figures : dict of str to bytes
+        PNGs of decoding accuracy, by title.
+    noise_ceiling : DataFrame or None
+        By region.
     """
 
     name: str
-    folder: Path
-    stimuli: dict[int, np.ndarray]
-    pictures: dict[str, dict[int, np.ndarray]]
-    pixcorr: dict[str, dict[int, float]]
+    stimuli: dict[int, bytes]
+    captions: dict[int, list[str]]
+    categories: dict[int, list[str]] | None
+    pictures: dict[str, dict[int, bytes]]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trajectories: dict[int, Trajectory] = field(default_factory=dict)
+    figures: dict[str, bytes] = field(default_factory=dict)
+    noise_ceiling: pd.DataFrame | None = None
 
 
-def thumbnails(ids: np.ndarray, images: np.ndarray) -> dict[int, np.ndarray]:
-    """Pictures of at most 128 pixels a side, by nsd_id; smaller ones are left as they are."""
-    return {
-        int(nsd_id): np.array(_thumbnail(Image.fromarray(image))) for nsd_id, image in zip(ids, images, strict=True)
-    }
+@dataclass(frozen=True)
+class Tables:
+    """What `evaluation/41_score.py` writes; its docstring has the columns.
 
-
-def pixcorr_by_image(scores: pd.DataFrame, subject: str) -> dict[str, dict[int, float]]:
-    """PixCorr of one subject, by system and nsd_id."""
-    rows = scores[(scores["subject"] == subject) & (scores["metric"] == "pixcorr")]
-    return {
-        str(system): dict(zip(group["nsd_id"], group["value"], strict=True)) for system, group in rows.groupby("system")
-    }
-
-
-def text_table(table: pd.DataFrame, value: str) -> str:
-    """Lay out a table of means or differences for a terminal: one row a system, one column a metric.
-
-    Parameters
+    Attributes
     ----------
-    table : DataFrame
-        Columns `subject, system, metric, n, ci_low, ci_high`, and `value`.
-    value : str
-        Name of the column that the interval is of.
-
-    Returns
-    -------
-    str
+    scores, summary, paired : DataFrame
+    spread : DataFrame or None
+        Over seeds of the noise.
+    absent : dict of metric to reason
+    settings : dict
+        How it was scored.
     """
-    numbers = table[[value, "ci_low", "ci_high"]].itertuples(index=False)
-    table = table.assign(cell=[f"{center:.3f} [{low:.3f}, {high:.3f}]" for center, low, high in numbers])
-    index = ["subject", "system", "n"]
-    wide = table.pivot_table(index=index, columns="metric", values="cell", aggfunc="first", sort=False)
-    return wide[list(METRICS)].rename_axis(columns=None).reset_index().to_string(index=False)
+
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    paired: pd.DataFrame
+    spread: pd.DataFrame | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
-def page(config: Config, subjects: Sequence[SubjectResults], summary: pd.DataFrame, paired: pd.DataFrame) -> str:
+def thumbnail(image: Image.Image) -> bytes:
+    """Encode a picture as WebP of at most 128 pixels a side; small ones, up to 64, are kept exactly."""
+    scale = min(THUMBNAIL / max(image.size), 1)
+    if scale < 1:
+        size = round(image.width * scale), round(image.height * scale)
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    if max(image.size) <= THUMBNAIL // 2:
+        image.save(content, "webp", lossless=True, method=1, quality=20)  # of the search, not of the picture
+    else:
+        image.save(content, "webp", quality=85)
+    return content.getvalue()
+
+
+def thumbnails(ids: np.ndarray, images: np.ndarray) -> dict[int, bytes]:
+    """Thumbnails of pictures, uint8 (n, height, width, 3), by nsd_id."""
+    return {int(nsd_id): thumbnail(Image.fromarray(image)) for nsd_id, image in zip(ids, images, strict=True)}
+
+
+def pictures_per_trajectory(n_trajectories: int) -> int:
+    """How many pictures of each trajectory a page shows: up to 12, and at least 3 where there are very many."""
+    return min(max(TRAJECTORY_BUDGET // max(n_trajectories, 1), 3), 12)
+
+
+def read_trajectories(stage2: Path, ids: Iterable[int], n_pictures: int) -> dict[int, Trajectory]:
+    """Read the trajectories in a folder of stage 2, with at most `n_pictures` each, evenly spaced."""
+    result_of = pd.read_csv(stage2 / "index.csv").set_index("nsd_id")["iteration"]
+    found = {}
+    for nsd_id in map(int, ids):
+        table, paths = stage2 / "trajectory" / f"{nsd_id:05d}.csv", []
+        if nsd_id in result_of.index and table.is_file():
+            paths = sorted((stage2 / "trajectory" / f"{nsd_id:05d}").glob("*.png"))
+        if paths:
+            paths = [paths[k] for k in _evenly_spaced(len(paths), n_pictures)]
+            pictures = [thumbnail(Image.open(path).convert("RGB")) for path in paths]
+            losses = pd.read_csv(table)["loss"].dropna()  # NaN from where early stopping ended it
+            iterations = [int(path.stem) for path in paths]
+            found[nsd_id] = Trajectory(iterations, pictures, losses.tolist(), int(result_of[nsd_id]))
+    return found
+
+
+def page(config: Config, subjects: Sequence[SubjectResults], tables: Tables) -> str:
     """Build the HTML page.
 
     Parameters
     ----------
     config : Config
     subjects : sequence of SubjectResults
-    summary, paired : DataFrame
-        As `evaluation/41_score.py` writes them.
+    tables : Tables
 
     Returns
     -------
     str
     """
-    settings = yaml.safe_dump(config.model_dump(mode="json", include={"name", "preset", "experiment"}), sort_keys=False)
-    links = " · ".join(f'<a href="#{escape(s.name)}">{escape(s.name)}</a>' for s in subjects)
-    sections = "\n".join(_subject_section(s, summary, paired) for s in subjects)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>MindDiffuser: {escape(config.name)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<header>
-<h1>Images reconstructed from brain activity</h1>
-<p>MindDiffuser reconstructs the image that a person saw from their fMRI responses: stage 1 decodes Stable
-Diffusion's latents and text embedding, and stage 2 refines them until the picture's CLIP features match those that
-were decoded too. {_what_the_data_is(config)}</p>
-<p>Experiment <b>{escape(config.name)}</b>, subjects {links}</p>
-<details><summary>Settings</summary><pre>{escape(settings)}</pre></details>
-<details open><summary>How to read the numbers</summary>{_legend()}</details>
-</header>
-{sections}
-{_published()}
-</body>
-</html>
-"""
-
-
-def _what_the_data_is(config: Config) -> str:
-    if config.experiment.miniature is None:
-        return "The responses are those of the Natural Scenes Dataset."
-    return (
-        "Brain and images are simulated here, and the models small: this shows that the method works, not how well "
-        "it does on people."
+    names = [subject.name for subject in subjects]
+    choices = [ALL_SUBJECTS, *names] if len(names) > 1 and (tables.summary["subject"] == ALL_SUBJECTS).any() else names
+    summary = tables.summary[tables.summary["subject"].isin(choices)]
+    flags = _flags(subjects)
+    album = _Album()
+    data = {
+        "subjects": names,
+        "systems": {name: _described(name) for name in _in_order(summary["system"].unique())},
+        "metrics": _metrics(set(summary["metric"])),
+        "titles": GROUPS,
+        "groups": {group: metrics_of(group, set(summary["metric"])) for group in GROUPS},
+        "summary": _nested(summary),
+        **_images(subjects, tables.scores, album),
+    }
+    folder = Path(__file__).with_name("page")
+    environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
+    environment.filters.update(number=_number, p=_p_value)
+    return environment.get_template("page.html.j2").render(
+        config=config,
+        subjects=subjects,
+        choices=choices,
+        all_subjects=ALL_SUBJECTS,
+        groups=[_group(group, summary, choices, flags, tables.absent) for group in GROUPS],
+        spread=_spread(tables.spread, choices),
+        differences=_differences(tables.paired, choices),
+        has_bottleneck=any(system(str(name)).kind == "bottleneck" for name in summary["system"].unique()),
+        has_trajectories=any(subject.trajectories for subject in subjects),
+        categories=sorted({c for s in subjects for found in (s.categories or {}).values() for c in found}),
+        published=_published(),
+        base64=lambda content: base64.b64encode(content).decode(),
+        settings=_yaml(config.model_dump(mode="json", include={"name", "preset", "experiment"})),
+        scoring=_yaml(tables.settings),
+        versions={"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        bibtex=_bibtex(),
+        style=Markup((folder / "page.css").read_text()),
+        script=Markup((folder / "page.js").read_text()),
+        data=Markup(_json(data)),
+        blocks=album.blocks(),
     )
 
 
-def _legend() -> str:
-    metrics = "".join(f"<dt>{name}</dt><dd>{escape(meaning)}</dd>" for name, meaning in METRICS.values())
-    systems = "".join(f"<dt>{name}</dt><dd>{escape(meaning)}</dd>" for name, meaning in SYSTEMS.values())
-    return f"""<div class="legend"><dl>{metrics}</dl><dl>{systems}</dl></div>
-<p>Higher is better for all four. Below each mean is its 95 % bootstrap interval over the images of that subject; it
-says nothing of other people, and is not corrected for the number of comparisons. Rows with different n are of
-different images: to compare two systems, use the paired differences.</p>"""
+class _Album:
+    """Pictures as base64, each once, in blocks; a picture is known by its number over all blocks."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._starts: dict[str, int] = {}
+
+    def add(self, block: str, picture: bytes) -> int:
+        """Put a picture into the newest block, unless there is one like it; return its number."""
+        self._starts.setdefault(block, len(self._numbers))
+        return self._numbers.setdefault(picture, len(self._numbers))
+
+    def blocks(self) -> Iterable[tuple[str, int, str]]:
+        """Yield the name of each block, the number of its first picture, and its lines."""
+        pictures = list(self._numbers)
+        stops = [*list(self._starts.values())[1:], len(pictures)]
+        for (block, start), stop in zip(self._starts.items(), stops, strict=True):
+            yield block, start, "\n".join(base64.b64encode(picture).decode() for picture in pictures[start:stop])
 
 
-def _published() -> str:
-    """Other systems' published numbers, in a block of their own: quoted, not measured here."""
+def _images(subjects: Sequence[SubjectResults], scores: pd.DataFrame, album: _Album) -> dict[str, Any]:
+    """Test images with all that is shown of each; values are in the order of the images."""
+    stimuli, tests = {}, {}
+    for subject in subjects:
+        for nsd_id, picture in subject.stimuli.items():
+            categories = [] if subject.categories is None else subject.categories[nsd_id]
+            described = {"captions": subject.captions[nsd_id], "categories": categories}
+            stimuli.setdefault(nsd_id, {"picture": album.add("stimuli", picture), **described})
+    for subject in subjects:
+        pictures = {
+            name: [_add_or_none(album, f"{subject.name} {name}", of_system.get(i)) for i in subject.stimuli]
+            for name, of_system in subject.pictures.items()
+        }
+        tests[subject.name] = {
+            "ids": list(subject.stimuli),
+            "pictures": {name: numbers for name, numbers in pictures.items() if name not in CONSTANT},
+            "constants": {name: numbers[0] for name, numbers in pictures.items() if name in CONSTANT},
+            "scores": _scores_by_image(scores[scores["subject"] == subject.name], list(subject.stimuli)),
+            "trajectories": {
+                nsd_id: {
+                    "iterations": way.iterations,
+                    "pictures": [album.add(f"{subject.name} trajectories", picture) for picture in way.pictures],
+                    "losses": [float(f"{loss:.4g}") if np.isfinite(loss) else None for loss in way.losses],
+                    "result": way.result,
+                }
+                for nsd_id, way in subject.trajectories.items()
+            },
+        }
+    return {"stimuli": stimuli, "tests": tests}
+
+
+def _add_or_none(album: _Album, block: str, picture: bytes | None) -> int | None:
+    return None if picture is None else album.add(block, picture)
+
+
+def _scores_by_image(scores: pd.DataFrame, ids: list[int]) -> dict[str, dict[str, list[float | None]]]:
+    """Values by system and metric, of what has a row in the tables of systems."""
+    found: dict[str, dict[str, list[float | None]]] = {}
+    for (name, measure), group in scores.groupby(["system", "metric"], sort=False):
+        if system(str(name)).kind in KINDS:
+            values = group.set_index("nsd_id")["value"].reindex(ids)
+            rounded = [round(value, 4) if np.isfinite(value) else None for value in values]
+            found.setdefault(str(name), {})[str(measure)] = rounded
+    return {name: found[name] for name in _in_order(found)}
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Systems by kind, and inside one as in the catalogue, others as they come."""
+    kinds, known = list(KINDS), list(SYSTEMS)
+
+    def place(name: str) -> tuple[int, int]:
+        kind = system(name).kind
+        return (
+            kinds.index(kind) if kind in kinds else len(kinds),
+            known.index(name) if name in known else len(known),
+        )
+
+    return sorted(map(str, names), key=place)
+
+
+def _described(name: str) -> dict[str, str]:
+    described = system(name)
+    return {"label": described.label, "meaning": described.meaning, "kind": described.kind}
+
+
+def _metrics(present: set[str]) -> dict[str, dict[str, Any]]:
+    names = [name for group in GROUPS for name in metrics_of(group, present)]
+    return {
+        name: {"label": metric(name).label, "meaning": metric(name).meaning, "higher": metric(name).higher_is_better}
+        for name in names
+    }
+
+
+def _nested(summary: pd.DataFrame) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Mean, interval and n by subject, system and metric."""
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for row in summary.itertuples(index=False):
+        values = [round(float(value), 5) for value in (row.mean, row.ci_low, row.ci_high)]
+        of_system = found.setdefault(str(row.subject), {}).setdefault(str(row.system), {})
+        of_system[str(row.metric)] = [*values, int(row.n)]
+    return found
+
+
+def _flags(subjects: Sequence[SubjectResults]) -> dict[str, list[str]]:
+    """Gather what a reader must know of a system, as its folder says, of all subjects."""
+    found: dict[str, list[str]] = {}
+    for subject in subjects:
+        for name, settings in subject.settings.items():
+            for flag in settings.get("flags", []):
+                if flag not in found.setdefault(name, []):
+                    found[name].append(flag)
+    return {name: flags for name, flags in found.items() if flags}
+
+
+def _group(
+    group: str, summary: pd.DataFrame, choices: list[str], flags: dict[str, list[str]], absent: dict[str, str]
+) -> dict[str, Any]:
+    """One table of the page: its columns, and for each choice of subject its rows, by kind of system."""
+    names = metrics_of(group, set(summary["metric"]))
+    kinds = {"features": "Decoded features"} if group == "features" else KINDS
+    summary = summary[summary["metric"].isin(names)]
+    present = set(summary["metric"])
+    columns = [
+        {
+            "name": name,
+            "label": metric(name).label,
+            "meaning": metric(name).meaning,
+            "higher": metric(name).higher_is_better,
+            "stand_in": name.endswith(STAND_IN),
+            "absent": None if name in present else absent.get(name, "not computed"),
+        }
+        for name in names
+    ]
+    tables = {}
+    for choice in choices:
+        of_choice = _nested(summary[summary["subject"] == choice]).get(choice, {})
+        rows = [
+            {
+                "system": name,
+                "label": system(name).label,
+                "meaning": system(name).meaning,
+                "kind": system(name).kind,
+                "flags": flags.get(name, []),
+                "n": _range([int(values[3]) for values in of_choice[name].values()]),
+                "cells": [of_choice[name].get(m) for m in names],
+            }
+            for name in _in_order(of_choice)
+        ]
+        tables[choice] = [(title, [row for row in rows if row["kind"] == kind]) for kind, title in kinds.items()]
+    shown = {row["system"] for parts in tables.values() for _, rows in parts for row in rows}
+    return {
+        "name": group,
+        "title": GROUPS[group],
+        "columns": columns,
+        "tables": {choice: [part for part in parts if part[1]] for choice, parts in tables.items()},
+        "flags": {system(name).label: found for name, found in flags.items() if name in shown},
+    }
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def _spread(spread: pd.DataFrame | None, choices: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Spread over seeds, by choice of subject: a row a system, main metrics only."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    if spread is None:
+        return found
+    of_main = spread[spread["metric"].isin(metrics_of("main", set(spread["metric"])))]
+    for (subject, name), group in of_main.groupby(["subject", "system"], sort=False):
+        if subject in choices:
+            cells = [
+                {"label": metric(str(row.metric)).label, "mean": row.mean, "sd": row.sd}
+                for row in group.itertuples(index=False)
+            ]
+            row = {"label": system(str(name)).label, "n": int(group["n_seeds"].max()), "cells": cells}
+            found.setdefault(str(subject), []).append(row)
+    return found
+
+
+def _differences(paired: pd.DataFrame, choices: list[str]) -> list[dict[str, Any]]:
+    """Paired differences by subject and pair, those in main metrics apart from the rest."""
+    place = {name: k for k, name in enumerate(METRICS)}
+    found = []
+    for (subject, name, baseline), group in paired.groupby(["subject", "system", "baseline"], sort=False):
+        if subject in choices:
+            rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+            places = group["metric"].map(lambda measure: place[measure.removesuffix(STAND_IN)])
+            for _, row in group.assign(place=places).sort_values("place", kind="stable").iterrows():
+                rows[metric(row["metric"]).group == "main"].append({"reading": _reading(row), **row.to_dict()})
+            pair = {"subject": subject, "system": system(str(name)).label, "baseline": system(str(baseline)).label}
+            found.append({**pair, "main": rows[True], "others": rows[False]})
+    return found
+
+
+def _reading(row: pd.Series) -> str:
+    """Say in words what a paired difference shows."""
+    described = metric(row["metric"])
+    label = described.label.replace(" ↓", "")
+    if described.group in ("brain_diffuser", "mindeye"):
+        label += " as Brain-Diffuser" if described.group == "brain_diffuser" else " as MindEye"
+    if row["ci_low"] <= 0 <= row["ci_high"]:
+        return f"no difference shown in {label}"
+    better = (row["difference"] > 0) == described.higher_is_better
+    reading = f"{system(row['system']).label} is {'better' if better else 'worse'} in {label}"
+    if (row["system"], row["baseline"]) == (STAGE2, STAGE1):
+        reading = f"stage 2 {'improves' if better else 'worsens'} {label}"
+    return reading + (", but not once corrected for the number of comparisons" if row["p_holm"] > 0.05 else "")
+
+
+def _published() -> dict[str, Any]:
+    """Other systems' published numbers, as quoted: rows by source."""
     table = pd.read_csv(REPOSITORY / "baselines" / "published.csv", dtype={"n": str}).fillna("")
     names = {
         "pixcorr": "PixCorr", "ssim": "SSIM", "alexnet2": "Alex(2)", "alexnet5": "Alex(5)", "inception": "Incep",
@@ -166,206 +437,52 @@ def _published() -> str:
         "swav_distance": "SwAV ↓", "retrieval_reported_as_image": "image retrieval*",
         "retrieval_reported_as_brain": "brain retrieval*",
     }  # fmt: skip
-    rows = []
-    for source, of_source in table.groupby("source", sort=False):
-        rows.append(f'<tr><th colspan="{len(names) + 2}">{escape(str(source))}</th></tr>')
-        for (system, n), group in of_source.groupby(["system", "n"], sort=False):
-            value_of = dict(zip(group["metric"], group["value"], strict=True))
-            cells = "".join(f"<td>{_number(value_of[m]) if m in value_of else ''}</td>" for m in names)
-            rows.append(f"<tr><td>{escape(str(system))}</td><td>{n}</td>{cells}</tr>")
-    head = "".join(f"<th>{name}</th>" for name in names.values())
-    return f"""<section id="published"><h2>Published numbers, quoted</h2>
-<details><summary>Other systems on the Natural Scenes Dataset, as papers print them</summary>
-<p class="note">Nothing here was measured by this software. The sources differ in test images (n), in repetitions, and
-in the versions of SSIM and of the networks: compare within one source only. ↓: lower is better. *: as the papers name
-it; by MindEye's code, "image retrieval" finds the brain activity of an image.</p>
-<div class="wide"><table><tr><th></th><th>n</th>{head}</tr>{"".join(rows)}</table></div></details></section>"""
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for (source, name, n), group in table.groupby(["source", "system", "n"], sort=False):
+        value_of = dict(zip(group["metric"], group["value"], strict=True))
+        row = {"system": name, "n": n, "values": [value_of.get(measure) for measure in names]}
+        sources.setdefault(str(source), []).append(row)
+    return {"columns": list(names.values()), "sources": sources}
 
 
-def _subject_section(subject: SubjectResults, summary: pd.DataFrame, paired: pd.DataFrame) -> str:
-    summary, paired = (table[table["subject"] == subject.name] for table in (summary, paired))
-    return f"""<section id="{escape(subject.name)}">
-<h2>{escape(subject.name)}</h2>
-<h3>Scores</h3>
-{_summary_table(summary)}
-<h3>Paired differences</h3>
-{_paired_differences(paired)}
-<h3>Reconstructions</h3>
-{_reconstructions(subject)}
-{_trajectories(subject)}
-{_decoding_accuracy(subject.folder)}
-{_noise_ceiling(subject.folder / "noise_ceiling.csv")}
-</section>"""
+def _bibtex() -> str:
+    """BibTeX of the paper, from CITATION.cff."""
+    paper = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())["preferred-citation"]
+    fields = {
+        "title": f"{{{paper['title']}}}",
+        "author": " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]),
+        "booktitle": paper["collection-title"],
+        "year": paper["year"],
+        "pages": f"{paper['start']}--{paper['end']}",
+        "publisher": paper["publisher"]["name"],
+        "doi": paper["doi"],
+        "eprint": paper["identifiers"][0]["value"].removeprefix("arXiv:"),
+        "archiveprefix": "arXiv",
+    }
+    lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
+    return f"@inproceedings{{lu2023minddiffuser,\n{lines}}}"
 
 
-def _summary_table(summary: pd.DataFrame) -> str:
-    rows = []
-    for system, of_system in summary.groupby("system", sort=False):
-        by_metric = of_system.set_index("metric")
-        cells = "".join(
-            f"<td>{_number(by_metric['mean'][m])}<small>{_interval(by_metric.loc[m])}</small></td>" for m in METRICS
-        )
-        meaning = SYSTEMS.get(str(system), ("", ""))[1]
-        css = ' class="control"' if str(system).startswith("control/") else ""
-        rows.append(
-            f'<tr{css} title="{escape(meaning)}"><th>{_name(str(system))}</th>'
-            f"<td>{by_metric['n'].iloc[0]}</td>{cells}</tr>"
-        )
-    head = "".join(f"<th>{name}</th>" for name, _ in METRICS.values())
-    return f'<div class="wide"><table><tr><th></th><th>n</th>{head}</tr>{"".join(rows)}</table></div>'
+def _yaml(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def _paired_differences(paired: pd.DataFrame) -> str:
-    items = []
-    for (system, baseline), group in paired.groupby(["system", "baseline"], sort=False):
-        name, other = _name(str(system)), _name(str(baseline))
-        readings = "".join(f"<li>{_reading(row)}</li>" for _, row in group.iterrows())
-        items.append(f"<div><h4>{name} against {other}, n = {group['n'].iloc[0]}</h4><ul>{readings}</ul></div>")
-    return f'<div class="paired">{"".join(items)}</div>'
+def _json(content: dict[str, Any]) -> str:
+    """JSON that can stand inside a script element: no "<" in it can end it, or open a comment."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
 
 
-def _reading(row: pd.Series) -> str:
-    """Say in words what a paired difference shows."""
-    name, metric = _name(row["system"]), METRICS[row["metric"]][0]
-    numbers = f"by {_number(row['difference'], signed=True)} <small>{_interval(row, signed=True)}</small>"
-    if row["ci_low"] > 0:
-        verb = "improves" if row["system"] == STAGE2 else "is higher in"
-    elif row["ci_high"] < 0:
-        verb = "worsens" if row["system"] == STAGE2 else "is lower in"
-    else:
-        return f"no difference shown in {metric}: {numbers.removeprefix('by ')}"
-    return f"{name} <b>{verb}</b> {metric} {numbers}"
-
-
-def _reconstructions(subject: SubjectResults) -> str:
-    refined = subject.pictures.get(STAGE2, {})
-    first = [nsd_id for nsd_id in subject.stimuli if nsd_id in refined]
-    rest = [nsd_id for nsd_id in subject.stimuli if nsd_id not in refined]
-    note = '<p class="note">The number below a picture is its PixCorr.</p>'
-    shown = note + _cards(subject, first or rest)
-    if first and rest:
-        shown += f"<details><summary>The other {len(rest)} test images, not refined</summary>"
-        shown += _cards(subject, rest) + "</details>"
-    return shown
-
-
-def _cards(subject: SubjectResults, ids: Sequence[int]) -> str:
-    """One row of pictures per test image: what was seen and what was made of it."""
-    cards = []
-    for nsd_id in ids:
-        figures = [_figure(subject.stimuli[nsd_id], f"stimulus {nsd_id}", "stimulus", "")]
-        for system in (STAGE1, STAGE2, CEILING):
-            name, picture = SYSTEMS[system][0], subject.pictures.get(system, {}).get(nsd_id)
-            score = subject.pixcorr.get(system, {}).get(nsd_id)
-            value = "" if score is None else _number(score, digits=2)
-            figures.append(_figure(picture, f"{name} of {nsd_id}", name, value))
-        cards.append(f'<div class="card"><h4>NSD {nsd_id}</h4>{"".join(figures)}</div>')
-    return f'<div class="cards">{"".join(cards)}</div>'
-
-
-def _trajectories(subject: SubjectResults, n_images: int = 6, n_pictures: int = 12) -> str:
-    """Pictures on the way of stage 2, and its loss, of the first refined images."""
-    folder = subject.folder / "reconstruction" / STAGE2 / "trajectory"
-    shown = []
-    for nsd_id in [i for i in subject.stimuli if (folder / f"{i:05d}.csv").is_file()][:n_images]:
-        paths = sorted((folder / f"{nsd_id:05d}").glob("*.png"))
-        paths = [paths[i] for i in _evenly_spaced(len(paths), n_pictures)]
-        strip = _figure(subject.stimuli[nsd_id], f"stimulus {nsd_id}", "stimulus", "")
-        for path in paths:
-            picture = np.array(_thumbnail(Image.open(path).convert("RGB")))
-            strip += _figure(picture, f"iteration {int(path.stem)} of {nsd_id}", f"{int(path.stem)}", "")
-        curve = _loss_curve(pd.read_csv(folder / f"{nsd_id:05d}.csv"))
-        shown.append(f'<div class="trajectory"><h4>NSD {nsd_id}</h4><div class="strip">{strip}</div>{curve}</div>')
-    if not shown:
-        return ""
-    note = '<p class="note">By iteration, with the loss; its lowest point is marked.</p>'
-    return f"<h3>On the way of stage 2</h3>{note}{''.join(shown)}"
-
-
-def _loss_curve(table: pd.DataFrame, width: int = 640, height: int = 120) -> str:
-    """Loss over iterations as SVG in the colours of the page."""
-    table = table.dropna()  # from where early stopping ended it
-    iterations, losses = table["iteration"].to_numpy(float), table["loss"].to_numpy(float)
-    if len(losses) < 2 or not np.isfinite(losses).all():
-        return '<p class="note">no loss curve: fewer than two iterations, or not finite</p>'
-    left, right, top, bottom = 60, width - 10, 10, height - 22
-    x = left + (right - left) * (iterations - iterations[0]) / (np.ptp(iterations) or 1)
-    y = bottom - (bottom - top) * (losses - losses.min()) / (np.ptp(losses) or 1)
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    best = int(losses.argmin())
-    return f"""<svg viewBox="0 0 {width} {height}" role="img" aria-label="loss by iteration">
-<path d="M{left},{top}V{bottom}H{right}" class="axis"/><polyline points="{points}"/>
-<circle cx="{x[best]:.1f}" cy="{y[best]:.1f}" r="4"/>
-<text x="{left - 6}" y="{top + 8}" text-anchor="end">{losses.max():.3g}</text>
-<text x="{left - 6}" y="{bottom}" text-anchor="end">{losses.min():.3g}</text>
-<text x="{left}" y="{height - 6}">{iterations[0]:.0f}</text>
-<text x="{right}" y="{height - 6}" text-anchor="end">{iterations[-1]:.0f}</text>
-<text x="{(left + right) / 2}" y="{height - 6}" text-anchor="middle">iteration</text>
-</svg>"""
-
-
-def _decoding_accuracy(folder: Path) -> str:
-    """Pictures that the decoding scripts left, as they are."""
-    figures = []
-    for path in sorted((folder / "decoded").glob("*.png")):
-        name = escape(path.stem.replace("_", " "))
-        uri = _uri(path.read_bytes(), "png")
-        figures.append(f'<figure><img src="{uri}" alt="{name}" loading="lazy"><figcaption>{name}</figcaption></figure>')
-    return f'<h3>Decoding accuracy</h3><div class="plots">{"".join(figures)}</div>' if figures else ""
-
-
-def _noise_ceiling(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    table = pd.read_csv(path)
-    head = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in table.columns)
-    rows = "".join(
-        "<tr>"
-        + "".join(f"<td>{escape(f'{value:g}' if isinstance(value, float) else str(value))}</td>" for value in row)
-        + "</tr>"
-        for row in table.itertuples(index=False)
-    )
-    note = '<p class="note">Percent of the variance of a voxel that the stimulus can explain, after averaging.</p>'
-    return f'<h3>Noise ceiling by region</h3>{note}<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
-
-
-def _figure(picture: np.ndarray | None, alt: str, caption: str, value: str) -> str:
-    image = '<div class="blank"></div>'
-    if picture is not None:
-        image = f'<img src="{_picture_uri(picture)}" alt="{escape(alt)}" loading="lazy">'
-    return f"<figure>{image}<figcaption>{caption}<b>{value}</b></figcaption></figure>"
-
-
-def _picture_uri(picture: np.ndarray) -> str:
-    """Small pictures are kept exactly; larger ones are photographs, for which WebP is ten times smaller."""
-    kind = "png" if max(picture.shape[:2]) <= THUMBNAIL // 2 else "webp"
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, kind, quality=80)
-    return _uri(content.getvalue(), kind)
-
-
-def _uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _thumbnail(image: Image.Image) -> Image.Image:
-    scale = THUMBNAIL / max(image.size)
-    if scale >= 1:
-        return image
-    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-
-
-def _name(system: str) -> str:
-    """Name a system as the page calls it."""
-    return escape(SYSTEMS.get(system, (system, ""))[0])
-
-
-def _number(value: float, digits: int = 3, signed: bool = False) -> str:
+def _number(value: float, signed: bool = False) -> str:
+    """Three decimals, two from ten on; the script formats in the same way."""
+    digits = 3 if abs(value) < 9.9995 else 2
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 
-def _interval(row: pd.Series, signed: bool = False) -> str:
-    return f"[{_number(row['ci_low'], signed=signed)}, {_number(row['ci_high'], signed=signed)}]"
+def _p_value(value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def choose_examples(pixcorr: dict[int, float], n: int) -> list[int]:
@@ -390,12 +507,14 @@ def _evenly_spaced(n: int, n_chosen: int) -> list[int]:
     return np.linspace(0, n - 1, min(n, n_chosen)).round().astype(int).tolist()
 
 
-def examples(subjects: Sequence[SubjectResults], n: int = 8) -> Image.Image:
+def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 8) -> Image.Image:
     """Draw the picture of examples: for each subject the stimuli and, below, what was made of them.
 
     Parameters
     ----------
     subjects : sequence of SubjectResults
+    scores : DataFrame
+        Columns `subject, system, nsd_id, metric, value`.
     n : int
         Columns. They are chosen among the refined images, or all where none is refined.
 
@@ -410,73 +529,24 @@ def examples(subjects: Sequence[SubjectResults], n: int = 8) -> Image.Image:
     sheet = Image.new("RGB", (left + n * step + gap, len(subjects) * block + foot), "white")
     draw = ImageDraw.Draw(sheet)
     font, small = ImageFont.load_default(15), ImageFont.load_default(12)
+    pixcorr = scores[(scores["system"] == STAGE1) & (scores["metric"] == "pixcorr")]
     for k, subject in enumerate(subjects):
         top = k * block + head
         draw.text((gap * 2, top - 34), subject.name, "black", font)
         refined = subject.pictures.get(STAGE2) or subject.pictures[STAGE1]
-        scores = {nsd_id: subject.pixcorr[STAGE1][nsd_id] for nsd_id in refined}
-        chosen = choose_examples(scores, n)
+        of_subject = pixcorr[pixcorr["subject"] == subject.name].set_index("nsd_id")["value"]
+        chosen = choose_examples({nsd_id: of_subject[nsd_id] for nsd_id in refined}, n)
         for column, nsd_id in enumerate(chosen):
             x = left + column * step
             draw.text((x, top - 17), f"NSD {nsd_id}", "#555555", small)
-            for row, system in enumerate(rows):
-                picture = subject.stimuli[nsd_id] if system is None else subject.pictures.get(system, {}).get(nsd_id)
+            for row, name in enumerate(rows):
+                picture = subject.stimuli[nsd_id] if name is None else subject.pictures.get(name, {}).get(nsd_id)
                 if picture is not None:
-                    tile = Image.fromarray(picture).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.NEAREST)
+                    tile = Image.open(io.BytesIO(picture)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.NEAREST)
                     sheet.paste(tile, (x, top + row * step))
-        for row, system in enumerate(rows):
-            name = "stimulus" if system is None else SYSTEMS[system][0]
-            draw.text((gap * 2, top + row * step + THUMBNAIL // 2), name, "black", font, anchor="lm")
+        for row, name in enumerate(rows):
+            label = "stimulus" if name is None else system(name).label
+            draw.text((gap * 2, top + row * step + THUMBNAIL // 2), label, "black", font, anchor="lm")
     caption = "Test images (those refined, if any) at evenly spaced quantiles of stage 1's PixCorr, from worst to best."
     draw.text((gap * 2, sheet.height - 22), caption, "#555555", small)
     return sheet
-
-
-_STYLE = """
-:root { --text: #1c1e21; --soft: #5d636b; --line: #d9dce0; --back: #ffffff; --panel: #f5f6f7; --accent: #1f5fa8; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e4e6e9; --soft: #9aa1aa; --line: #363b42; --back: #15171a; --panel: #1e2125; --accent: #7db2ee; }
-}
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
-  max-width: 1160px; margin: 0 auto; padding: 1.2rem 1rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: .6rem 0; }
-h2 { font-size: 1.35rem; margin: 3rem 0 .5rem; border-top: 2px solid var(--text); padding-top: .6rem; }
-h3 { font-size: 1.05rem; margin: 2rem 0 .6rem; }
-h4 { font-size: .85rem; margin: 0 0 .3rem; color: var(--soft); font-weight: 600; }
-header p { max-width: 46rem; }
-a { color: var(--accent); }
-small, .note, figcaption { color: var(--soft); font-size: .8rem; }
-.note { margin: .2rem 0 .6rem; }
-details { margin: .6rem 0; }
-summary { cursor: pointer; color: var(--accent); }
-pre { background: var(--panel); padding: .8rem; overflow-x: auto; font-size: .8rem; }
-.legend { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 0 2rem; font-size: .9rem; }
-dl { margin: .6rem 0; } dt { font-weight: 600; } dd { margin: 0 0 .4rem; color: var(--soft); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; }
-th, td { text-align: right; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-th:first-child, td:first-child { text-align: left; padding-left: .4rem; }
-td small, .paired small { white-space: nowrap; }
-td small { display: block; font-size: .75rem; }
-tr.control { background: var(--panel); color: var(--soft); font-style: italic; } tr.control th { font-weight: 400; }
-@media (max-width: 36rem) { th, td { padding: .3rem .3rem; font-size: .85rem; } td small { font-size: .66rem; } }
-.paired { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem; }
-.paired ul { margin: 0; padding-left: 1.1rem; font-size: .9rem; font-variant-numeric: tabular-nums; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: .9rem 1.2rem; }
-.card { display: grid; align-content: start; grid-template-columns: repeat(4, 1fr); gap: 0 4px;
-  content-visibility: auto; contain-intrinsic-size: auto 140px; }
-.card h4 { grid-column: 1 / -1; margin: 0; }
-figure { margin: 0; } figcaption { line-height: 1.25; }
-figcaption b { display: block; color: var(--text); font-weight: 500; }
-.card img, .strip img, .blank { display: block; width: 100%; aspect-ratio: 1; image-rendering: pixelated; }
-.blank { border: 1px dashed var(--line); }
-.trajectory { margin-bottom: 1.4rem; }
-.strip { display: flex; gap: 4px; overflow-x: auto; } .strip figure { flex: 0 0 80px; }
-.strip figure:first-child { margin-right: 8px; }
-svg { display: block; width: 100%; max-width: 640px; margin-top: .3rem; }
-svg text { fill: var(--soft); font-size: 12px; } .axis { fill: none; stroke: var(--line); }
-polyline { fill: none; stroke: var(--accent); stroke-width: 1.5; } circle { fill: var(--accent); }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
-.plots img { width: 100%; border-radius: 4px; }
-"""

@@ -11,7 +11,6 @@ from feature_decoding.ridge import Scaler
 from minddiffuser.config import Config, layer_name
 from minddiffuser.pretrained import (
     Clip,
-    MissingModelError,
     clip_features,
     feature_network,
     open_clip_model,
@@ -29,7 +28,9 @@ def absent_metrics(config: Config) -> dict[str, str]:
     """Name the metrics whose networks are not on this machine, with the reason."""
     absent = {}
     weights = scoring_weights(config.execution.torch_hub)
-    missing = {name: f"{path} is absent; `make models` downloads it" for name, path in weights.items()}
+    missing = {
+        name: f"{path.name} is not in torch.hub's folder; `make models` downloads it" for name, path in weights.items()
+    }
     missing = {name: reason for name, reason in missing.items() if not weights[name].is_file()}
     if "alexnet" in missing:
         absent["lpips"] = missing["alexnet"]
@@ -50,6 +51,13 @@ class Scorer:
     stimuli : array of shape (n_stimuli, height, width, 3), uint8
         All test stimuli of a subject.
     device : torch.device
+
+    Attributes
+    ----------
+    dialects : tuple of two Dialect
+        Those of the field, with stand-ins if the configuration says so.
+    networks : dict of str to FeatureNetwork
+        Those that are on this machine.
     """
 
     def __init__(self, config: Config, stimuli: np.ndarray, device: torch.device) -> None:
@@ -57,24 +65,23 @@ class Scorer:
         self._size, self._n_way, self._batch_size = evaluation.image_size, evaluation.n_way, config.execution.batch_size
         self._device, hub = device, config.execution.torch_hub
         self._clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, device)
-        self._networks = {"clip": clip_features(self._clip)}
-        self._dialects = DIALECTS
-        if evaluation.networks == "scoring_clip":
-            size = input_size(self._clip)
-            self._dialects = tuple(dialects.with_stand_ins(dialect, size) for dialect in DIALECTS)
-        for name in {layer.network for dialect in self._dialects for layer in dialect.layers.values()} - {"clip"}:
+        self.networks = {"clip": clip_features(self._clip)}
+        adapt = dialects.with_clip_of if evaluation.networks == "imagenet" else dialects.with_stand_ins
+        self.dialects = tuple(adapt(dialect, input_size(self._clip)) for dialect in DIALECTS)
+        for name in {layer.network for dialect in self.dialects for layer in dialect.layers.values()} - {"clip"}:
             if scoring_weights(hub)[name].is_file():
-                self._networks[name] = feature_network(name, hub, device)
-        try:
-            self._lpips = open_lpips(hub, device)
-        except MissingModelError:
-            self._lpips = None
+                self.networks[name] = feature_network(name, hub, device)
+        self._lpips = open_lpips(hub, device) if scoring_weights(hub)["alexnet"].is_file() else None
+        self.see(stimuli)
+
+    def see(self, stimuli: np.ndarray) -> None:
+        """Take other stimuli."""
         self._native = stimuli
         self._stimuli = metrics.resize(stimuli, self._size)
-        self._embeddings = metrics.clip_embeddings(self._clip, stimuli, device, self._batch_size)
-        self._features = [self._features_of(dialect, stimuli) for dialect in self._dialects]
+        self._embeddings = metrics.clip_embeddings(self._clip, stimuli, self._device, self._batch_size)
+        self._features = [self._features_of(dialect, stimuli) for dialect in self.dialects]
 
-    def score(self, rows: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
+    def score(self, rows: np.ndarray, images: np.ndarray, field: bool = True) -> dict[str, np.ndarray]:
         """Score pictures.
 
         Parameters
@@ -82,6 +89,8 @@ class Scorer:
         rows : array of shape (n,), int
             Stimulus that each is of.
         images : array of shape (n, height, width, 3), uint8
+        field : bool
+            Also by the field's eight metrics, in both dialects.
 
         Returns
         -------
@@ -102,13 +111,17 @@ class Scorer:
         }
         if self._lpips is not None:
             scores["lpips"] = metrics.lpips(self._lpips, stimuli, resized, self._device, self._batch_size)
-        for dialect, seen in zip(self._dialects, self._features, strict=True):
-            made = self._features_of(dialect, images)
-            scores.update(dialects.score(dialect, self._native, seen, rows, images, made))
+        for dialect, seen in zip(self.dialects, self._features, strict=True) if field else ():
+            if dialect.through is None and self._size == dialects.PIXELS:  # just what was compared above
+                of_dialect = {name: scores[name] for name in ("pixcorr", dialect.ssim)}
+            else:
+                of_dialect = dialects.pixel_scores(dialect, self._native[rows], images)
+            of_dialect.update(dialects.feature_scores(seen, rows, self._features_of(dialect, images)))
+            scores.update({f"{dialect.name}/{name}": values for name, values in of_dialect.items()})
         return scores
 
     def _features_of(self, dialect: dialects.Dialect, images: np.ndarray) -> dict[str, np.ndarray]:
-        return dialects.features(dialect, self._networks, images, self._device, self._batch_size)
+        return dialects.features(dialect, self.networks, images, self._device, self._batch_size)
 
 
 def input_size(clip: Clip) -> int:
@@ -168,7 +181,9 @@ def score_features(folder: Path, subject: str, target: str, layers: tuple[int, .
         "brain_from_stimulus": metrics.identification(similarity.T, own, n_way),
     }
     if target != "z_clip":
-        with open_arrays(folder / "decoded" / "halves" / f"{family}.h5", "feature_decoding/28_controls.py", subject) as h:
+        with open_arrays(
+            folder / "decoded" / "halves" / f"{family}.h5", "feature_decoding/28_controls.py", subject
+        ) as h:
             halves, n_repetitions = h[target][:], h["n_repetitions"][:]
         scores["feature_ceiling"] = noise_ceiling_by_image(halves[:, 0], halves[:, 1], n_repetitions)
     return scores
@@ -178,5 +193,3 @@ def score_split(folder: Path, subject: str, target: str, split: str) -> dict:
     """Scores of held-out training images, as `feature_decoding/28_controls.py` left them: with "nsd_id"."""
     with open_arrays(folder / "decoded" / "splits.h5", "feature_decoding/28_controls.py", subject) as file:
         return {"nsd_id": file["nsd_id"][:], **{name: values[:] for name, values in file[f"{target}/{split}"].items()}}
-
-

@@ -5,6 +5,7 @@ lie from this one. Where there are several people, "all" resamples people and im
 test images are the same for all. With two or four people that is a coarse guess at others.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -100,7 +101,7 @@ def sign_flip_test(differences: np.ndarray, n_flips: int, seed: int) -> np.ndarr
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Correct p-values for the number of tests (Holm 1979): the smallest times n, the next times n - 1, ...; at most 1."""
+    """Correct p-values for the number of tests (Holm 1979): the smallest times n, the next times n - 1, and so on."""
     order = np.argsort(p)
     corrected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(corrected, 1)[np.argsort(order)]
@@ -169,14 +170,19 @@ def compare(
                     rows.append((subject, system, baseline, name, *numbers, len(columns)))
     crossed = _crossed(scores)
     for system, baseline in pairs:
-        for name in [name for of_system, name in crossed if of_system == system and (baseline, name) in crossed]:
-            difference = (crossed[system, name] - crossed[baseline, name]).dropna().to_numpy().T
-            if not difference.size:
-                continue
-            interval = bootstrap_interval_over_subjects(difference, n_bootstrap, seed)
-            p = sign_flip_test(difference.mean(axis=0)[:, None], n_flips, seed)[0]
-            numbers = (difference.mean(), *interval, p, difference.shape[1])
-            rows.append((ALL_SUBJECTS, system, baseline, name, *numbers))
+        differences = {
+            name: (wide - crossed[baseline, name]).dropna()
+            for (of_system, name), wide in crossed.items()
+            if of_system == system and (baseline, name) in crossed
+        }
+        # The images' means over subjects, of all metrics, so that signs are flipped together.
+        of_images = pd.DataFrame({name: table.mean(axis=1) for name, table in differences.items() if len(table)})
+        for columns in _complete(of_images):
+            p_of = dict(zip(columns, sign_flip_test(columns.to_numpy(), n_flips, seed), strict=True))
+            for name in columns:
+                values = differences[name].to_numpy().T
+                interval = bootstrap_interval_over_subjects(values, n_bootstrap, seed)
+                rows.append((ALL_SUBJECTS, system, baseline, name, values.mean(), *interval, p_of[name], len(columns)))
     columns = ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "p", "n"]
     table = pd.DataFrame(rows, columns=columns)
     group = table["metric"].map(lambda name: metric(name).group)
@@ -233,6 +239,7 @@ def _crossed(scores: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     return found
 
 
+@functools.lru_cache(maxsize=4)
 def _resampling_weights(n: int, n_bootstrap: int, seed: int, what: str) -> np.ndarray:
     """Share of each of n items in each resample: (n_bootstrap, n)."""
     generator = numpy_generator(seed, "bootstrap", what, n)

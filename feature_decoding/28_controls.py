@@ -4,14 +4,15 @@
 
 Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes
 
-    decoded/permuted/   semantic.h5 (c) and detail.h5 (z) as `decoded/` has them, by decoders that were fitted to
-                        voxels paired with other training images: what the method makes without the brain
-    decoded/halves/     semantic.h5 and detail.h5, c and z of shape (n_test, 2, n_units), standardised, from each half of an
-                        image's trials (NaN for images with one trial): what of the decoded features repeats
-    decoded/splits.h5   <target>/<split>/<metric> (n_train,): cross-validation on training images, in random folds
-                        ("naive_split") and in folds of whole k-means clusters of captions ("held_out_clusters")
+    decoded/permuted/  semantic.h5 (c) and detail.h5 (z) as `decoded/` has them, by decoders that were fitted to
+                       voxels paired with other training images: what the method makes without the brain
+    decoded/halves/    semantic.h5 and detail.h5, c and z of shape (n_test, 2, n_units), standardised, from each half
+                       of an image's trials (NaN for images with one trial): what of the decoded features repeats
+    decoded/splits.h5  <target>/<split>/<metric> (n_train,): cross-validation on training images, in random folds
+                       ("naive_split") and in folds of whole k-means clusters of captions ("held_out_clusters")
 
-What is decoded only because its like was seen in training is lost in the last (Shirakawa et al., arXiv 2405.10078). Peak memory: that of 22 and 23.
+What is decoded only because its like was seen in training is lost in the last (Shirakawa et al., arXiv 2405.10078).
+Peak memory: that of 22 and 23.
 """
 
 from pathlib import Path

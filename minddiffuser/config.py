@@ -194,8 +194,8 @@ class Evaluation(_Section):
     )
     networks: Literal["imagenet", "scoring_clip"] = Field(
         default="imagenet",
-        description="whose features the field's eight metrics compare: AlexNet, Inception-v3, EfficientNet-B1, SwAV, and "
-        "CLIP; or layers of the CLIP that scores (the miniature)",
+        description="whose features the field's eight metrics compare: AlexNet, Inception-v3, EfficientNet-B1, SwAV "
+        "and CLIP; or layers of the CLIP that scores (the miniature)",
     )
     n_way: int = Field(default=300, ge=2, description="candidates in retrieval (MindEye: 300; at most all test images)")
     n_bootstrap: int = Field(default=5000, ge=100, description="resamples of an interval")
@@ -209,7 +209,9 @@ class Controls(_Section):
         default=(0, 1, 3, 10, 30, 100), description="how many numbers of what was decoded reach the generator"
     )
     n_seeds: int = Field(default=3, ge=0, description="stage 1 with the noise of that many other seeds")
-    n_clusters: int = Field(default=40, ge=2, description="k-means clusters of training captions (Shirakawa et al.: 40)")
+    n_clusters: int = Field(
+        default=40, ge=2, description="k-means clusters of training captions (Shirakawa et al.: 40)"
+    )
     n_folds: int = Field(default=5, ge=2, description="folds in which clusters, or images, are held out")
     n_units: int = Field(default=200, ge=1, description="random outputs of a target that are decoded for it")
 

@@ -174,10 +174,15 @@ def check_clip(config: Config) -> tuple[dict[str, int], str]:
 
 
 def check_scoring_clip(config: Config) -> tuple[None, str]:
-    """Open the CLIP that scores."""
+    """Open the CLIP that scores; name the networks of other scores that are absent, which does not stop a run."""
     models = config.experiment.models
     pretrained.open_clip_model(models.scoring_clip, models.scoring_clip_weights, torch.device("cpu"))
-    return None, models.scoring_clip
+    weights = pretrained.scoring_weights(config.execution.torch_hub)
+    absent = [path.name for path in weights.values() if not path.is_file()]
+    if config.experiment.evaluation.networks == "scoring_clip" or not absent:
+        return None, models.scoring_clip
+    folder = next(iter(weights.values())).parent
+    return None, f"{models.scoring_clip}; metrics will be absent for want of {', '.join(absent)} in {folder}"
 
 
 def check_disk(config: Config, gigabytes: float) -> tuple[None, str]:
@@ -214,6 +219,7 @@ def estimate(
     prepare = size.n_bytes / 100e6
     extract = n_images / batch * call.forward / 4
     stage1 = size.n_test / batch * sampler.denoise_steps * call.forward
+    n_controls = 3 + len(experiment.controls.ranks) + experiment.controls.n_seeds  # that the generator makes
     stage2 = n_refined / batch * n_steps * (2 * call.forward + call.backward) * 1.15
     n_pictures = n_refined * guidance.n_iterations / guidance.save_every
     picture = experiment.detail.image_size**2 * 1.5  # bytes of a PNG
@@ -244,6 +250,7 @@ def estimate(
             f"operations at {call.cholesky_rate / 1e9:.0f} Gflop/s, timed now",
         ),
         ("31 stage 1", stage1, call.memory, size.n_test * picture, timed),
+        ("33 controls", n_controls * stage1, call.memory, (n_controls + 4) * size.n_test * picture, timed),
         ("32 stage 2", stage2, call.memory, n_pictures * picture, "the same calls, and 15 %"),
     ]
     return [(f"{subject} {name}", *rest) for name, *rest in rows]  # type: ignore[misc]

@@ -218,26 +218,31 @@ def open_clip_model(name: str, weights: str | None, device: torch.device) -> Cli
 
 
 def clip_features(clip: Clip) -> FeatureNetwork:
-    """Wrap a CLIP as a network whose node "embedding" is compared; CLIP's ResNets have layer1 ... layer4, and pooled."""
+    """Wrap a CLIP: its node "embedding" is compared, and of CLIP's ResNets also layer1 ... layer4, and pooled."""
     visual: Any = clip.model.visual
-    nodes: dict[str, torch.Tensor] = {}
-    if hasattr(visual, "layer4"):
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            getattr(visual, name).register_forward_hook(
-                lambda _module, _inputs, output, name=name: nodes.update({name: output})
-            )
+    layers = [name for name in ("layer1", "layer2", "layer3", "layer4") if hasattr(visual, name)]
+    outputs = _outputs_of(visual, layers)
 
     def forward(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        nodes["embedding"] = clip.model.encode_image(pixels)
-        if "layer4" in nodes:
-            nodes["pooled"] = nodes["layer4"].mean(dim=(2, 3))
-        return nodes
+        embedding = clip.model.encode_image(pixels)
+        pooled = {"pooled": outputs["layer4"].mean(dim=(2, 3))} if layers else {}
+        return {**outputs, **pooled, "embedding": embedding}
 
     return FeatureNetwork(forward, clip.mean, clip.std)
 
 
+def _outputs_of(model: Any, names: list[str]) -> dict[str, torch.Tensor]:
+    """Make a dict that holds, after each call of the model, what some of its modules returned."""
+    outputs: dict[str, torch.Tensor] = {}
+    for name in names:
+        model.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, output, name=name: outputs.update({name: output})
+        )
+    return outputs
+
+
 def scoring_weights(folder: Path | None) -> dict[str, Path]:
-    """Where the weight file of each network that scores is, or would be: torch.hub's names, in `folder` or its cache."""
+    """Where the weight file of each network that scores is, or would be: in torch.hub's `folder`, or its own."""
     checkpoints = (folder or Path(torch.hub.get_dir())) / "checkpoints"
     return {name: checkpoints / url.rsplit("/", 1)[1] for name, url in _SCORING_URLS.items()}
 
@@ -259,7 +264,6 @@ def feature_network(name: str, folder: Path | None, device: torch.device) -> Fea
         The weight file is absent or broken.
     """
     from torchvision import models
-    from torchvision.models.feature_extraction import create_feature_extractor
 
     path = scoring_weights(folder)[name]
     if not path.is_file():
@@ -271,14 +275,21 @@ def feature_network(name: str, folder: Path | None, device: torch.device) -> Fea
         state = torch.load(path, map_location="cpu", weights_only=True)
         if name == "swav_resnet50":  # trained without a classifier, which is not used here either
             state = {key.removeprefix("module."): value for key, value in state.items()}
-            state = {key: value for key, value in state.items() if not key.startswith(("projection_head", "prototypes"))}
+            state = {
+                key: value for key, value in state.items() if not key.startswith(("projection_head", "prototypes"))
+            }
             state = {**{key: value for key, value in model.state_dict().items() if key.startswith("fc.")}, **state}
         model.load_state_dict(state)
     except (OSError, EOFError, RuntimeError, KeyError, AttributeError, pickle.UnpicklingError) as error:
         raise MissingModelError(f"{path} is truncated, or not the weights of {name} ({error}); get it again") from error
-    nodes = ["features.4", "features.11"] if name == "alexnet" else ["avgpool"]
-    extractor = create_feature_extractor(_frozen(model, device), {node: node for node in nodes})
-    return FeatureNetwork(extractor, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    model = _frozen(model, device)
+    outputs = _outputs_of(model, ["features.4", "features.11"] if name == "alexnet" else ["avgpool"])
+
+    def forward(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        model(pixels)
+        return dict(outputs)
+
+    return FeatureNetwork(forward, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def open_lpips(folder: Path | None, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -53,7 +53,7 @@ class JointSpace:
         return PCA(n, svd_solver="randomized", random_state=seed).fit(self.training).components_
 
     def limited(self, decoded: Targets, components: np.ndarray) -> Targets:
-        """Pass on of what was decoded only its coordinates on some components; none leaves the training images' mean."""
+        """Keep of what was decoded its coordinates on some components; on none: the mean of the training images."""
         return self.targets(self.rows(decoded) @ components.T @ components)
 
     def nearest(self, decoded: Targets) -> np.ndarray:

@@ -20,6 +20,7 @@ SCRIPTS = [
     "feature_decoding/25_accuracy.py",
     "feature_decoding/26_search.py",
     "feature_decoding/27_weight_maps.py",
+    "feature_decoding/28_controls.py",
     "reconstruction/31_stage1.py",
     "reconstruction/32_stage2.py",
     "reconstruction/33_controls.py",
@@ -41,7 +42,8 @@ def write_config(folder: Path, **execution: str) -> Path:
         search={"n_voxels": [5, 20, 10000], "alphas": [1.0, 1000.0], "n_folds": 2, "n_units": 10},
         sampler={"n_steps": 6, "noise_index": 4, "denoise_steps": 4},
         guidance={"n_iterations": 2, "n_images": 4, "save_every": 1},
-        evaluation={"image_size": 64, "n_bootstrap": 100},
+        evaluation={"image_size": 64, "networks": "scoring_clip", "n_bootstrap": 100, "n_flips": 100},
+        controls={"ranks": [0, 2], "n_seeds": 1, "n_clusters": 4, "n_folds": 2, "n_units": 10},
     )
     config["execution"] = {"nsd": str(folder / "nsd"), "runs": str(folder / "runs"), "batch_size": 2, **execution}
     path = folder / "smallest.yaml"

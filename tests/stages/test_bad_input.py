@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 
+import pandas as pd
+from PIL import Image
 from smallest import REPOSITORY, command, run, write_config
 
 
@@ -114,3 +116,42 @@ def test_a_full_disk_ends_with_one_message_and_leaves_what_was_there(whole_run, 
     assert run("reconstruction/32_stage2.py", config, "--subject", "subj01").returncode == 0
     for path in (whole_run / "runs/smallest/subj01/reconstruction/minddiffuser/stage2").glob("*.png"):
         assert (folder / "stage2" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_somebody_elses_folder_is_listed_fault_by_fault(whole_run, tmp_path):
+    """Missing, corrupt, misnamed, strange and odd-sized pictures stop the scoring, and nothing is taken in."""
+    shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
+    config, subject = write_config(tmp_path), tmp_path / "runs/smallest/subj01"
+    pictures = tmp_path / "pictures"
+    shutil.copytree(subject / "reconstruction/minddiffuser/stage1", pictures)
+    files = sorted(pictures.glob("*.png"))
+    options = ["--subject", "subj01", "--images", str(pictures), "--system", "theirs"]
+
+    files[0].rename(pictures / "00099999.png")
+    content = files[1].read_bytes()
+    files[1].write_bytes(content[: len(content) // 2])
+    Image.open(files[2]).resize((32, 32)).save(files[2])
+    (pictures / "photo.png").write_bytes(content)
+    done = run("evaluation/41_score.py", config, *options)
+    assert done.returncode == 1
+    for words in (
+        "not named by NSD id: photo.png",
+        "not test images of subj01: 99999",
+        f"test images without a picture: {int(files[0].stem)}; with --allow-missing they are left out",
+        f"cannot be read: {files[1].name}",
+        f"of another size than 64 x 64: {files[2].name}",
+    ):
+        assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (subject / "reconstruction/others/theirs/index.csv").exists()
+
+    for path in (pictures / "00099999.png", pictures / "photo.png", *files[1:3]):
+        path.unlink()
+    for path in files[3:]:  # all of another size is no fault: they are resized for scoring
+        Image.open(path).resize((100, 100)).save(path)
+    done = run("evaluation/41_score.py", config, *options, "--allow-missing")
+    assert done.returncode == 0, done.stderr
+    summary = pd.read_csv(tmp_path / "runs/smallest/evaluation/summary.csv")
+    theirs = summary[(summary["system"] == "others/theirs") & (summary["metric"] == "pixcorr")]
+    assert theirs["n"].item() == len(files) - 3
+    assert theirs["mean"].item() > 0.2

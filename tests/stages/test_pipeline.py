@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from smallest import command, run, write_config
 
+from data.nsd import Stimuli
+from evaluation.catalogue import METRICS, SYSTEMS
 from minddiffuser.store import open_arrays
 from reconstruction.folder import read
 
@@ -135,17 +137,68 @@ def test_stage_2_starts_from_stage_1(whole_run):
 
 def test_tables_have_the_promised_columns(whole_run):
     folder = whole_run / "runs" / "smallest" / "evaluation"
-    summary, paired = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "paired.csv")
+    summary, paired, spread = (pd.read_csv(folder / f"{name}.csv") for name in ("summary", "paired", "spread"))
     assert list(summary) == ["subject", "system", "metric", "mean", "ci_low", "ci_high", "n"]
-    assert list(paired) == ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "n"]
-    assert set(summary["system"]) == {
-        "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling", "control/shuffled", "control/mean_image",
-    }  # fmt: skip
-    assert set(summary["metric"]) == {"pixcorr", "ssim", "clip_similarity", "clip_two_way"}
-    assert set(summary["subject"]) == {"subj01", "subj02"}
-    assert (summary["ci_low"] <= summary["mean"]).all()
-    assert (summary["mean"] <= summary["ci_high"]).all()
+    assert list(paired) == [
+        "subject",
+        "system",
+        "baseline",
+        "metric",
+        "difference",
+        "ci_low",
+        "ci_high",
+        "p",
+        "p_holm",
+        "n",
+    ]
+    assert list(spread) == ["subject", "system", "metric", "mean", "sd", "n_seeds"]
+    pictures = {*SYSTEMS, "bottleneck/0", "bottleneck/2", "seed/1"}
+    features = {"features/c", "features/z", "features/z_clip"}
+    splits = {f"features/{target}@{split}" for target in "cz" for split in ("naive_split", "held_out_clusters")}
+    assert set(summary["system"]) == pictures | features | splits
+    assert set(summary["subject"]) == {"subj01", "subj02", "all"}
+    assert (summary["ci_low"] <= summary["mean"] + 1e-6).all()
+    assert (summary["mean"] <= summary["ci_high"] + 1e-6).all()
+    assert paired["p"].between(1 / 101, 1).all()
+    assert (paired["p_holm"] >= paired["p"] - 1e-6).all()
+    record = json.loads((folder / "scores.json").read_text())
+    found = set(summary["metric"]) | set(record["absent"])
+    assert {name.removesuffix("_stand_in") for name in found} == set(METRICS)
     assert (folder / "index.html").stat().st_size > 10_000
+
+
+def test_controls_without_the_brain_are_what_they_are_called(whole_run):
+    folder = whole_run / "runs" / "smallest" / "subj01" / "reconstruction"
+    (_, grey), (_, mean) = read(folder / "control/grey"), read(folder / "control/mean_image")
+    assert (grey == 128).all()
+    assert (mean == mean[0]).all()
+    assert mean.std() > 1
+    ids, drawn = read(folder / "control/random_training")
+    _, nearest = read(folder / "control/nearest_training")
+    with open_arrays(folder.parent / "prepared.h5", "", "subj01") as prepared:
+        train_ids = prepared["nsd_id"][:][~prepared["is_test"][:]]
+    training = {image.tobytes() for image in Stimuli(whole_run / "nsd").read(train_ids)}
+    assert len(ids) == len(drawn)
+    assert all(image.tobytes() in training for image in (*drawn, *nearest))
+    _, alone = read(folder / "bottleneck/0")  # the generator alone: the same targets, other noise
+    assert len({image.tobytes() for image in alone}) == len(alone)
+    first, other = (read(folder / name)[1] for name in ("minddiffuser/stage1", "seed/1"))
+    assert (first != other).any()
+
+
+def test_halves_of_trials_are_what_repeats(whole_run):
+    folder = whole_run / "runs" / "smallest" / "subj01"
+    with open_arrays(folder / "prepared.h5", "", "subj01") as prepared:
+        betas, halves = prepared["betas"][:], prepared["betas_halves"][:]
+        n_repetitions, is_test = prepared["n_repetitions"][:], prepared["is_test"][:]
+    assert len(halves) == is_test.sum()
+    for image, pair, n in zip(betas[is_test], halves, n_repetitions[is_test], strict=True):
+        if n == 1:
+            assert np.isnan(pair).all()
+        elif n == 2:
+            np.testing.assert_allclose(pair.mean(axis=0), image, atol=1e-5)
+        else:
+            assert np.isfinite(pair).all()
 
 
 def test_a_second_run_changes_nothing(whole_run, tmp_path):
@@ -221,6 +274,11 @@ def test_somebody_elses_pictures_are_scored_beside_ours(whole_run, tmp_path):
     pd.testing.assert_frame_equal(ours.drop(columns="system"), twins.drop(columns="system"))
     assert run("evaluation/43_report.py", config).returncode == 0
     assert "others/twin" in (tmp_path / "runs/smallest/evaluation/index.html").read_text()
+    flagged = tmp_path / "runs/smallest/subj01/reconstruction/others/twin/settings.json"
+    assert json.loads(flagged.read_text())["flags"] == []
+    options = ["--images", str(stage1), "--system", "twin", "--flag", "samples picked"]
+    assert run("evaluation/41_score.py", config, "--subject", "subj01", *options).returncode == 0
+    assert json.loads(flagged.read_text())["flags"] == ["samples picked"]
     for options in (["--system", "twin"], ["--subject", "subj01"], ["--subject", "subj01", "--system", "a/b"]):
         done = run("evaluation/41_score.py", config, "--images", str(stage1), *options)
         assert done.returncode == 1

@@ -1,6 +1,7 @@
 """Downloading models: what is checked, and what is said when it cannot be done."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,29 @@ def test_what_cannot_be_downloaded_is_named(monkeypatch, tmp_path, name, said):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingModelError, match=said):
         list(download(Models(stable_diffusion=name)))
+
+
+def test_networks_that_score_are_downloaded_once_and_checked_by_their_names(monkeypatch, tmp_path):
+    asked = {}
+
+    def fetch(url, path, checksum):
+        asked[url.rsplit("/", 1)[1]] = checksum
+        Path(path).write_bytes(b"weights")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", fetch)
+    paths = list(pretrained.download_scoring_weights(tmp_path))
+    assert paths == list(pretrained.scoring_weights(tmp_path).values())
+    assert all(path.is_file() for path in paths)
+    assert asked.pop("swav_800ep_pretrain.pth.tar") is None  # its name has no checksum
+    assert all(len(checksum) == 8 and checksum in name for name, checksum in asked.items())
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_: pytest.fail("downloaded again"))
+    list(pretrained.download_scoring_weights(tmp_path))
+
+
+def test_a_network_that_cannot_be_downloaded_is_named(monkeypatch, tmp_path):
+    def fail(*_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", fail)
+    with pytest.raises(MissingModelError, match=r"alexnet-owt-7be5be79.pth could not be downloaded: no route"):
+        list(pretrained.download_scoring_weights(tmp_path))

@@ -199,6 +199,34 @@ def test_truncated_captions_are_named(root):
         nsd.read_captions(root, nsd.read_coco_ids(root), 5)
 
 
+def test_categories_are_those_of_the_objects_in_the_order_of_the_file(original):
+    pictures, coco_ids = dataset.draw_pictures(8, seed=0), nsd.read_coco_ids(original)
+    found = nsd.read_categories(original, coco_ids[[7, 2, 5]])
+    assert found is not None
+    for row, names in zip((7, 2, 5), found, strict=True):
+        seen = zip(pictures.scenes[row].objects, pictures.visible[row], strict=True)
+        kinds = {item.kind for item, mask in seen if mask.any()}
+        assert names == [kind for kind in dataset.KINDS if kind in kinds]
+
+
+def test_categories_are_none_where_there_are_no_instances_and_read_from_one_file_where_the_other_is_missing(root):
+    coco_ids = nsd.read_coco_ids(root)
+    complete = nsd.read_categories(root, coco_ids)
+    (root / nsd.INSTANCES[1]).unlink()
+    found = nsd.read_categories(root, coco_ids)
+    assert all(names in ([], expected) for names, expected in zip(found, complete, strict=True))
+    assert any(found)
+    (root / nsd.INSTANCES[0]).unlink()
+    assert nsd.read_categories(root, coco_ids) is None
+
+
+@pytest.mark.parametrize("content", ['{"annotations": [{"image', '{"annotations": []}', "[]", '{"annotations": [1]}'])
+def test_broken_instances_are_named(root, content):
+    (root / nsd.INSTANCES[0]).write_text(content)
+    with pytest.raises(DataError, match=r"instances_train2017\.json is truncated or not COCO's"):
+        nsd.read_categories(root, nsd.read_coco_ids(root))
+
+
 def nsd_list(root, subject):
     return loadmat(root / nsd.DESIGN)["subjectim"][int(subject[-1]) - 1]
 

@@ -41,6 +41,11 @@ def text_table(table: pd.DataFrame, value: str, group: str) -> str:
     return f"{GROUPS[group]}\n{wide.rename_axis(columns=None).reset_index().to_string(index=False)}"
 
 
+def has(table: pd.DataFrame, group: str) -> bool:
+    """Tell whether a table has numbers of a group."""
+    return bool(set(table["metric"]) & set(metrics_of(group, set(table["metric"]))))
+
+
 def spread_table(spread: pd.DataFrame) -> str:
     """Lay out the spread over noise seeds, main metrics."""
     names = metrics_of("main", set(spread["metric"]))

@@ -1,0 +1,439 @@
+"""The page in a real browser: it is quiet, and what can be clicked, typed and moved does what it says."""
+
+import io
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from evaluation import report
+from evaluation.catalogue import CEILING, STAGE1, STAGE2, STAND_IN
+from minddiffuser.config import REPOSITORY, load
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
+
+SUBJECTS, N = ("subj01", "subj02"), 12
+PICTURED = (STAGE1, STAGE2, "others/<b>theirs</b>", CEILING, "control/shuffled", "control/mean_image")
+SCORED = [*PICTURED, "bottleneck/0", "bottleneck/10", "bottleneck/100", "seed/1", "features/c"]
+MAIN = ("pixcorr", "ssim", "clip_similarity", "clip_two_way")
+METRICS = [*MAIN, "lpips", "brain_diffuser/pixcorr", f"brain_diffuser/alexnet_2{STAND_IN}"]
+CAPTION = 'a </script><script>window.hacked = true</script> & "quoted" <i>dog</i>'
+
+
+def score_table(rng):
+    rows = []
+    for subject in SUBJECTS:
+        for k, name in enumerate(SCORED):
+            metrics = ["feature_correlation"] if name == "features/c" else METRICS
+            for i in range(N if name != STAGE2 else N - 2):
+                rows += [
+                    (subject, name, i * 7, metric, rng.uniform(0.1, 0.4) + 0.05 * (k * 3 % 7)) for metric in metrics
+                ]
+    return pd.DataFrame(rows, columns=["subject", "system", "nsd_id", "metric", "value"]).round(6)
+
+
+def summary_of(scores):
+    everyone = scores.groupby(["system", "nsd_id", "metric"], sort=False, as_index=False)["value"].mean()
+    scores = pd.concat([everyone.assign(subject="all"), scores])
+    table = scores.groupby(["subject", "system", "metric"], sort=False)["value"].agg(["mean", "size"]).reset_index()
+    table = table.rename(columns={"size": "n"})
+    return table.assign(ci_low=table["mean"] - 0.03, ci_high=table["mean"] + 0.03)
+
+
+def make_tables(rng):
+    scores = score_table(rng)
+    pairs = [(STAGE2, STAGE1), (STAGE1, "control/shuffled")]
+    numbers = [(0.02, 0.01, 0.03, 0.001, 0.004), (0.02, 0.001, 0.03, 0.03, 0.2), (-0.01, -0.03, 0.02, 0.6, 1.0)]
+    rows = [
+        (subject, *pair, metric, *numbers[k % 3], N)
+        for subject in SUBJECTS
+        for pair in pairs
+        for k, metric in enumerate(METRICS)
+    ]
+    columns = ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "p", "p_holm", "n"]
+    spread = pd.DataFrame(
+        [(s, STAGE1, m, 0.4, 0.004, 5) for s in ("all", *SUBJECTS) for m in MAIN],
+        columns=["subject", "system", "metric", "mean", "sd", "n_seeds"],
+    )
+    return report.Tables(
+        scores=scores,
+        summary=summary_of(scores),
+        paired=pd.DataFrame(rows, columns=columns),
+        spread=spread,
+        absent={"brain_diffuser/swav": "its weights <are> not on this machine"},
+        settings={"image_size": 64},
+    )
+
+
+def make_subject(name, rng):
+    ids = [i * 7 for i in range(N)]
+
+    def pictures(some):
+        return report.thumbnails(np.array(some), rng.integers(0, 255, (len(some), 24, 24, 3), dtype=np.uint8))
+
+    plot = io.BytesIO()
+    Image.new("RGB", (60, 40), "white").save(plot, "png")
+    grey = report.thumbnail(Image.new("RGB", (24, 24), "grey"))
+    made = {system: pictures(ids) for system in PICTURED}
+    made[STAGE2] = pictures(ids[:-2])
+    made["control/mean_image"] = dict.fromkeys(ids, grey)
+    settings = {system: {"fingerprint": "0123456789abcdef"} for system in PICTURED}
+    settings["others/<b>theirs</b>"]["flags"] = ["saw <other> images"]
+    ways = {
+        i: report.Trajectory([0, 10, 19], list(pictures([0, 1, 2]).values()), [2.0 - 0.05 * k for k in range(20)], 19)
+        for i in ids[:-2]
+    }
+    return report.SubjectResults(
+        name=name,
+        stimuli=dict(zip(ids, pictures(ids).values(), strict=True)),
+        captions={i: [CAPTION, f"another caption of {i}"] for i in ids},
+        categories={i: ["dog"] if i % 2 else ["cat", "dining table"] for i in ids},
+        pictures=made,
+        settings=settings,
+        trajectories=ways,
+        figures={"accuracy": plot.getvalue()},
+        noise_ceiling=pd.DataFrame({"roi": ["V1"], "n_voxels": [100], "median": [20.5], "mean": [21.25]}),
+    )
+
+
+def make_page(subjects=SUBJECTS, stage2=True):
+    rng = np.random.default_rng(0)
+    tables, results = make_tables(rng), [make_subject(name, rng) for name in subjects]
+    if not stage2:
+        tables = report.Tables(
+            *(table[table["system"] == STAGE1] for table in (tables.scores, tables.summary)), tables.paired[:0]
+        )
+        results = [
+            replace(r, pictures={STAGE1: r.pictures[STAGE1]}, settings={}, trajectories={}, categories=None, figures={})
+            for r in results
+        ]
+    return report.page(load(REPOSITORY / "configs" / "miniature.yaml", None), results, tables)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(make_page())
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(browser):
+    """Open a page; at the end of a test it must not have complained, nor asked for anything but itself."""
+
+    def opened(path, **settings):
+        page = browser.new_page(**settings)
+        page.set_default_timeout(5000)
+        page.noises = noises = []
+        page.on("console", lambda message: noises.append(message.text))
+        page.on("pageerror", lambda error: noises.append(str(error)))
+        page.on("request", lambda request: is_own(request.url, path) or noises.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    return opened
+
+
+def is_own(url, path):
+    return url.startswith("data:") or url == path.as_uri()
+
+
+@pytest.fixture
+def page(open_page, path):
+    page = open_page(path, viewport={"width": 1280, "height": 900})
+    yield page
+    assert page.noises == []
+    assert page.evaluate("window.hacked") is None
+    page.close()
+
+
+def column(page, metric, subject="all"):
+    cells = f'#scores .wide[data-subject="{subject}"] table[data-group="main"] td[data-metric="{metric}"]'
+    return page.locator(cells).evaluate_all("cells => cells.map((cell) => Number(cell.dataset.value))")
+
+
+def heading(page, name):
+    return page.locator('#scores table[data-group="main"]:visible thead').get_by_role("button", name=name, exact=True)
+
+
+def rows(page):
+    page.wait_for_function("document.querySelector('#sheet .row .open, #sheet .nothing')")
+    return page.locator("#sheet .row .open").all_text_contents()
+
+
+def shown_scores(page, name=STAGE1):
+    return [float(text) for text in page.locator(f'#sheet figure[data-system="{name}"] b').all_text_contents() if text]
+
+
+def show_all_rows(page):
+    """Make the sheet as high as its rows, so that all are in view and made."""
+    page.add_style_tag(content="#sheet { height: auto !important; } .row { content-visibility: visible !important; }")
+    page.wait_for_function("[...document.querySelectorAll('#sheet .row')].every((row) => row.children.length)")
+
+
+def test_the_same_inputs_give_the_same_bytes(path):
+    assert make_page() == path.read_text()
+
+
+def test_a_table_is_sorted_by_a_metric_both_ways_and_back(page):
+    before = column(page, "pixcorr")
+    for expected in (sorted(before, reverse=True), sorted(before)):
+        heading(page, "PixCorr").click()
+        assert column(page, "pixcorr") == expected
+    assert heading(page, "PixCorr").locator("xpath=..").get_attribute("aria-sort") == "ascending"
+    heading(page, "system").press("Enter")
+    assert column(page, "pixcorr") == before
+    assert column(page, "pixcorr", "subj01") != sorted(column(page, "pixcorr", "subj01"))
+
+
+def test_a_lower_is_better_metric_is_sorted_from_its_best_first(page):
+    page.get_by_text("Other measures of likeness").first.click()
+    page.locator('#scores table[data-group="more"]:visible thead').get_by_role("button", name="LPIPS").click()
+    cells = '#scores .wide[data-subject="all"] td[data-metric="lpips"]'
+    values = page.locator(cells).evaluate_all("cells => cells.map((cell) => Number(cell.dataset.value))")
+    assert values == sorted(values)
+
+
+def test_the_whole_page_follows_the_choice_of_a_subject(page):
+    captions = page.locator('#scores table[data-group="main"]:visible caption')
+    assert captions.all_inner_texts() == ["mean over subjects"]
+    assert page.locator("#differences .pair:visible").count() == 4  # none is over subjects: each subject's are shown
+    assert page.locator("#count").inner_text() == "24 of 24 images"
+    page.get_by_role("button", name="subj02").click()
+    assert captions.all_inner_texts() == ["subj02"]
+    assert page.locator("#differences .pair:visible").count() == 2
+    assert page.locator("#count").inner_text() == "12 of 12 images"
+    rows(page)
+    assert page.locator("#sheet .row .soft").first.text_content() == "subj02"
+
+
+def test_absent_metrics_stand_ins_and_flags_are_shown(page):
+    page.locator("#scores > details").evaluate_all("all => all.forEach((one) => one.open = true)")
+    table = page.locator('table[data-group="brain_diffuser"]:visible')
+    assert "AlexNet(2) (stand-in)" in table.inner_text()
+    assert table.locator("td.absent", has_text="absent").count() >= len(PICTURED)
+    notes = page.locator("#scores .note:visible").all_inner_texts()
+    assert any("SwAV ↓ is absent: its weights <are> not on this machine." in note for note in notes)
+    assert any(note.startswith("Stand-in: AlexNet(2) are not computed") for note in notes)
+    assert any("<b>theirs</b>: saw <other> images" in note for note in notes)
+    badge = page.locator(f'table[data-group="main"]:visible tr[data-system="{PICTURED[2]}"] .flag')
+    assert badge.inner_text() == "flagged"
+
+
+def test_differences_are_read_out_and_corrected(page):
+    lines = page.locator("#differences .pair").first.locator("tbody").first.locator("tr").all_inner_texts()
+    assert lines[0].split("\t") == ["stage 2 improves PixCorr", "+0.020", "[+0.010, +0.030]", "0.001", "0.004", "12"]
+    assert lines[1].startswith("stage 2 improves SSIM, but not once corrected")
+    assert lines[2].startswith("no difference shown in CLIP similarity")
+
+
+def test_plots_show_every_system_and_the_bottleneck_with_its_line(page):
+    names = page.locator("#plots .plot").first.locator(".name").all_text_contents()
+    assert names == ["stage 1", "stage 2", "<b>theirs</b>", "ceiling", "shuffled", "mean image"]
+    assert page.locator("#plots .plot").first.locator(".violin").count() == len(names)
+    curve = page.locator("#plots .plot", has=page.locator(".full")).first
+    assert curve.locator(".mean").count() == 3
+    assert "0" in curve.locator(".tick").all_text_contents()
+    assert page.locator("#plots .plot").count() == 2 * len(MAIN)
+    page.locator("#plots details", has_text="Decoded features").locator("summary").click()
+    page.locator('[data-plots="features"] .plot').wait_for()
+
+
+def test_the_sheet_is_complete_and_constant_controls_are_shown_once(page):
+    show_all_rows(page)
+    assert len(rows(page)) == 2 * N
+    heads = page.locator("#sheet .heads span").all_inner_texts()
+    assert heads[1:] == ["stimulus", "stage 1", "stage 2", "<b>theirs</b>", "ceiling", "shuffled"]
+    assert page.locator("#constants figure").count() == 2
+    assert page.locator("#sheet .blank").count() == 4  # stage 2 refined two images fewer a subject
+    decode = "Promise.all([...document.querySelectorAll('#sheet img')].map((one) => one.decode().then(() => one.alt)))"
+    assert len(set(page.evaluate(decode))) == 6 * N - 2
+
+
+def test_the_sheet_is_sorted_by_a_metric_of_a_system_both_ways(page):
+    page.get_by_role("button", name="subj01").click()
+    page.locator("#metric").select_option("lpips")
+    page.locator("#system").select_option(CEILING)
+    for order, is_reversed in (("best", False), ("worst", True)):  # of LPIPS, lower is better
+        page.locator("#order").select_option(order)
+        show_all_rows(page)
+        values = shown_scores(page, CEILING)
+        assert len(values) == N
+        assert values == sorted(values, reverse=is_reversed)
+    page.locator("#order").select_option("id")
+    show_all_rows(page)
+    assert rows(page) == [f"NSD {i * 7}" for i in range(N)]
+
+
+def test_images_without_a_score_come_last(page):
+    page.get_by_role("button", name="subj01").click()
+    page.locator("#system").select_option(STAGE2)
+    for order in ("best", "worst"):
+        page.locator("#order").select_option(order)
+        show_all_rows(page)
+        assert rows(page)[-2:] == ["NSD 70", "NSD 77"]
+
+
+def test_images_are_found_by_category_and_by_id(page):
+    page.locator("#category").select_option("dog")
+    assert page.locator("#count").inner_text() == "12 of 24 images"
+    page.locator("#find").fill("00021")
+    assert rows(page) == ["NSD 21", "NSD 21"]
+    page.locator("#find").fill("999")
+    assert page.locator("#sheet").inner_text().strip().endswith("Clear the NSD id, or choose another category.")
+    assert page.locator("#count").inner_text() == "0 of 24 images"
+
+
+@pytest.mark.parametrize("by", ["click", "keyboard"])
+def test_an_image_opens_closes_and_focus_returns(page, by):
+    rows(page)
+    opener = page.locator("#sheet .open").nth(2)
+    if by == "click":
+        page.locator("#sheet .row").nth(2).locator("img").nth(1).click()
+    else:
+        opener.focus()
+        page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    assert dialog.get_by_role("heading", level=2).inner_text() == "NSD 7"
+    assert dialog.locator(".captions li").first.inner_text() == CAPTION
+    assert dialog.locator(".tag").all_inner_texts() == ["dog"]
+    assert dialog.locator(".large img").count() == len(PICTURED)  # and the stimulus, without the mean image
+    assert dialog.locator(".strips figure").count() == len(MAIN)
+    assert "better than" in dialog.locator(".strips figure").first.inner_text()
+    assert dialog.locator("tbody tr:not(.kind)").count() == len(METRICS)
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    page.wait_for_function("(button) => button === document.activeElement", arg=opener.element_handle())
+
+
+def test_the_slider_shows_the_way_of_stage_2(page):
+    rows(page)
+    page.locator("#sheet .open").first.press("Enter")
+    dialog, slider = page.get_by_role("dialog"), page.get_by_role("slider")
+
+    def state():
+        marker = dialog.locator(".trajectory circle.marker")
+        picture = dialog.locator(".frame img").get_attribute("src")
+        return dialog.locator(".reading").inner_text(), picture, float(marker.get_attribute("cx"))
+
+    last = state()
+    assert last[0] == "iteration 19, loss 1.05"
+    slider.press("ArrowLeft")
+    middle = state()
+    assert middle[0] == "iteration 10, loss 1.5"
+    slider.press("Home")
+    first = state()
+    assert first[0] == "iteration 0, loss 2"
+    assert len({last[1], middle[1], first[1]}) == 3
+    assert first[2] < middle[2] < last[2]
+    assert dialog.get_by_role("heading", level=2).inner_text() == "NSD 0"  # the arrows moved the slider alone
+
+
+def test_arrow_keys_and_buttons_go_through_the_images_as_they_are_listed(page):
+    page.get_by_role("button", name="subj01").click()
+    page.locator("#order").select_option("worst")
+    show_all_rows(page)
+    expected = rows(page)
+    page.locator("#sheet .open").first.click()
+    title = page.get_by_role("dialog").get_by_role("heading", level=2)
+    assert page.get_by_role("button", name="previous image").is_disabled()
+    page.keyboard.press("ArrowRight")
+    assert title.inner_text() == expected[1]
+    page.get_by_role("button", name="next image").click()
+    assert title.inner_text() == expected[2]
+    page.keyboard.press("ArrowLeft")
+    assert title.inner_text() == expected[1]
+    page.keyboard.press("Escape")
+    page.wait_for_function("(text) => document.activeElement.textContent === text", arg=expected[1])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_window_scrolls_only_in_its_boxes(open_page, path, scheme):
+    page = open_page(path, viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    page.locator("details").evaluate_all("all => all.forEach((one) => one.open = true)")
+    rows(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.locator("#sheet .open").first.click()
+    assert page.evaluate("document.querySelector('.viewer-body').scrollWidth <= 360")
+    assert page.noises == []
+    page.close()
+
+
+def test_dark_mode_has_its_own_colours_and_both_have_contrast(open_page, path):
+    backgrounds = set()
+    for scheme in ("light", "dark"):
+        page = open_page(path, color_scheme=scheme)
+        colours = page.evaluate(
+            """["--back", "--text", "--soft", "--accent", "--other", "--warm"].map((name) =>
+               getComputedStyle(document.documentElement).getPropertyValue(name).trim())"""
+        )
+        back, *others = (luminance(colour) for colour in colours)
+        for other in others:
+            assert (max(back, other) + 0.05) / (min(back, other) + 0.05) > 4.5
+        backgrounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        page.close()
+    assert len(backgrounds) == 2
+
+
+def luminance(colour):
+    """Relative luminance of "#rrggbb", as WCAG has it."""
+    channels = np.array([int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_the_citation_is_copied(browser, path):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(path.as_uri())
+    page.get_by_role("button", name="Copy").click()
+    page.wait_for_function("document.querySelector('#copied').value")
+    assert page.locator("#copied").inner_text() in ("copied", "selected: copy it with Ctrl+C")
+    assert page.evaluate("getSelection().toString()").startswith("@inproceedings{")
+    context.close()
+
+
+def test_one_subject_with_stage_1_alone(open_page, tmp_path):
+    path = tmp_path / "index.html"
+    path.write_text(make_page(["subj01"], stage2=False))
+    page = open_page(path)
+    assert rows(page)[0] == "NSD 0"
+    assert page.locator("[data-choose]").count() == 0
+    assert "COCO's instances_*2017.json is not there" in page.locator("#images").inner_text()
+    page.locator("#sheet .open").first.click()
+    assert page.get_by_role("slider").count() == 0
+    assert page.noises == []
+    page.close()
+
+
+def test_trajectories_are_thinned_to_the_budget_of_a_page():
+    assert [report.pictures_per_trajectory(n) for n in (0, 100, 500, 501, 982, 3928)] == [12, 12, 12, 11, 6, 3]
+
+
+def test_equal_pictures_are_stored_once(path):
+    text = path.read_text()
+    blocks = re.findall(r'<script type="text/plain".*?>\n(.*?)</script>', text, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.split("\n") if line]
+    assert len(lines) == len(set(lines))
+
+
+def test_photographs_become_small_and_small_pictures_stay_exact():
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(report.thumbnail(Image.fromarray(small))))), small)
+    wide = Image.open(io.BytesIO(report.thumbnail(Image.new("RGB", (640, 320)))))
+    assert wide.size == (128, 64)
