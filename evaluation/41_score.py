@@ -18,7 +18,8 @@ Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, t
     scores.json  the settings, and the states of the folders, that the scores were made with; absent metrics and why
 
 `evaluation/catalogue.py` says what each system and metric is. Folders that did not change are not scored again. Peak
-memory: the test stimuli and one system's pictures, and the features of all networks: some 5 GB for 982 real images.
+memory: the test stimuli and one system's pictures, and the features of all networks: some 7 GB for 982 real images,
+and 1.7 GB for CLIP ViT-L/14 on a CPU.
 """
 
 import argparse
@@ -62,7 +63,11 @@ def main(argv: list[str] | None = None) -> None:
     kept, scored = read_scores(output, settings)
     subjects = sorted({*run.subjects, *kept["subject"]})
     states = {(subject, name): state for subject in subjects for name, state in states_of(config.folder(subject))}
-    fresh = {key for key, state in scored.items() if states.get(key) == state and not run.overwrite}
+    fresh = {
+        key
+        for key, state in scored.items()
+        if states.get(key) == state and not (run.overwrite and key[0] in run.subjects)
+    }
     parts = [kept[[key in fresh for key in zip(kept["subject"], kept["system"], strict=True)]]]
     for subject in run.subjects:
         todo = [name for of_subject, name in states if of_subject == subject and (subject, name) not in fresh]
@@ -129,8 +134,8 @@ def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
 def states_of(folder_of_subject: Path) -> list[tuple[str, str]]:
     """Systems of a subject that are there, and what they were made of."""
     root = folder_of_subject / "reconstruction"
-    folders = sorted(path.parent for path in root.glob("*/*/index.csv"))
-    found = [(str(path.relative_to(root)), str(folder.state(path))) for path in folders]
+    folders = {path.parent: folder.state(path.parent) for path in sorted(root.glob("*/*/index.csv"))}
+    found = [(str(path.relative_to(root)), state) for path, state in folders.items() if state]
     for target, family in scoring.FAMILIES.items():
         paths = [folder_of_subject / part / f"{family}.h5" for part in ("decoded", "decoded/halves")]
         paths = paths[:1] if target == "z_clip" else paths
@@ -139,7 +144,9 @@ def states_of(folder_of_subject: Path) -> list[tuple[str, str]]:
             found.append((f"features/{target}", fingerprints(paths)))
         if target != "z_clip" and splits.is_file():
             found += [(f"features/{target}@{split}", fingerprints([splits])) for split in scoring.SPLITS]
-    return found
+    # Scores depend on which images are tested, too.
+    tested = fingerprints([folder_of_subject / "prepared.h5"])
+    return [(name, f"{state}; test images of {tested}") for name, state in found]
 
 
 def fingerprints(paths: list[Path]) -> str:

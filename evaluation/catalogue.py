@@ -1,6 +1,6 @@
 """What is scored, and by what: names, meanings and order of systems and metrics, for tables and the page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
@@ -36,12 +36,15 @@ class Metric:
     group : str
         Table that it belongs to, see `GROUPS`.
     higher_is_better : bool
+    among_own : bool
+        Its candidates are the system's own pictures, so that systems with other images face another task.
     """
 
     label: str
     meaning: str
     group: str
     higher_is_better: bool = True
+    among_own: bool = False
 
 
 SYSTEMS = {
@@ -99,6 +102,7 @@ METRICS = {
         "CLIP two-way, reconstruction",
         "the other way: how often a stimulus is more like its own reconstruction than like another (chance .5)",
         "more",
+        among_own=True,
     ),
     "clip_top_1": Metric(
         "CLIP top-1",
@@ -116,8 +120,11 @@ METRICS = {
     },
     "feature_correlation": Metric("r", "correlation of decoded and true features of an image", "features"),
     "feature_ceiling": Metric(
-        "noise ceiling of r", "what r would be without a fault of the decoder, by what trials repeat", "features"
+        "noise ceiling of r",
+        "what r would be, with these trials, if what endless trials decode to were the truth",
+        "features",
     ),
+    "feature_reliability": Metric("r of halves", "correlation of what halves of the trials decode to", "features"),
     "stimulus_from_brain": Metric(
         "stimulus from brain",
         "how often the stimulus is the first of n_way, looked for by decoded features",
@@ -148,9 +155,10 @@ def system(name: str) -> System:
         target, _, split = rest.partition("@")
         meaning = "decoded features of the test images"
         if split:
-            meaning = "decoded features of training images, each held out once, " + {
-                "naive_split": "at random", "held_out_clusters": "with the whole k-means cluster of its captions",
-            }[split]  # fmt: skip
+            meaning = {
+                "naive_split": "training images, each held out once at random; n counts clusters",
+                "held_out_clusters": "training images, each held out with its whole cluster; n counts clusters",
+            }[split]
         return System(f"{target}, {split.replace('_', ' ')}" if split else target, meaning, "features")
     return System(rest if kind == "others" else name, "scored from a folder of pictures", "other")
 
@@ -161,7 +169,7 @@ def metric(name: str) -> Metric:
     if not name.endswith(STAND_IN):
         return described
     meaning = described.meaning + "; a layer of the CLIP that scores stands in here"
-    return Metric(described.label + " (stand-in)", meaning, described.group, described.higher_is_better)
+    return replace(described, label=described.label + " (stand-in)", meaning=meaning)
 
 
 def metrics_of(group: str, present: set[str]) -> list[str]:

@@ -21,8 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
+from torch.nn.functional import interpolate
 
 from evaluation import metrics
 from evaluation.catalogue import STAND_IN
@@ -119,18 +118,20 @@ def features(
     dict of metric to array of shape (n, n_features), float32
     """
     layers = {metric: layer for metric, layer in dialect.layers.items() if layer.network in networks}
-    found: dict[str, list[np.ndarray]] = {metric: [] for metric in layers}
+    found: dict[str, np.ndarray] = {}
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         for name, size in sorted({(layer.network, layer.size) for layer in layers.values()}):
             network = networks[name]
-            pixels = transforms.normalize(_inputs(dialect, batch, size), list(network.mean), list(network.std))
+            pixels = metrics.normalise(_inputs(dialect, batch, size), network.mean, network.std)
             with torch.no_grad():
                 nodes = network.forward(pixels.to(device))
             for metric, layer in layers.items():
                 if (layer.network, layer.size) == (name, size):
-                    found[metric].append(nodes[layer.node].flatten(1).float().cpu().numpy())
-    return {metric: np.concatenate(parts) for metric, parts in found.items()}
+                    values = nodes[layer.node].flatten(1).float().cpu().numpy()
+                    found.setdefault(metric, np.empty((len(images), values.shape[1]), np.float32))
+                    found[metric][start : start + len(batch)] = values
+    return {metric: found[metric] for metric in layers}
 
 
 def pixel_scores(dialect: Dialect, stimuli: np.ndarray, reconstructions: np.ndarray) -> dict[str, np.ndarray]:
@@ -205,4 +206,5 @@ def _to_tensor(images: np.ndarray) -> torch.Tensor:
 
 
 def _bilinear(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    return transforms.resize(pixels, [size, size], InterpolationMode.BILINEAR, antialias=False)
+    """Resize as torchvision did until version 0.16; pixels of that size are left as they are."""
+    return pixels if pixels.shape[2:] == (size, size) else interpolate(pixels, (size, size), mode="bilinear")

@@ -5,7 +5,7 @@ better, but for distances. Pairs are scored side by side, one thread each.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.ndimage import correlate1d
 from skimage.color import rgb2gray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
+from threadpoolctl import threadpool_limits
+from torch.nn.functional import interpolate
 
 from minddiffuser.pretrained import Clip
 
@@ -81,8 +81,8 @@ def pixcorr_of_pair(a: np.ndarray, b: np.ndarray) -> float:
     x -= x.mean()
     y -= y.mean()
     variances = (x @ x) * (y @ y)
-    # The mean of a constant image is not exact.
-    is_constant = np.ptp(a) == 0 or np.ptp(b) == 0
+    # A constant image that was resized in float32 is not quite constant, and its mean not exact.
+    is_constant = any(np.ptp(image) <= 1e-5 * np.abs(image).max() for image in (a, b))
     return 0.0 if is_constant else (x @ y) / np.sqrt(variances)
 
 
@@ -193,10 +193,16 @@ def clip_embeddings(clip: Clip, images: np.ndarray, device: torch.device, batch_
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(images[start : start + batch_size]).to(device)
         pixels = batch.permute(0, 3, 1, 2).float() / 255  # (batch, 3, height, width)
-        pixels = transforms.resize(pixels, size, InterpolationMode.BICUBIC, antialias=True).clamp(0, 1)
-        embedding = clip.model.encode_image(transforms.normalize(pixels, list(clip.mean), list(clip.std)))
+        pixels = interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+        embedding = clip.model.encode_image(normalise(pixels, clip.mean, clip.std))
         embeddings.append(embedding.double().cpu().numpy())
     return np.concatenate(embeddings)
+
+
+def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Subtract a mean and divide by a deviation for each channel of (n, 3, height, width)."""
+    shape = (1, 3, 1, 1)
+    return (pixels - pixels.new_tensor(mean).view(shape)) / pixels.new_tensor(std).view(shape)
 
 
 def clip_similarity(stimulus_embeddings: np.ndarray, reconstruction_embeddings: np.ndarray) -> np.ndarray:
@@ -302,8 +308,9 @@ def identification(similarity: np.ndarray, own: np.ndarray, n_way: int) -> np.nd
 
     The score is the exact probability, over all draws, that the own candidate is strictly the most similar: with k
     of the N - 1 others less similar, C(k, n_way - 1) / C(N - 1, n_way - 1). Chance is 1 / n_way. With n_way = 2 it is
-    the field's two-way identification, with n_way = N top-1 retrieval from all. A tie is lost, so that a constant
-    system scores 0; similarities that differ by less than 1e-6 are a tie, because float32 does not tell them apart.
+    the field's two-way identification, with n_way = N top-1 retrieval from all. A tie is lost, so that candidates
+    that are all alike are never found; similarities that differ by less than 1e-6 are a tie, because float32 does not
+    tell them apart.
 
     Which side the queries are on makes two different tasks, whose names the field mixes up (MindEye's "image
     retrieval" finds the brain of an image). So say it: reconstructions as queries and stimuli as candidates is
@@ -348,9 +355,19 @@ def _standardised(X: np.ndarray) -> np.ndarray:
 
 
 def by_pair(function: Callable[..., float | tuple], stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
-    """Apply a function to each pair of images, in threads: (n,), or (n, k) where it returns k numbers."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.array(list(pool.map(function, stimuli, reconstructions)), dtype=np.float64)
+    """Apply a function to each pair of images, in threads: (n,), or (n, k) where it returns k numbers.
+
+    Each thread works alone: those that BLAS and torch would add spin on the same cores, at five times the cost.
+    """
+    n_threads = torch.get_num_threads()
+    try:
+        with (
+            threadpool_limits(1, "blas"),
+            ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ):
+            return np.array(list(pool.map(function, stimuli, reconstructions)), dtype=np.float64)
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _check_same_shape(a: np.ndarray, b: np.ndarray) -> None:

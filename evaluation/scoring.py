@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from evaluation import dialects, metrics
@@ -15,6 +16,7 @@ from minddiffuser.pretrained import (
     feature_network,
     open_clip_model,
     open_lpips,
+    require_stand_ins,
     scoring_weights,
 )
 from minddiffuser.store import DataError, open_arrays
@@ -66,6 +68,8 @@ class Scorer:
         self._device, hub = device, config.execution.torch_hub
         self._clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, device)
         self.networks = {"clip": clip_features(self._clip)}
+        if evaluation.networks == "scoring_clip":
+            require_stand_ins(self._clip)
         adapt = dialects.with_clip_of if evaluation.networks == "imagenet" else dialects.with_stand_ins
         self.dialects = tuple(adapt(dialect, input_size(self._clip)) for dialect in DIALECTS)
         for name in {layer.network for dialect in self.dialects for layer in dialect.layers.values()} - {"clip"}:
@@ -106,9 +110,11 @@ class Scorer:
             "clip_two_way": metrics.identification(similarity, rows, 2),
             "ssim_columns": metrics.ssim_columns(stimuli, resized),
             "psnr": metrics.psnr(stimuli, resized),
-            "clip_two_way_of_reconstruction": metrics.identification(similarity[:, rows].T, np.arange(len(rows)), 2),
             "clip_top_1": metrics.identification(similarity, rows, min(self._n_way, len(self._stimuli))),
         }
+        if len(rows) > 1:
+            among_own = metrics.identification(similarity[:, rows].T, np.arange(len(rows)), 2)
+            scores["clip_two_way_of_reconstruction"] = among_own
         if self._lpips is not None:
             scores["lpips"] = metrics.lpips(self._lpips, stimuli, resized, self._device, self._batch_size)
         for dialect, seen in zip(self.dialects, self._features, strict=True) if field else ():
@@ -185,11 +191,20 @@ def score_features(folder: Path, subject: str, target: str, layers: tuple[int, .
             folder / "decoded" / "halves" / f"{family}.h5", "feature_decoding/28_controls.py", subject
         ) as h:
             halves, n_repetitions = h[target][:], h["n_repetitions"][:]
-        scores["feature_ceiling"] = noise_ceiling_by_image(halves[:, 0], halves[:, 1], n_repetitions)
+        found = noise_ceiling_by_image(halves[:, 0], halves[:, 1], n_repetitions)
+        scores["feature_reliability"], scores["feature_ceiling"] = found
     return scores
 
 
 def score_split(folder: Path, subject: str, target: str, split: str) -> dict:
-    """Scores of held-out training images, as `feature_decoding/28_controls.py` left them: with "nsd_id"."""
+    """Scores of held-out training images, as `feature_decoding/28_controls.py` left them, by cluster.
+
+    Images of a cluster are held out together, and so a cluster counts as one: its score is the mean over its images,
+    and its "nsd_id" the smallest of theirs.
+    """
     with open_arrays(folder / "decoded" / "splits.h5", "feature_decoding/28_controls.py", subject) as file:
-        return {"nsd_id": file["nsd_id"][:], **{name: values[:] for name, values in file[f"{target}/{split}"].items()}}
+        columns = {"nsd_id": file["nsd_id"][:], "cluster": file["cluster"][:]}
+        columns.update({name: values[:] for name, values in file[f"{target}/{split}"].items()})
+    clusters = pd.DataFrame(columns).groupby("cluster")
+    means = clusters.mean().drop(columns="nsd_id")
+    return {"nsd_id": clusters["nsd_id"].min().to_numpy(), **{name: means[name].to_numpy() for name in means}}

@@ -146,7 +146,8 @@ def compare(
     scores : DataFrame
         Columns `subject, system, nsd_id, metric, value`.
     pairs : sequence of (system, baseline)
-        Pairs without a common image are left out.
+        Pairs without a common image are left out, and metrics whose candidates are the system's own pictures where
+        these are of other images.
     n_bootstrap, n_flips, seed : int
 
     Returns
@@ -163,6 +164,8 @@ def compare(
             if system not in tables or baseline not in tables:
                 continue
             difference = (tables[system] - tables[baseline]).dropna(how="all").dropna(axis=1, how="all")
+            if not tables[system].index.equals(tables[baseline].index):
+                difference = difference[[name for name in difference if not metric(name).among_own]]
             for columns in _complete(difference[[name for name in tables[system] if name in difference]]):
                 low, high = bootstrap_intervals(columns.to_numpy(), n_bootstrap, seed)
                 p = sign_flip_test(columns.to_numpy(), n_flips, seed)
@@ -174,6 +177,7 @@ def compare(
             name: (wide - crossed[baseline, name]).dropna()
             for (of_system, name), wide in crossed.items()
             if of_system == system and (baseline, name) in crossed
+            if wide.index.equals(crossed[baseline, name].index) or not metric(name).among_own
         }
         # The images' means over subjects, of all metrics, so that signs are flipped together.
         of_images = pd.DataFrame({name: table.mean(axis=1) for name, table in differences.items() if len(table)})
@@ -228,15 +232,14 @@ def _complete(wide: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _crossed(scores: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """Scores by system and metric, one row an image, one column a subject, where several subjects have all of them."""
-    n_subjects = scores["subject"].nunique()
-    if n_subjects < 2:
+    if scores["subject"].nunique() < 2:
         return {}
-    found = {}
-    for (system, name), group in scores.groupby(["system", "metric"], sort=False):
-        wide = group.pivot_table(index="nsd_id", columns="subject", values="value").dropna()
-        if wide.shape[1] == n_subjects and len(wide):
-            found[str(system), str(name)] = wide
-    return found
+    index = ["system", "metric", "nsd_id"]
+    wide = scores.pivot_table(index=index, columns="subject", values="value", sort=False).dropna()
+    return {
+        (str(system), str(name)): group.droplevel(["system", "metric"])
+        for (system, name), group in wide.groupby(level=["system", "metric"], sort=False)
+    }
 
 
 @functools.lru_cache(maxsize=4)

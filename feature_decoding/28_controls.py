@@ -9,10 +9,11 @@ Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes
     decoded/halves/    semantic.h5 and detail.h5, c and z of shape (n_test, 2, n_units), standardised, from each half
                        of an image's trials (NaN for images with one trial): what of the decoded features repeats
     decoded/splits.h5  <target>/<split>/<metric> (n_train,): cross-validation on training images, in random folds
-                       ("naive_split") and in folds of whole k-means clusters of captions ("held_out_clusters")
+                       ("naive_split") and in folds of whole k-means clusters of captions ("held_out_clusters");
+                       cluster (n_train,)
 
 What is decoded only because its like was seen in training is lost in the last (Shirakawa et al., arXiv 2405.10078).
-Peak memory: that of 22 and 23.
+Shards share the fitting of permuted decoders; the first does the rest. Peak memory: that of 22 and 23.
 """
 
 from pathlib import Path
@@ -24,7 +25,7 @@ from feature_decoding.ridge import Gram, Scaler
 from feature_decoding.splits import held_out_scores
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.seeds import numpy_generator
-from minddiffuser.store import Artifact, open_arrays
+from minddiffuser.store import Artifact, DataError, open_arrays
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,10 +37,11 @@ def main(argv: list[str] | None = None) -> None:
             ("semantic", "c", decoding.n_voxels_semantic, "11_semantic.py"),
             ("detail", "z", decoding.n_voxels_detail, "12_detail.py"),
         ):
+            if run.shard.k == 1:
+                halves(run, subject, family, key)
             permuted(run, subject, family, key, n_voxels, script)
-            halves(run, subject, family, key)
-
-        splits(run, subject)
+        if run.shard.k == 1:
+            splits(run, subject)
 
 
 def permuted(run: Run, subject: str, family: str, key: str, n_voxels: int, script: str) -> None:
@@ -87,12 +89,11 @@ def splits(run: Run, subject: str) -> None:
     betas, targets = read_training_targets(folder, subject, experiment, controls.n_units, list(n_voxels))
     with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
         arrays = {"nsd_id": prepared["nsd_id"][:][~prepared["is_test"][:]]}
+    arrays["cluster"], scores = held_out_scores(
+        betas, targets, targets["semantic"], controls, decoding.alpha, n_voxels, experiment.seed, run.device
+    )
     for family, key in (("semantic", "c"), ("detail", "z")):
-        scores = held_out_scores(
-            betas, targets[family], targets["semantic"], controls, decoding.alpha, n_voxels[family], experiment.seed,
-            run.device,
-        )  # fmt: skip
-        for split, values in scores.items():
+        for split, values in scores[family].items():
             arrays.update({f"{key}/{split}/{metric}": array for metric, array in values.items()})
             means = ", ".join(f"{metric} {array.mean():.3f}" for metric, array in values.items())
             print(f"{subject}: {key}, {split}, {len(betas)} training images: {means}")
@@ -101,14 +102,20 @@ def splits(run: Run, subject: str) -> None:
 
 def halves(run: Run, subject: str, family: str, key: str) -> None:
     """Decode the test images from each half of their trials."""
-    folder = run.config.folder(subject)
-    decoder_path = folder / "decoders" / f"{family}.h5"
-    output = Artifact(folder / "decoded" / "halves" / f"{family}.h5", subject, {}, [decoder_path])
+    folder, test_scaling = run.config.folder(subject), run.config.experiment.decoding.test_scaling
+    decoder_path, settings = folder / "decoders" / f"{family}.h5", {"test_scaling": test_scaling}
+    output = Artifact(folder / "decoded" / "halves" / f"{family}.h5", subject, settings, [decoder_path])
     if output.is_done(run.overwrite):
         return
     with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
+        if "betas_halves" not in prepared:
+            raise DataError(
+                f"{prepared.filename} is of an earlier version, without betas_halves; make it again with: "
+                f"python data/02_prepare_subject.py --subject {subject} --overwrite"
+            )
         is_test = prepared["is_test"][:]
-        scaler, nsd_id = Scaler.of(prepared["betas"][:][~is_test]), prepared["nsd_id"][:][is_test]
+        scaled_by = is_test if test_scaling == "test" else ~is_test
+        scaler, nsd_id = Scaler.of(prepared["betas"][:][scaled_by]), prepared["nsd_id"][:][is_test]
         betas, n_repetitions = prepared["betas_halves"][:], prepared["n_repetitions"][:][is_test]
     decoded = [standardised(decoder_path, subject, scaler.apply(betas[:, half])) for half in (0, 1)]
     output.write({key: np.stack(decoded, axis=1), "nsd_id": nsd_id, "n_repetitions": n_repetitions})

@@ -29,13 +29,17 @@ def correlations_by_image(decoded: np.ndarray, true: np.ndarray) -> np.ndarray:
     return _normalise(decoded, 1) @ _normalise(true, 1).T
 
 
-def noise_ceiling_by_image(first: np.ndarray, second: np.ndarray, n_repetitions: np.ndarray) -> np.ndarray:
+def noise_ceiling_by_image(
+    first: np.ndarray, second: np.ndarray, n_repetitions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Correlation across units that decoding an image would have with the truth, were noise its only fault.
 
     What two halves of an image's trials decode to agrees as far as it repeats: r between them is the reliability of one
     half. The reliability of all n trials follows by the Spearman-Brown formula, n / (n // 2) times as many trials, and
-    its square root is the correlation with what infinitely many trials would decode to. It bounds what more trials
-    could give to these decoders, not what better decoders could.
+    its square root is the correlation with what infinitely many trials would decode to: what r would be, with these
+    trials and decoders, if that were the truth. With more trials r tends to r / ceiling, and a decoder that lets less
+    noise through has a higher ceiling. Because what is below 0 counts as 0, the mean over images of pure noise is
+    above 0 (.1 to .3 for few independent units): read it beside the reliability itself, which has no such bias.
 
     Parameters
     ----------
@@ -46,13 +50,17 @@ def noise_ceiling_by_image(first: np.ndarray, second: np.ndarray, n_repetitions:
 
     Returns
     -------
-    array of shape (n_images,)
-        In [0, 1]; NaN for images with a single trial; 0 where halves do not agree.
+    reliability : array of shape (n_images,)
+        Correlation of the halves, in [-1, 1]; NaN for images with a single trial.
+    ceiling : array of shape (n_images,)
+        In [0, 1]; NaN for images with a single trial; 0 where the reliability is not above 0.
     """
+    repeated = n_repetitions > 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        r = np.maximum((_normalise(first, 1) * _normalise(second, 1)).sum(axis=1), 0)
+        reliability = np.where(repeated, (_normalise(first, 1) * _normalise(second, 1)).sum(axis=1), np.nan)
+        r = np.maximum(reliability, 0)
         times = n_repetitions / (n_repetitions // 2)
-        return np.where(n_repetitions > 1, np.sqrt(times * r / (1 + (times - 1) * r)), np.nan)
+        return reliability, np.where(repeated, np.sqrt(times * r / (1 + (times - 1) * r)), np.nan)
 
 
 def _normalise(values: np.ndarray, axis: int) -> np.ndarray:

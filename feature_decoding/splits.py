@@ -12,14 +12,14 @@ from minddiffuser.config import Controls
 
 def held_out_scores(
     betas: np.ndarray,
-    Y: np.ndarray,
+    targets: dict[str, np.ndarray],
     kinds: np.ndarray,
     controls: Controls,
     alpha: float,
-    n_voxels: int,
+    n_voxels: dict[str, int],
     seed: int,
     device: torch.device,
-) -> dict[str, dict[str, np.ndarray]]:
+) -> tuple[np.ndarray, dict[str, dict[str, dict[str, np.ndarray]]]]:
     """Cross-validate in random folds and in folds of whole clusters, and score each image when it is held out.
 
     Every image is identified among the same others in both splits, so that the task is equally hard; the clusters of a
@@ -29,16 +29,19 @@ def held_out_scores(
     ----------
     betas : array of shape (n_images, n_voxels)
         Not standardised.
-    Y : array of shape (n_images, n_units)
-        Targets.
+    targets : dict of arrays of shape (n_images, n_units)
     kinds : array of shape (n_images, n_features)
         What images are clustered by.
     controls : Controls
         With `n_clusters` and `n_folds`.
+    n_voxels : dict of int
+        Of each target's outputs.
 
     Returns
     -------
-    dict of split to dict of metric to array of shape (n_images,)
+    cluster : array of shape (n_images,), int
+        What is held out together; images of one are not independent of each other.
+    scores : dict of target to dict of split to dict of metric to array of shape (n_images,)
         "naive_split" and "held_out_clusters", each with "feature_correlation", across standardised units, and
         "feature_two_way", the share of other images whose targets are less like the decoded ones.
     """
@@ -50,17 +53,20 @@ def held_out_scores(
         "naive_split": KFold(n_folds, shuffle=True, random_state=seed).split(betas),
         "held_out_clusters": GroupKFold(n_folds).split(betas, groups=cluster),
     }
-    true = Scaler.of(Y).apply(Y)
-    scores = {}
+    true = {name: Scaler.of(Y).apply(Y) for name, Y in targets.items()}
+    scores: dict[str, dict[str, dict[str, np.ndarray]]] = {name: {} for name in targets}
     for split, parts in folds.items():
-        decoded = np.empty_like(true)
+        decoded = {name: np.empty_like(Y) for name, Y in true.items()}
         for train, test in parts:
-            scale_x, scale_y = Scaler.of(betas[train]), Scaler.of(true[train])
+            scale_x = Scaler.of(betas[train])
             gram = Gram(scale_x.apply(betas[train]), device)
-            decoder = fit(gram, scale_y.apply(true[train]), alpha, min(n_voxels, betas.shape[1]))
-            decoded[test] = scale_y.undo(predict(scale_x.apply(betas[test]), decoder))
-        r = correlations_by_image(decoded, true)
-        own = np.diag(r)
-        two_way = (r < own[:, None]).sum(axis=1) / (n - 1)
-        scores[split] = {"feature_correlation": own, "feature_two_way": two_way}
-    return scores
+            for name, Y in true.items():
+                scale_y = Scaler.of(Y[train])
+                decoder = fit(gram, scale_y.apply(Y[train]), alpha, min(n_voxels[name], betas.shape[1]))
+                decoded[name][test] = scale_y.undo(predict(scale_x.apply(betas[test]), decoder))
+        for name, Y in true.items():
+            r = correlations_by_image(decoded[name], Y)
+            own = np.diag(r)
+            two_way = (r < own[:, None]).sum(axis=1) / (n - 1)
+            scores[name][split] = {"feature_correlation": own, "feature_two_way": two_way}
+    return cluster, scores

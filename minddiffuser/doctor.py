@@ -176,7 +176,9 @@ def check_clip(config: Config) -> tuple[dict[str, int], str]:
 def check_scoring_clip(config: Config) -> tuple[None, str]:
     """Open the CLIP that scores; name the networks of other scores that are absent, which does not stop a run."""
     models = config.experiment.models
-    pretrained.open_clip_model(models.scoring_clip, models.scoring_clip_weights, torch.device("cpu"))
+    clip = pretrained.open_clip_model(models.scoring_clip, models.scoring_clip_weights, torch.device("cpu"))
+    if config.experiment.evaluation.networks == "scoring_clip":
+        pretrained.require_stand_ins(clip)
     weights = pretrained.scoring_weights(config.execution.torch_hub)
     absent = [path.name for path in weights.values() if not path.is_file()]
     if config.experiment.evaluation.networks == "scoring_clip" or not absent:
@@ -213,13 +215,20 @@ def estimate(
     ]
     # One factorisation an output where voxels are selected; and the Gram matrix, three times.
     operations = sum(n * k**3 / 3 for n, k in families if k < size.n_voxels) + 6 * size.n_voxels**2 * size.n_train
+    again = sum(n * k**3 / 3 for n, k in families[:2] if k < size.n_voxels)
+    controls = experiment.controls
+    folds = 2 * controls.n_folds  # of random images, and of clusters
+    splits = folds * (
+        2 * size.n_voxels**2 * size.n_train * (1 - 1 / controls.n_folds)
+        + sum(controls.n_units * min(k, size.n_voxels) ** 3 / 3 for _, k in families[:2])
+    )
     weights = sum(n * 8 * min(k, size.n_voxels) for n, k in families)  # and their voxels
     n_refined = min(guidance.n_images or size.n_test, size.n_test)
     n_steps = guidance.n_iterations * sampler.denoise_steps
     prepare = size.n_bytes / 100e6
     extract = n_images / batch * call.forward / 4
     stage1 = size.n_test / batch * sampler.denoise_steps * call.forward
-    n_controls = 3 + len(experiment.controls.ranks) + experiment.controls.n_seeds  # that the generator makes
+    n_controls = 3 + len(controls.ranks) + controls.n_seeds  # that the generator makes
     stage2 = n_refined / batch * n_steps * (2 * call.forward + call.backward) * 1.15
     n_pictures = n_refined * guidance.n_iterations / guidance.save_every
     picture = experiment.detail.image_size**2 * 1.5  # bytes of a PNG
@@ -248,6 +257,13 @@ def estimate(
             2 * betas + 8 * size.n_voxels**2 + 2 * layer,
             weights,
             f"operations at {call.cholesky_rate / 1e9:.0f} Gflop/s, timed now",
+        ),
+        (
+            "28 controls",
+            (again + splits) / call.cholesky_rate,
+            2 * betas + 16 * size.n_voxels**2,
+            sum(n * 8 * min(k, size.n_voxels) for n, k in families[:2]),
+            "22 and 23 once more, and two cross-validations",
         ),
         ("31 stage 1", stage1, call.memory, size.n_test * picture, timed),
         ("33 controls", n_controls * stage1, call.memory, (n_controls + 4) * size.n_test * picture, timed),

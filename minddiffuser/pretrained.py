@@ -231,6 +231,14 @@ def clip_features(clip: Clip) -> FeatureNetwork:
     return FeatureNetwork(forward, clip.mean, clip.std)
 
 
+def require_stand_ins(clip: Clip) -> None:
+    """Raise DataError unless a CLIP has the layers that stand in for the networks that score."""
+    if not hasattr(clip.model.visual, "layer4"):
+        raise DataError(
+            "evaluation.networks: scoring_clip needs a CLIP with a ResNet, such as the miniature's; set it to imagenet"
+        )
+
+
 def _outputs_of(model: Any, names: list[str]) -> dict[str, torch.Tensor]:
     """Make a dict that holds, after each call of the model, what some of its modules returned."""
     outputs: dict[str, torch.Tensor] = {}
@@ -281,7 +289,9 @@ def feature_network(name: str, folder: Path | None, device: torch.device) -> Fea
             state = {**{key: value for key, value in model.state_dict().items() if key.startswith("fc.")}, **state}
         model.load_state_dict(state)
     except (OSError, EOFError, RuntimeError, KeyError, AttributeError, pickle.UnpicklingError) as error:
-        raise MissingModelError(f"{path} is truncated, or not the weights of {name} ({error}); get it again") from error
+        raise MissingModelError(
+            f"{path} is truncated, or not the weights of {name} ({error}); delete it and run data/00_get_models.py"
+        ) from error
     model = _frozen(model, device)
     outputs = _outputs_of(model, ["features.4", "features.11"] if name == "alexnet" else ["avgpool"])
 
@@ -380,7 +390,7 @@ def download(models: Models) -> Iterator[Path]:
 
 
 def download_scoring_weights(folder: Path | None) -> Iterator[Path]:
-    """Download the networks that scores compare features of, where they are absent; yield the path of each.
+    """Download the networks that scores compare features of, where they are absent or broken; yield the path of each.
 
     Raises
     ------
@@ -388,9 +398,9 @@ def download_scoring_weights(folder: Path | None) -> Iterator[Path]:
         There is no network, or a file is not what its name says.
     """
     for name, path in scoring_weights(folder).items():
-        if not path.is_file():
+        checksum = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+        if not path.is_file() or (checksum and not _sha256(path).startswith(checksum[1])):
             path.parent.mkdir(parents=True, exist_ok=True)
-            checksum = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
             try:
                 torch.hub.download_url_to_file(_SCORING_URLS[name], str(path), checksum and checksum[1])
             except (OSError, RuntimeError) as error:
@@ -407,11 +417,14 @@ def damaged_files(folder: Path) -> list[Path]:
     damaged = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.resolve().name
-        if re.fullmatch("[0-9a-f]{64}", name):
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != name:
-                    damaged.append(path)
+        if re.fullmatch("[0-9a-f]{64}", name) and _sha256(path) != name:
+            damaged.append(path)
     return damaged
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def random_stable_diffusion(device: torch.device) -> dict[str, Any]:

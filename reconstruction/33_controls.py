@@ -16,7 +16,7 @@ Writes, beside the reconstructions of the method and in the same form:
     seed/<k>                  stage 1 with other noise
 
 A decoder works row by row, so that decoding shuffled voxels is shuffling what was decoded. Peak memory: z and c of
-the training images, three times (3 GB at the real size).
+the training images, four times (4.5 GB at the real size).
 """
 
 from pathlib import Path
@@ -93,7 +93,10 @@ def main(argv: list[str] | None = None) -> None:
         for name, rows_of in sources.items():
             inputs = {**used, **{f"true {key}": value for key, value in used_true.items()}}
             path = folder / "reconstruction" / name
-            output = ReconstructionFolder(path, subject, {"seed": seed, "image_size": size}, inputs, run.overwrite)
+            known = flags(experiment) if "nearest" in name else []
+            output = ReconstructionFolder(
+                path, subject, {"seed": seed, "image_size": size}, inputs, run.overwrite, known
+            )
             for rows in output.batches_to_do(ids, 64, run.shard):
                 images = to_model_range(stimuli.read(train_ids[rows_of[rows]]), size) / 2 + 0.5
                 output.save(ids[rows], to_uint8(images), seed)
@@ -123,8 +126,8 @@ def read_targets(folder: Path, kind: str, subject: str) -> tuple[np.ndarray, Tar
 def mean_image(stimuli: Stimuli, nsd_ids: np.ndarray, size: int) -> np.ndarray:
     """Mean of images, (size, size, 3), uint8."""
     total = torch.zeros(3, size, size)
-    for start in range(0, len(nsd_ids), 256):
-        total += (to_model_range(stimuli.read(nsd_ids[start : start + 256]), size) / 2 + 0.5).sum(dim=0)
+    for start in range(0, len(nsd_ids), 32):
+        total += (to_model_range(stimuli.read(nsd_ids[start : start + 32]), size) / 2 + 0.5).sum(dim=0)
     return to_uint8((total / len(nsd_ids))[None])[0]
 
 

@@ -140,9 +140,9 @@ def flags(experiment: Experiment) -> list[str]:
 
 def state(path: Path) -> str | None:
     """Say what a folder holds, by fingerprint of its settings and number of pictures; None where there is none."""
-    if not (path / "index.csv").is_file():
-        return None
-    n_pictures = len(pd.read_csv(path / "index.csv"))
+    n_pictures = len(pd.read_csv(path / "index.csv")) if (path / "index.csv").is_file() else 0
+    if not n_pictures:
+        return None  # or another shard has all that there is so far
     return f"{json.loads((path / 'settings.json').read_text())['fingerprint']}, {n_pictures} pictures"
 
 

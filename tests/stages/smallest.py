@@ -1,5 +1,6 @@
 """The smallest miniature: its configuration, and how tests run the real scripts on it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,25 +8,19 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
-SCRIPTS = [
-    "data/01_make_miniature.py",
-    "data/02_prepare_subject.py",
-    "feature_extraction/11_semantic.py",
-    "feature_extraction/12_detail.py",
-    "feature_extraction/13_structural.py",
-    "feature_decoding/21_select_units.py",
-    "feature_decoding/22_semantic.py",
-    "feature_decoding/23_detail.py",
-    "feature_decoding/24_structural.py",
-    "feature_decoding/25_accuracy.py",
-    "feature_decoding/26_search.py",
-    "feature_decoding/27_weight_maps.py",
-    "feature_decoding/28_controls.py",
-    "reconstruction/31_stage1.py",
-    "reconstruction/32_stage2.py",
-    "reconstruction/33_controls.py",
-    "evaluation/41_score.py",
-    "evaluation/43_report.py",
+# One thread each, so that scripts run side by side; the same everywhere, because the number of threads changes bytes.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# In order; the scripts of a group do not need each other.
+GROUPS = [
+    ["data/01_make_miniature.py"],
+    ["data/02_prepare_subject.py"],
+    ["feature_extraction/11_semantic.py", "feature_extraction/12_detail.py", "feature_extraction/13_structural.py"],
+    ["feature_decoding/21_select_units.py", "feature_decoding/22_semantic.py", "feature_decoding/23_detail.py"],
+    ["feature_decoding/24_structural.py", "feature_decoding/26_search.py", "feature_decoding/28_controls.py"],
+    ["feature_decoding/25_accuracy.py", "feature_decoding/27_weight_maps.py", "reconstruction/31_stage1.py"],
+    ["reconstruction/32_stage2.py", "reconstruction/33_controls.py"],
+    ["evaluation/41_score.py"],
+    ["evaluation/43_report.py"],
 ]
 
 
@@ -59,4 +54,5 @@ def command(script: str, config: Path, *arguments: str) -> list[str]:
 
 def run(script: str, config: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run a stage script to its end."""
-    return subprocess.run(command(script, config, *arguments), capture_output=True, text=True, check=False)
+    line = command(script, config, *arguments)
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=ENVIRONMENT)

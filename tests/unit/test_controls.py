@@ -66,18 +66,26 @@ def test_the_noise_ceiling_is_the_correlation_with_what_is_free_of_noise(n_trial
     trials = signal + 1.5 * rng.normal(size=(n_trials, *signal.shape))
     mean = trials.mean(axis=0)
     truth = [np.corrcoef(a, b)[0, 1] for a, b in zip(mean, signal, strict=True)]
-    ceiling = noise_ceiling_by_image(trials[0], trials[1], np.full(60, n_trials))
+    reliability, ceiling = noise_ceiling_by_image(trials[0], trials[1], np.full(60, n_trials))
+    assert reliability.mean() == pytest.approx(1 / (1 + 1.5**2), abs=0.01)
     assert ceiling.mean() == pytest.approx(np.mean(truth), abs=0.01)
 
 
-def test_an_image_with_one_trial_has_no_ceiling_and_noise_alone_has_none_above_zero():
-    rng = np.random.default_rng(3)
-    first, second = rng.normal(size=(2, 3, 50))
+def test_an_image_with_one_trial_has_no_ceiling():
+    first, second = np.random.default_rng(3).normal(size=(2, 3, 50))
     first[0] = second[0] = np.nan
     second[1] = -first[1]
-    ceiling = noise_ceiling_by_image(first, second, np.array([1, 2, 3]))
-    assert np.isnan(ceiling[0])
+    reliability, ceiling = noise_ceiling_by_image(first, second, np.array([1, 2, 3]))
+    assert np.isnan([reliability[0], ceiling[0]]).all()
+    assert reliability[1] == pytest.approx(-1)
     assert ceiling[1] == 0
+
+
+def test_the_reliability_of_noise_is_zero_and_its_ceiling_is_biased_as_documented():
+    first, second = np.random.default_rng(5).normal(size=(2, 4000, 20))
+    reliability, ceiling = noise_ceiling_by_image(first, second, np.full(4000, 3))
+    assert abs(reliability.mean()) < 0.02
+    assert 0.1 < ceiling.mean() < 0.35
 
 
 def test_kinds_that_were_never_seen_are_decoded_worse_and_random_folds_hide_it():
@@ -88,18 +96,21 @@ def test_kinds_that_were_never_seen_are_decoded_worse_and_random_folds_hide_it()
     Y = prototypes[kind] + 0.1 * rng.normal(size=(200, 30))
     betas = np.eye(8)[kind] @ rng.normal(size=(8, 40)) + 0.3 * rng.normal(size=(200, 40))
     controls = Controls(n_clusters=8, n_folds=4)
-    scores = held_out_scores(betas, Y, Y, controls, alpha=10, n_voxels=40, seed=0, device=CPU)
-    naive, held_out = (scores[split]["feature_correlation"].mean() for split in ("naive_split", "held_out_clusters"))
+    cluster, scores = held_out_scores(betas, {"Y": Y}, Y, controls, 10, {"Y": 40}, seed=0, device=CPU)
+    assert all(len(set(cluster[kind == k])) == 1 for k in range(8))  # the clusters are the kinds
+    naive, held_out = (
+        scores["Y"][split]["feature_correlation"].mean() for split in ("naive_split", "held_out_clusters")
+    )
     assert naive > 0.9
     assert held_out < 0.3
 
     # A code that holds for all pictures is decoded in both.
     X = rng.normal(size=(200, 40))
     code = X @ rng.normal(size=(40, 30))
-    scores = held_out_scores(X, code, Y, controls, alpha=1, n_voxels=40, seed=0, device=CPU)
+    _, scores = held_out_scores(X, {"code": code}, Y, controls, 1, {"code": 40}, seed=0, device=CPU)
     for split in ("naive_split", "held_out_clusters"):
-        assert scores[split]["feature_correlation"].mean() > 0.95
-        assert scores[split]["feature_two_way"].mean() > 0.99
+        assert scores["code"][split]["feature_correlation"].mean() > 0.95
+        assert scores["code"][split]["feature_two_way"].mean() > 0.99
 
 
 def test_test_set_statistics_are_flagged():

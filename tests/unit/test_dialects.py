@@ -139,6 +139,12 @@ def test_a_constant_system_is_at_no_advantage(pictures):
     assert (metrics.identification(similarity.T, np.arange(5), 2) == 0).all()
 
 
+@pytest.mark.parametrize("dialect", [dialects.BRAIN_DIFFUSER, dialects.MINDEYE])
+def test_grey_correlates_with_nothing_however_it_is_resized(pictures, dialect):
+    grey = np.full((5, 64, 64, 3), 128, np.uint8)
+    assert (dialects.pixel_scores(dialect, pictures[0], grey)["pixcorr"] == 0).all()
+
+
 def test_features_do_not_depend_on_the_batch(hub, pictures):
     networks = {"alexnet": pretrained.feature_network("alexnet", hub, CPU)}
     one, five = (dialects.features(dialects.MINDEYE, networks, pictures[0], CPU, size) for size in (1, 5))

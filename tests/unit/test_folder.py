@@ -111,3 +111,12 @@ def test_missing_pictures_are_allowed_only_when_asked(tmp_path, foreign):
 def test_an_empty_or_absent_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="has no PNG, or is not a folder"):
         adopt(tmp_path / "nowhere", tmp_path / "ours", "subj01", [1])
+
+
+def test_a_folder_without_a_finished_picture_is_not_scored_yet(tmp_path):
+    output = ReconstructionFolder(tmp_path / "system", "subj01", {}, {})
+    output.write_index()  # as a shard leaves it whose pictures other shards make
+    assert state(tmp_path / "system") is None
+    output.save([3], np.zeros((1, 4, 4, 3), np.uint8), seed=0)
+    output.write_index()
+    assert state(tmp_path / "system").endswith("1 pictures")

@@ -1,6 +1,7 @@
 """Downloading models: what is checked, and what is said when it cannot be done."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -64,13 +65,18 @@ def test_networks_that_score_are_downloaded_once_and_checked_by_their_names(monk
         Path(path).write_bytes(b"weights")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", fetch)
+    monkeypatch.setattr(pretrained, "_sha256", lambda path: re.findall("[0-9a-f]{8}", path.name)[-1] + "0" * 56)
     paths = list(pretrained.download_scoring_weights(tmp_path))
     assert paths == list(pretrained.scoring_weights(tmp_path).values())
     assert all(path.is_file() for path in paths)
     assert asked.pop("swav_800ep_pretrain.pth.tar") is None  # its name has no checksum
     assert all(len(checksum) == 8 and checksum in name for name, checksum in asked.items())
-    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_: pytest.fail("downloaded again"))
+    asked.clear()
     list(pretrained.download_scoring_weights(tmp_path))
+    assert asked == {}  # all are there
+    monkeypatch.setattr(pretrained, "_sha256", lambda _: "f" * 64)  # all are broken
+    list(pretrained.download_scoring_weights(tmp_path))
+    assert len(asked) == 4
 
 
 def test_a_network_that_cannot_be_downloaded_is_named(monkeypatch, tmp_path):

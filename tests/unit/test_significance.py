@@ -146,3 +146,12 @@ def test_spread_is_the_deviation_of_means_over_seeds():
     assert row["mean"] == pytest.approx(3)
     assert row["sd"] == pytest.approx(np.std([2, 3, 4], ddof=1))
     assert significance.spread_over_seeds(table(**{"minddiffuser/stage1": [1.0, 3]})).empty
+
+
+def test_candidates_of_another_set_of_images_are_not_compared():
+    """How well a reconstruction is found among its own kind depends on how many there are."""
+    whole = pd.concat([table(a=[1.0, 1, 1], b=[0.5, 0.5, 0.5]), table(c=[0.5, 0.5])])
+    scores = pd.concat([whole, whole.assign(metric="clip_two_way_of_reconstruction")])
+    paired = significance.compare(scores, [("a", "b"), ("a", "c")], 100, 100, seed=1)
+    found = set(zip(paired["baseline"], paired["metric"], strict=True))
+    assert found == {("b", "pixcorr"), ("b", "clip_two_way_of_reconstruction"), ("c", "pixcorr")}
