@@ -188,7 +188,7 @@ def show(summary: pd.DataFrame, paired: pd.DataFrame, spread: pd.DataFrame, abse
     print("\nmean [95 % interval over images; subject all: over subjects and images]\n")
     print(text_tables.text_table(summary[kind.isin(TABULATED)], "mean", "main"))
     for group in ("more", "brain_diffuser", "mindeye"):
-        print(f"\n{text_tables.text_table(summary[kind.isin(TABULATED) & whole], 'mean', group)}")
+        print(f"\n{text_tables.text_table(summary[kind.isin(TABULATED) & whole], 'mean', group, absent)}")
     print(f"\n{text_tables.text_table(summary[kind == 'features'], 'mean', 'features')}")
     if (kind == "bottleneck").any():
         print("\nstage 1 from a few numbers of what was decoded; 0: the generator alone")

@@ -1,12 +1,13 @@
 """Tables of scores for a terminal."""
 
-import numpy as np
+from collections.abc import Collection
+
 import pandas as pd
 
 from evaluation.catalogue import GROUPS, metric, metrics_of
 
 
-def text_table(table: pd.DataFrame, value: str, group: str) -> str:
+def text_table(table: pd.DataFrame, value: str, group: str, absent: Collection[str] = ()) -> str:
     """Lay out means or differences: one row a system, one column a metric of the group.
 
     Parameters
@@ -17,12 +18,14 @@ def text_table(table: pd.DataFrame, value: str, group: str) -> str:
         Name of the column that the interval is of.
     group : str
         One of `catalogue.GROUPS`.
+    absent : collection of str
+        Metrics that could not be computed, which are shown as that.
 
     Returns
     -------
     str
         With the group's title; cells hold the number, its 95 % interval, Holm's p if there is one, and n where it is
-        not that of the row. A metric without any row is "absent".
+        not that of the row.
     """
     names = metrics_of(group, set(table["metric"]))
     table = table[table["metric"].isin(names)]
@@ -35,8 +38,8 @@ def text_table(table: pd.DataFrame, value: str, group: str) -> str:
         cells.append(cell if row.n == most else f"{cell} (n {row.n})")
     table = table.assign(cell=cells, n=n)
     wide = table.pivot_table(index=[*index, "n"], columns="metric", values="cell", aggfunc="first", sort=False)
-    wide = wide.reindex(columns=names)
-    wide = wide.where(wide.notna(), np.where(wide.notna().any(), "", "absent")[None].repeat(len(wide), axis=0))
+    wide = wide.reindex(columns=[name for name in names if name in wide or name in absent])
+    wide = wide.assign(**{name: "absent" for name in wide if name in absent}).fillna("")
     wide = wide.rename(columns={name: metric(name).label for name in names})
     return f"{GROUPS[group]}\n{wide.rename_axis(columns=None).reset_index().to_string(index=False)}"
 
@@ -54,6 +57,6 @@ def spread_table(spread: pd.DataFrame) -> str:
     wide = spread.assign(cell=cells).pivot_table(
         index=["subject", "system", "n_seeds"], columns="metric", values="cell", aggfunc="first", sort=False
     )
-    wide = wide[names].rename(columns={name: metric(name).label for name in names})
+    wide = wide[[name for name in names if name in wide]].rename(columns={name: metric(name).label for name in names})
     title = "mean ± standard deviation over noise seeds"
     return f"{title}\n{wide.rename_axis(columns=None).reset_index().to_string(index=False)}"
