@@ -1,0 +1,1 @@
+"""Ozcelik et al. 2022 (IJCNN): IC-GAN from decoded instance features."""
