@@ -25,6 +25,7 @@ from PIL import Image
 from data import nsd
 from evaluation import report
 from evaluation.catalogue import STAGE2, system
+from evaluation.examples import examples
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import Config
 from minddiffuser.store import DataError, open_arrays, write_atomically
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     page = report.page(config, subjects, tables)
     write_atomically(output / "index.html", page)
     png = io.BytesIO()
-    report.examples(subjects, tables.scores).save(png, "png", optimize=True)
+    examples(subjects, tables.scores).save(png, "png", optimize=True)
     write_atomically(output / "examples.png", png.getvalue())
     print(f"{output / 'index.html'} ({len(page) / 1e6:.1f} MB): open it in a browser")
     print(f"{output / 'examples.png'}: examples for a README or a talk")

@@ -1,6 +1,6 @@
-"""The report: one HTML page that needs nothing else, and the picture of examples.
+"""The report: one HTML page that needs nothing else.
 
-Both are made from the tables of scores and from thumbnails, and are the same bytes for the same inputs. The page is
+It is made from the tables of scores and from thumbnails, and is the same bytes for the same inputs. The page is
 `page/page.html.j2` with its style and script put in. Pictures are lines of base64 that the script decodes when they
 come into view, so that thousands of them cost nothing before; equal pictures are stored once.
 """
@@ -20,11 +20,10 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from evaluation.catalogue import (
     ALL_SUBJECTS,
-    CEILING,
     GROUPS,
     METRICS,
     STAGE1,
@@ -35,6 +34,7 @@ from evaluation.catalogue import (
     metrics_of,
     system,
 )
+from evaluation.examples import evenly_spaced
 from minddiffuser.config import REPOSITORY, Config
 
 THUMBNAIL = 128  # pixels: 982 photographs of seven kinds make some 30 MB a subject
@@ -155,7 +155,7 @@ def read_trajectories(stage2: Path, ids: Iterable[int], n_pictures: int) -> dict
         if nsd_id in result_of.index and table.is_file():
             paths = sorted((stage2 / "trajectory" / f"{nsd_id:05d}").glob("*.png"))
         if paths:
-            paths = [paths[k] for k in _evenly_spaced(len(paths), n_pictures)]
+            paths = [paths[k] for k in evenly_spaced(len(paths), n_pictures)]
             pictures = [thumbnail(Image.open(path).convert("RGB")) for path in paths]
             losses = pd.read_csv(table)["loss"].dropna()  # NaN from where early stopping ended it
             iterations = [int(path.stem) for path in paths]
@@ -483,70 +483,3 @@ def _p_value(value: float) -> str:
     if np.isnan(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def choose_examples(pixcorr: dict[int, float], n: int) -> list[int]:
-    """Choose by rule: the images at evenly spaced quantiles of the score, from the worst to the best.
-
-    Parameters
-    ----------
-    pixcorr : dict of nsd_id to float
-    n : int
-        How many; fewer when there are not as many.
-
-    Returns
-    -------
-    list of int
-    """
-    ranked = sorted(pixcorr, key=lambda nsd_id: (pixcorr[nsd_id], nsd_id))
-    return [ranked[place] for place in _evenly_spaced(len(ranked), n)]
-
-
-def _evenly_spaced(n: int, n_chosen: int) -> list[int]:
-    """At most `n_chosen` of the numbers below `n`, first and last included."""
-    return np.linspace(0, n - 1, min(n, n_chosen)).round().astype(int).tolist()
-
-
-def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 8) -> Image.Image:
-    """Draw the picture of examples: for each subject the stimuli and, below, what was made of them.
-
-    Parameters
-    ----------
-    subjects : sequence of SubjectResults
-    scores : DataFrame
-        Columns `subject, system, nsd_id, metric, value`.
-    n : int
-        Columns. They are chosen among the refined images, or all where none is refined.
-
-    Returns
-    -------
-    PIL.Image.Image
-    """
-    gap, left, head, foot = 4, 92, 44, 34
-    step = THUMBNAIL + gap
-    rows = [None, STAGE1, STAGE2, CEILING]
-    block = head + len(rows) * step
-    sheet = Image.new("RGB", (left + n * step + gap, len(subjects) * block + foot), "white")
-    draw = ImageDraw.Draw(sheet)
-    font, small = ImageFont.load_default(15), ImageFont.load_default(12)
-    pixcorr = scores[(scores["system"] == STAGE1) & (scores["metric"] == "pixcorr")]
-    for k, subject in enumerate(subjects):
-        top = k * block + head
-        draw.text((gap * 2, top - 34), subject.name, "black", font)
-        refined = subject.pictures.get(STAGE2) or subject.pictures[STAGE1]
-        of_subject = pixcorr[pixcorr["subject"] == subject.name].set_index("nsd_id")["value"]
-        chosen = choose_examples({nsd_id: of_subject[nsd_id] for nsd_id in refined}, n)
-        for column, nsd_id in enumerate(chosen):
-            x = left + column * step
-            draw.text((x, top - 17), f"NSD {nsd_id}", "#555555", small)
-            for row, name in enumerate(rows):
-                picture = subject.stimuli[nsd_id] if name is None else subject.pictures.get(name, {}).get(nsd_id)
-                if picture is not None:
-                    tile = Image.open(io.BytesIO(picture)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.NEAREST)
-                    sheet.paste(tile, (x, top + row * step))
-        for row, name in enumerate(rows):
-            label = "stimulus" if name is None else system(name).label
-            draw.text((gap * 2, top + row * step + THUMBNAIL // 2), label, "black", font, anchor="lm")
-    caption = "Test images (those refined, if any) at evenly spaced quantiles of stage 1's PixCorr, from worst to best."
-    draw.text((gap * 2, sheet.height - 22), caption, "#555555", small)
-    return sheet

@@ -1,0 +1,85 @@
+"""The picture of examples: for each subject some test images, and what was made of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from evaluation.catalogue import CEILING, STAGE1, STAGE2, system
+
+if TYPE_CHECKING:
+    from evaluation.report import SubjectResults
+
+_TILE = 128  # pixels
+
+
+def choose_examples(pixcorr: dict[int, float], n: int) -> list[int]:
+    """Choose by rule: the images at evenly spaced quantiles of the score, from the worst to the best.
+
+    Parameters
+    ----------
+    pixcorr : dict of nsd_id to float
+    n : int
+        How many; fewer when there are not as many.
+
+    Returns
+    -------
+    list of int
+    """
+    ranked = sorted(pixcorr, key=lambda nsd_id: (pixcorr[nsd_id], nsd_id))
+    return [ranked[place] for place in evenly_spaced(len(ranked), n)]
+
+
+def evenly_spaced(n: int, n_chosen: int) -> list[int]:
+    """At most `n_chosen` of the numbers below `n`, first and last included."""
+    return np.linspace(0, n - 1, min(n, n_chosen)).round().astype(int).tolist()
+
+
+def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 8) -> Image.Image:
+    """Draw the picture of examples: for each subject the stimuli and, below, what was made of them.
+
+    Parameters
+    ----------
+    subjects : sequence of SubjectResults
+    scores : DataFrame
+        Columns `subject, system, nsd_id, metric, value`.
+    n : int
+        Columns. They are chosen among the refined images, or all where none is refined.
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
+    gap, left, head, foot = 4, 92, 44, 34
+    step = _TILE + gap
+    rows = [None, STAGE1, STAGE2, CEILING]
+    block = head + len(rows) * step
+    sheet = Image.new("RGB", (left + n * step + gap, len(subjects) * block + foot), "white")
+    draw = ImageDraw.Draw(sheet)
+    font, small = ImageFont.load_default(15), ImageFont.load_default(12)
+    pixcorr = scores[(scores["system"] == STAGE1) & (scores["metric"] == "pixcorr")]
+    for k, subject in enumerate(subjects):
+        top = k * block + head
+        draw.text((gap * 2, top - 34), subject.name, "black", font)
+        refined = subject.pictures.get(STAGE2) or subject.pictures[STAGE1]
+        of_subject = pixcorr[pixcorr["subject"] == subject.name].set_index("nsd_id")["value"]
+        chosen = choose_examples({nsd_id: of_subject[nsd_id] for nsd_id in refined}, n)
+        for column, nsd_id in enumerate(chosen):
+            x = left + column * step
+            draw.text((x, top - 17), f"NSD {nsd_id}", "#555555", small)
+            for row, name in enumerate(rows):
+                picture = subject.stimuli[nsd_id] if name is None else subject.pictures.get(name, {}).get(nsd_id)
+                if picture is not None:
+                    tile = Image.open(io.BytesIO(picture)).resize((_TILE, _TILE), Image.Resampling.NEAREST)
+                    sheet.paste(tile, (x, top + row * step))
+        for row, name in enumerate(rows):
+            label = "stimulus" if name is None else system(name).label
+            draw.text((gap * 2, top + row * step + _TILE // 2), label, "black", font, anchor="lm")
+    caption = "Test images (those refined, if any) at evenly spaced quantiles of stage 1's PixCorr, from worst to best."
+    draw.text((gap * 2, sheet.height - 22), caption, "#555555", small)
+    return sheet
