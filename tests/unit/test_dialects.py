@@ -14,7 +14,9 @@ from torchvision import transforms as vision
 
 from evaluation import dialects, metrics
 from minddiffuser import pretrained
+from minddiffuser.config import REPOSITORY
 from minddiffuser.pretrained import FeatureNetwork, MissingModelError
+from minddiffuser.store import DataError
 
 CPU = torch.device("cpu")
 SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
@@ -182,3 +184,22 @@ def test_stand_ins_say_so():
     dialect = dialects.with_stand_ins(dialects.MINDEYE, 64)
     assert all(name.endswith("_stand_in") and layer.network == "clip" for name, layer in dialect.layers.items())
     assert len({layer.node for layer in dialect.layers.values()}) == 6
+
+
+def test_only_a_clip_with_a_resnet_has_layers_that_stand_in():
+    transformer = pretrained.random_clip("ViT-B-32-quickgelu", CPU)
+    network = pretrained.clip_features(transformer)
+    with torch.no_grad():
+        nodes = network.forward(torch.rand(1, 3, 224, 224))
+    assert set(nodes) == {"embedding"}
+    with pytest.raises(DataError, match="set it to imagenet"):
+        pretrained.require_stand_ins(transformer)
+
+    miniature = REPOSITORY / "data" / "miniature" / "weights" / "scoring_clip"
+    resnet = pretrained.open_clip_model(f"local-dir:{miniature}", None, CPU)
+    pretrained.require_stand_ins(resnet)
+    dialect = dialects.with_stand_ins(dialects.MINDEYE, 64)
+    found = dialects.features(
+        dialect, {"clip": pretrained.clip_features(resnet)}, np.zeros((2, 80, 80, 3), "u1"), CPU, 2
+    )
+    assert list(found) == list(dialect.layers)
