@@ -18,8 +18,8 @@ Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, t
     scores.json  the settings, and the states of the folders, that the scores were made with; absent metrics and why
 
 `evaluation/catalogue.py` says what each system and metric is. Folders that did not change are not scored again. Peak
-memory: the test stimuli and one system's pictures, and the features of all networks: some 7 GB for 982 real images,
-and 1.7 GB for CLIP ViT-L/14 on a CPU.
+memory: the test stimuli and one system's pictures, and the features of all networks: 7.3 GB for 982 real images,
+and 1.7 GB more for CLIP ViT-L/14 on a CPU.
 """
 
 import argparse
