@@ -82,9 +82,10 @@ def main(argv: list[str] | None = None) -> None:
         half = n_repetitions // 2  # trials in each
         place = np.full(len(seen), -1)  # row in `halves`
         place[kept[is_test]] = np.arange(is_test.sum())
+        repetition = repetition_of(row_of_trial)
         for session, part in enumerate(artifact.read_parts()):
             trials = slice(session * n_trials, (session + 1) * n_trials)
-            row, number = row_of_trial[trials], repetition_of(row_of_trial)[trials]
+            row, number = row_of_trial[trials], repetition[trials]
             used = (place[row] >= 0) & (number < 2 * half[row])
             np.add.at(halves, (place[row[used]], number[used] // half[row[used]]), part["betas"][:][used])
         with np.errstate(invalid="ignore"):

@@ -155,3 +155,8 @@ def test_candidates_of_another_set_of_images_are_not_compared():
     paired = significance.compare(scores, [("a", "b"), ("a", "c")], 100, 100, seed=1)
     found = set(zip(paired["baseline"], paired["metric"], strict=True))
     assert found == {("b", "pixcorr"), ("b", "clip_two_way_of_reconstruction"), ("c", "pixcorr")}
+
+
+def test_pairs_without_a_common_image_are_left_out():
+    scores = pd.concat([table(a=[1.0, 2, 3]), table(b=[1.0, 2]).assign(nsd_id=[70, 71])])
+    assert significance.compare(scores, [("a", "b")], 100, 100, seed=1).empty
