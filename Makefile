@@ -29,7 +29,13 @@ SCRIPTS := \
 	reconstruction/31_stage1.py \
 	reconstruction/32_stage2.py \
 	reconstruction/33_controls.py \
+	reconstruction/34_ablations.py \
+	baselines/takagi/35_decode_takagi.py \
+	baselines/takagi/36_reconstruct_takagi.py \
+	baselines/ozcelik/37_decode_ozcelik.py \
+	baselines/ozcelik/38_reconstruct_ozcelik.py \
 	evaluation/41_score.py \
+	evaluation/42_compare.py \
 	evaluation/43_report.py
 
 # Not part of the main job: data/00_get_models.py (`make models`), and feature_decoding/26_search.py, which helps to choose

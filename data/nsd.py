@@ -49,6 +49,10 @@ ROI_LABELS: dict[str, tuple[int, ...]] = {
     "V3ab": (16, 17),
     "IPS": (18, 19, 20, 21, 22, 23),
 }
+# Labels of the volume `streams`, NSD's large regions.
+STREAM_LABELS = {
+    "early": 1, "midventral": 2, "midlateral": 3, "midparietal": 4, "ventral": 5, "lateral": 6, "parietal": 7,
+}  # fmt: skip
 
 
 def _require(path: Path, what: str) -> Path:
@@ -245,6 +249,17 @@ def read_voxels(root: Path, subject: str, space: str, rois: tuple[str, ...]) -> 
         raise DataError(f"{folder} has no voxel of {', '.join(empty)}; leave them out of experiment.data.rois")
     names = np.repeat(np.array(rois), [len(column) for column in columns])
     return Voxels(np.concatenate(columns), names, kastner.shape, affine)
+
+
+def read_streams(root: Path, subject: str, space: str, streams: tuple[str, ...]) -> Voxels:
+    """Find the voxels of NSD's streams, ordered as asked for, and inside one in the C-order of the volume."""
+    path = root / "nsddata/ppdata" / subject / space / "roi" / "streams.nii.gz"
+    labels, affine = _read_labels(path)
+    columns = [np.flatnonzero(labels.ravel() == STREAM_LABELS[stream]) for stream in streams]
+    if empty := [stream for stream, column in zip(streams, columns, strict=True) if not len(column)]:
+        raise DataError(f"{path} has no voxel of {', '.join(empty)}")
+    names = np.repeat(np.array(streams), [len(column) for column in columns])
+    return Voxels(np.concatenate(columns), names, labels.shape, affine)
 
 
 def _read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,8 @@ The second form also scores somebody else's pictures, `DIR/<nsd_id>.png`, beside
 `reconstruction/others/<NAME>`. Missing, unreadable and strange pictures are listed, and stop it.
 
 Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, their stimuli, the folders
-`reconstruction/<kind>/<system>` that are there (`<nsd_id>.png` and an index each), and what was decoded. Writes to
+`reconstruction/<kind>/<system>` that are there (`<nsd_id>.png` and an index each), and what was decoded. Of a system
+with several samples, folders `sample_2` ... inside its own, an image's score is the mean over them. Writes to
 `runs/<name>/evaluation/`:
 
     scores.csv   subject, system, nsd_id, metric, value: one row an image and metric
@@ -15,7 +16,8 @@ Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, t
     paired.csv   subject, system, baseline, metric, difference, ci_low, ci_high, p, p_holm, n: on the images that both
                  have
     spread.csv   subject, system, metric, mean, sd, n_seeds: how far noise seeds move the mean of stage 1
-    scores.json  the settings, and the states of the folders, that the scores were made with; absent metrics and why
+    scores.json  the settings, and the states of the folders, that the scores were made with; how many samples a system
+                 has, where more than one; absent metrics and why
 
 `evaluation/catalogue.py` says what each system and metric is. Folders that did not change are not scored again. Peak
 memory: the test stimuli and one system's pictures, and the features of all networks: 7.3 GB for 982 real images,
@@ -33,14 +35,14 @@ from tqdm import tqdm
 
 from data import nsd
 from evaluation import scoring, significance, text_tables
-from evaluation.catalogue import ALL_SUBJECTS, CEILING, STAGE1, STAGE2, SYSTEMS, system
+from evaluation.catalogue import ALL_SUBJECTS, CEILING, STAGE1, STAGE2, SYSTEMS, TABULATED, in_order, system
+from evaluation.results import SPLITS, states_of
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.store import DataError, open_arrays, write_atomically
 from reconstruction import folder
 
 COLUMNS = ["subject", "system", "nsd_id", "metric", "value"]
-TABULATED = ["method", "other", "control"]
-KINDS = [*TABULATED, "bottleneck", "seed", "features"]
+RIVALS = ("takagi", "ozcelik")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     output = config.folder() / "evaluation"
     kept, scored = read_scores(output, settings)
     subjects = sorted({*run.subjects, *kept["subject"]})
-    states = {(subject, name): state for subject in subjects for name, state in states_of(config.folder(subject))}
+    states = {(s, name): state for s in subjects for name, state in states_of(config.folder(s)).items()}
     fresh = {
         key
         for key, state in scored.items()
@@ -79,9 +81,9 @@ def main(argv: list[str] | None = None) -> None:
         parts += score(run, subject, todo)
 
     scores = pd.concat(parts)
-    place = {name: k for k, name in enumerate([*SYSTEMS, *sorted(set(scores["system"]) - set(SYSTEMS), key=rank)])}
-    order = scores["system"].map(lambda name: (KINDS.index(system(name).kind), place[name]))
-    scores = scores.assign(order=order).sort_values(["subject", "order"], kind="stable").drop(columns="order")
+    place = {name: k for k, name in enumerate(in_order({*SYSTEMS, *scores["system"]}))}
+    scores = scores.assign(place=scores["system"].map(place))
+    scores = scores.sort_values(["subject", "place"], kind="stable").drop(columns="place")
     # Rounded as they are written, so that one subject after the other gives the same summary as all at once.
     scores["value"] = scores["value"].round(6)
     seed = config.experiment.seed
@@ -96,6 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         "settings": settings,
         "absent": absent,
         "scored": [[*key, state] for key, state in sorted(states.items()) if key in present],
+        "samples": [[*key, n] for key in sorted(present) if (n := n_samples(config.folder(key[0]), key[1])) > 1],
     }
     write_atomically(output / "scores.json", json.dumps(record, indent=2) + "\n")
     show(summary, paired, spread, absent)
@@ -107,7 +110,6 @@ def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
     config, found = run.config, []
     folder_of_subject, experiment = config.folder(subject), config.experiment
     test_ids = read_test_ids(folder_of_subject, subject)
-    row_of = {nsd_id: row for row, nsd_id in enumerate(test_ids)}
     scorer = None
     for name in tqdm(todo, desc=f"{subject} scores"):
         if name.startswith("features/"):
@@ -119,66 +121,34 @@ def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
                     folder_of_subject, subject, target, experiment.structural.layers, experiment.evaluation.n_way
                 )
         else:
-            path = folder_of_subject / "reconstruction" / name
-            ids, images = folder.read(path)
-            if strangers := sorted(set(ids) - set(test_ids)):
-                raise DataError(f"{path} has images that are not test images of {subject}, such as {strangers[0]}")
             scorer = scorer or scoring.Scorer(config, nsd.Stimuli(config.nsd).read(test_ids), run.device)
-            rows = np.array([row_of[i] for i in ids])
-            values = {"nsd_id": ids, **scorer.score(rows, images, system(name).kind in TABULATED)}
+            path, field = folder_of_subject / "reconstruction" / name, system(name).kind in TABULATED
+            values = scoring.score_folder(scorer, path, test_ids, field)
         table = pd.DataFrame({"subject": subject, "system": name, **values}).sort_values("nsd_id")
         found.append(table.melt(["subject", "system", "nsd_id"], var_name="metric").dropna())
     return found
 
 
-def states_of(folder_of_subject: Path) -> list[tuple[str, str]]:
-    """Systems of a subject that are there, and what they were made of."""
-    root = folder_of_subject / "reconstruction"
-    folders = {path.parent: folder.state(path.parent) for path in sorted(root.glob("*/*/index.csv"))}
-    found = [(str(path.relative_to(root)), state) for path, state in folders.items() if state]
-    for target, family in scoring.FAMILIES.items():
-        paths = [folder_of_subject / part / f"{family}.h5" for part in ("decoded", "decoded/halves")]
-        paths = paths[:1] if target == "z_clip" else paths
-        splits = folder_of_subject / "decoded" / "splits.h5"
-        if all(path.is_file() for path in paths):
-            found.append((f"features/{target}", fingerprints(paths)))
-        if target != "z_clip" and splits.is_file():
-            found += [(f"features/{target}@{split}", fingerprints([splits])) for split in scoring.SPLITS]
-    # Scores depend on which images are tested, too.
-    tested = fingerprints([folder_of_subject / "prepared.h5"])
-    return [(name, f"{state}; test images of {tested}") for name, state in found]
-
-
-def fingerprints(paths: list[Path]) -> str:
-    """Fingerprints of HDF5 files, joined."""
-    found = []
-    for path in paths:
-        with open_arrays(path, "the stage before") as file:
-            found.append(str(file.attrs["fingerprint"]))
-    return ", ".join(found)
+def n_samples(folder_of_subject: Path, name: str) -> int:
+    """Count the samples of a system; features are not pictures, and have none."""
+    if system(name).kind == "features":
+        return 0
+    return len(folder.sample_folders(folder_of_subject / "reconstruction" / name))
 
 
 def pairs_of(systems: list[str]) -> list[tuple[str, str]]:
-    """Pairs of systems that are compared: both stages with each other and every control, others with both stages."""
-    controls = [name for name in systems if system(name).kind == "control" and name != CEILING]
-    others = [name for name in systems if system(name).kind == "other"]
+    """Pairs that are compared: stage 2 with everything, stage 1 with the controls, rivals as corrected and released."""
+    of_kind = {kind: [name for name in systems if system(name).kind == kind] for kind in TABULATED}
+    controls = [name for name in of_kind["control"] if name != CEILING]
     return [
         (STAGE2, STAGE1),
+        *((STAGE2, name) for name in (*of_kind["ablation"], *of_kind["other"], *controls)),
+        *((f"{rival}/corrected", f"{rival}/original") for rival in RIVALS),
+        *((STAGE1, name) for name in controls),
         (CEILING, STAGE1),
         (CEILING, STAGE2),
-        *((stage, control) for stage in (STAGE1, STAGE2) for control in controls),
-        *((stage, other) for stage in (STAGE1, STAGE2) for other in others),
-        *(
-            (f"features/{target}@{scoring.SPLITS[0]}", f"features/{target}@{scoring.SPLITS[1]}")
-            for target in ("c", "z")
-        ),
+        *((f"features/{target}@{SPLITS[0]}", f"features/{target}@{SPLITS[1]}") for target in ("c", "z")),
     ]
-
-
-def rank(name: str) -> tuple[str, int, str]:
-    """Order systems by kind, then by number where they have one."""
-    kind, _, rest = name.partition("/")
-    return kind, int(rest) if rest.isdecimal() else -1, rest
 
 
 def show(summary: pd.DataFrame, paired: pd.DataFrame, spread: pd.DataFrame, absent: dict[str, str]) -> None:

@@ -23,8 +23,8 @@ import pandas as pd
 from PIL import Image
 
 from data import nsd
-from evaluation import report
-from evaluation.catalogue import STAGE2, system
+from evaluation import report, results
+from evaluation.catalogue import STAGE2, TABULATED, system
 from evaluation.examples import examples
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import Config
@@ -58,17 +58,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def read_tables(output: Path) -> report.Tables:
     """Read what evaluation/41_score.py wrote."""
-    for name in ("scores.csv", "summary.csv", "paired.csv", "scores.json"):
-        if not (output / name).is_file():
-            raise DataError(f"{output / name} is missing; make it with: python evaluation/41_score.py")
-    scores, summary, paired = (
-        pd.read_csv(output / f"{name}.csv", dtype={"subject": str}) for name in ("scores", "summary", "paired")
-    )
-    spread = None
-    if (output / "spread.csv").is_file():
-        spread = pd.read_csv(output / "spread.csv", dtype={"subject": str})
-    record = json.loads((output / "scores.json").read_text())
-    return report.Tables(scores, summary, paired, spread, record.get("absent", {}), record["settings"])
+    scores, summary, paired = (results.read_table(output, name) for name in ("scores", "summary", "paired"))
+    spread = results.read_table(output, "spread") if (output / "spread.csv").is_file() else None
+    record = results.read_record(output)
+    samples = results.samples_of(record)
+    return report.Tables(scores, summary, paired, spread, record["absent"], samples, record["settings"])
 
 
 def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures: int) -> report.SubjectResults:
@@ -82,7 +76,7 @@ def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures:
     captions = nsd.read_captions(config.nsd, coco_ids, config.experiment.semantic.n_captions)
     pictures, settings = {}, {}
     for name in scores.loc[scores["subject"] == subject, "system"].unique():
-        if system(name).kind not in report.KINDS:
+        if system(name).kind not in TABULATED:
             continue
         place = path / "reconstruction" / name
         if name in report.CONSTANT:

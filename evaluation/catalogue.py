@@ -1,5 +1,6 @@
 """What is scored, and by what: names, meanings and order of systems and metrics, for tables and the page."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,13 +18,14 @@ class System:
     label, meaning : str
         For a table, and for whoever has not met it.
     kind : str
-        "method"; "other": other systems, and other people's pictures; "control"; "bottleneck": stage 1 from a few
-        numbers; "seed": stage 1 with other noise; "features": decoded features, without pictures.
+        "method"; "ablation": the method without one of its parts; "other": other systems, and other people's
+        pictures; "control"; "bottleneck": stage 1 from a few numbers; "seed": stage 1 with other noise; "features":
+        decoded features, without pictures.
     """
 
     label: str
     meaning: str
-    kind: Literal["method", "other", "control", "bottleneck", "seed", "features"]
+    kind: Literal["method", "ablation", "other", "control", "bottleneck", "seed", "features"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,46 @@ class Metric:
     among_own: bool = False
 
 
+# Kinds that have a row in the tables of systems, in order, and their titles; after them those that have tables of
+# their own.
+TABULATED = {"method": "Methods", "ablation": "Ablations", "other": "Other systems", "control": "Controls"}
+KINDS = (*TABULATED, "bottleneck", "seed", "features")
+
+_TAKAGI = "Takagi & Nishimoto (CVPR 2023), Stable Diffusion from z and c by plain ridge regression: "
+_OZCELIK = "Ozcelik et al. (IJCNN 2022), IC-GAN from decoded instance features: "
+
 SYSTEMS = {
-    STAGE1: System("stage 1", "decoded z and c, through Stable Diffusion", "method"),
+    STAGE1: System("stage 1", "decoded z and c, through Stable Diffusion: the method without CLIP guidance", "method"),
     STAGE2: System("stage 2", "stage 1, refined until its CLIP features match the decoded ones", "method"),
+    "ablation/without_z": System("without z", "stage 2 from random latents in place of the decoded z", "ablation"),
+    "ablation/without_c": System("without c", "stage 2 from a random embedding in place of the decoded c", "ablation"),
+    "takagi/original": System(
+        "Takagi, original", _TAKAGI + "as released, with a regression that loses the mean of every target", "other"
+    ),
+    "takagi/corrected": System(
+        "Takagi, corrected", _TAKAGI + "targets centred, posterior mean, and noise levels that agree", "other"
+    ),
+    "takagi/minddiffuser": System(
+        "Takagi, bundled",
+        _TAKAGI
+        + "the variant bundled with MindDiffuser: latents of 4 x 64 x 64, 15 tokens, all ROIs, pictures encoded "
+        "again without mapping them back to [-1, 1], test voxels scaled by the test set's own statistics",
+        "other",
+    ),
+    "ozcelik/original": System(
+        "Ozcelik, original",
+        _OZCELIK + "as published, the variance of decoded features restored with statistics of the test set",
+        "other",
+    ),
+    "ozcelik/corrected": System(
+        "Ozcelik, corrected", _OZCELIK + "with training statistics, and features brought to unit length", "other"
+    ),
+    "ozcelik/minddiffuser": System(
+        "Ozcelik, bundled",
+        _OZCELIK + "the variant bundled with MindDiffuser: another regression, noise at random, no dense vector; but "
+        "with voxels and features of the same subject, where the authors mixed two",
+        "other",
+    ),
     CEILING: System("ceiling", "stage 1 from the stimulus' own z and c: what perfect decoding would reach", "control"),
     "control/nearest_training": System(
         "nearest training image", "the training image whose own z and c are most like the decoded ones", "control"
@@ -161,6 +200,22 @@ def system(name: str) -> System:
             }[split]
         return System(f"{target}, {split.replace('_', ' ')}" if split else target, meaning, "features")
     return System(rest if kind == "others" else name, "scored from a folder of pictures", "other")
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sort systems by kind, inside one as in `SYSTEMS`, and what is not there by folder, then number or name."""
+    known = list(SYSTEMS)
+
+    def place(name: str) -> tuple[int, int, str, int, str]:
+        folder, _, rest = name.partition("/")
+        number = int(rest) if rest.isdecimal() else -1
+        return (
+            KINDS.index(system(name).kind),
+            known.index(name) if name in known else len(known),
+            *(folder, number, rest),
+        )
+
+    return sorted(names, key=place)
 
 
 def metric(name: str) -> Metric:

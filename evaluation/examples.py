@@ -15,6 +15,7 @@ from evaluation.catalogue import CEILING, STAGE1, STAGE2, system
 if TYPE_CHECKING:
     from evaluation.report import SubjectResults
 
+RIVALS = ("takagi/corrected", "ozcelik/corrected")  # shown where they are there
 _TILE = 128  # pixels
 
 
@@ -57,7 +58,8 @@ def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 
     """
     gap, left, head, foot = 4, 92, 44, 34
     step = _TILE + gap
-    rows = [None, STAGE1, STAGE2, CEILING]
+    rivals = [name for name in RIVALS if any(name in subject.pictures for subject in subjects)]
+    rows = [None, STAGE1, STAGE2, *rivals, CEILING]
     block = head + len(rows) * step
     sheet = Image.new("RGB", (left + n * step + gap, len(subjects) * block + foot), "white")
     draw = ImageDraw.Draw(sheet)
@@ -78,7 +80,7 @@ def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 
                     tile = Image.open(io.BytesIO(picture)).resize((_TILE, _TILE), Image.Resampling.NEAREST)
                     sheet.paste(tile, (x, top + row * step))
         for row, name in enumerate(rows):
-            label = "stimulus" if name is None else system(name).label
+            label = "stimulus" if name is None else system(name).label.replace(", ", ",\n")
             draw.text((gap * 2, top + row * step + _TILE // 2), label, "black", font, anchor="lm")
     caption = "Test images (those refined, if any) at evenly spaced quantiles of stage 1's PixCorr, from worst to best."
     draw.text((gap * 2, sheet.height - 22), caption, "#555555", small)

@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from evaluation import comparison
 from evaluation.catalogue import (
     ALL_SUBJECTS,
     GROUPS,
@@ -29,7 +30,8 @@ from evaluation.catalogue import (
     STAGE1,
     STAGE2,
     STAND_IN,
-    SYSTEMS,
+    TABULATED,
+    in_order,
     metric,
     metrics_of,
     system,
@@ -40,7 +42,6 @@ from minddiffuser.config import REPOSITORY, Config
 THUMBNAIL = 128  # pixels: 982 photographs of seven kinds make some 30 MB a subject
 CONSTANT = ("control/mean_image", "control/grey")  # the same picture whatever was seen: shown once
 TRAJECTORY_BUDGET = 6000  # pictures of stage 2's way on one page, of all subjects together
-KINDS = {"method": "Methods", "other": "Other systems", "control": "Controls"}  # of the rows of a table, in order
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "diffusers", "transformers", "open_clip_torch", "scikit-image")
 
 
@@ -110,6 +111,8 @@ class Tables:
     spread : DataFrame or None
         Over seeds of the noise.
     absent : dict of metric to reason
+    samples : dict of system to str
+        How many pictures of each image it was scored on, where more than one.
     settings : dict
         How it was scored.
     """
@@ -119,6 +122,7 @@ class Tables:
     paired: pd.DataFrame
     spread: pd.DataFrame | None = None
     absent: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -183,7 +187,8 @@ def page(config: Config, subjects: Sequence[SubjectResults], tables: Tables) -> 
     album = _Album()
     data = {
         "subjects": names,
-        "systems": {name: _described(name) for name in _in_order(summary["system"].unique())},
+        "kinds": TABULATED,
+        "systems": {name: _described(name) for name in in_order(summary["system"].unique())},
         "metrics": _metrics(set(summary["metric"])),
         "titles": GROUPS,
         "groups": {group: metrics_of(group, set(summary["metric"])) for group in GROUPS},
@@ -198,13 +203,15 @@ def page(config: Config, subjects: Sequence[SubjectResults], tables: Tables) -> 
         subjects=subjects,
         choices=choices,
         all_subjects=ALL_SUBJECTS,
-        groups=[_group(group, summary, choices, flags, tables.absent) for group in GROUPS],
+        groups=[_group(group, summary, choices, flags, tables) for group in GROUPS],
+        samples=_sampled(tables.samples, [name for subject in subjects for name in subject.pictures]),
         spread=_spread(tables.spread, choices),
         differences=_differences(tables.paired, choices),
         has_bottleneck=any(system(str(name)).kind == "bottleneck" for name in summary["system"].unique()),
         has_trajectories=any(subject.trajectories for subject in subjects),
         categories=sorted({c for s in subjects for found in (s.categories or {}).values() for c in found}),
         published=_published(),
+        beside_paper=_beside_paper(summary, choices),
         base64=lambda content: base64.b64encode(content).decode(),
         settings=_yaml(config.model_dump(mode="json", include={"name", "preset", "experiment"})),
         scoring=_yaml(tables.settings),
@@ -276,25 +283,11 @@ def _scores_by_image(scores: pd.DataFrame, ids: list[int]) -> dict[str, dict[str
     """Values by system and metric, of what has a row in the tables of systems."""
     found: dict[str, dict[str, list[float | None]]] = {}
     for (name, measure), group in scores.groupby(["system", "metric"], sort=False):
-        if system(str(name)).kind in KINDS:
+        if system(str(name)).kind in TABULATED:
             values = group.set_index("nsd_id")["value"].reindex(ids)
             rounded = [round(value, 4) if np.isfinite(value) else None for value in values]
             found.setdefault(str(name), {})[str(measure)] = rounded
-    return {name: found[name] for name in _in_order(found)}
-
-
-def _in_order(names: Iterable[str]) -> list[str]:
-    """Systems by kind, and inside one as in the catalogue, others as they come."""
-    kinds, known = list(KINDS), list(SYSTEMS)
-
-    def place(name: str) -> tuple[int, int]:
-        kind = system(name).kind
-        return (
-            kinds.index(kind) if kind in kinds else len(kinds),
-            known.index(name) if name in known else len(known),
-        )
-
-    return sorted(map(str, names), key=place)
+    return {name: found[name] for name in in_order(found)}
 
 
 def _described(name: str) -> dict[str, str]:
@@ -332,11 +325,11 @@ def _flags(subjects: Sequence[SubjectResults]) -> dict[str, list[str]]:
 
 
 def _group(
-    group: str, summary: pd.DataFrame, choices: list[str], flags: dict[str, list[str]], absent: dict[str, str]
+    group: str, summary: pd.DataFrame, choices: list[str], flags: dict[str, list[str]], all_tables: Tables
 ) -> dict[str, Any]:
     """One table of the page: its columns, and for each choice of subject its rows, by kind of system."""
     names = metrics_of(group, set(summary["metric"]))
-    kinds = {"features": "Decoded features"} if group == "features" else KINDS
+    kinds = {"features": "Decoded features"} if group == "features" else TABULATED
     summary = summary[summary["metric"].isin(names)]
     present = set(summary["metric"])
     columns = [
@@ -346,7 +339,7 @@ def _group(
             "meaning": metric(name).meaning,
             "higher": metric(name).higher_is_better,
             "stand_in": name.endswith(STAND_IN),
-            "absent": None if name in present else absent.get(name, "not computed"),
+            "absent": None if name in present else all_tables.absent.get(name, "not computed"),
         }
         for name in names
     ]
@@ -363,7 +356,7 @@ def _group(
                 "n": _range([int(values[3]) for values in of_choice[name].values()]),
                 "cells": [of_choice[name].get(m) for m in names],
             }
-            for name in _in_order(of_choice)
+            for name in in_order(of_choice)
         ]
         tables[choice] = [(title, [row for row in rows if row["kind"] == kind]) for kind, title in kinds.items()]
     shown = {row["system"] for parts in tables.values() for _, rows in parts for row in rows}
@@ -373,7 +366,13 @@ def _group(
         "columns": columns,
         "tables": {choice: [part for part in parts if part[1]] for choice, parts in tables.items()},
         "flags": {system(name).label: found for name, found in flags.items() if name in shown},
+        "samples": _sampled(all_tables.samples, shown),
     }
+
+
+def _sampled(samples: dict[str, str], shown: Collection[str]) -> list[str]:
+    """Name the systems with several samples, with their number."""
+    return [f"{system(name).label} ({samples[name]})" for name in in_order(samples) if name in shown]
 
 
 def _range(numbers: list[int]) -> str:
@@ -409,8 +408,21 @@ def _differences(paired: pd.DataFrame, choices: list[str]) -> list[dict[str, Any
             for _, row in group.assign(place=places).sort_values("place", kind="stable").iterrows():
                 rows[metric(row["metric"]).group == "main"].append({"reading": _reading(row), **row.to_dict()})
             pair = {"subject": subject, "system": system(str(name)).label, "baseline": system(str(baseline)).label}
-            found.append({**pair, "main": rows[True], "others": rows[False]})
+            is_first = subject not in {pair["subject"] for pair in found}
+            verdict = _verdict(rows[True] or rows[False])
+            found.append({**pair, "is_first": is_first, "verdict": verdict, "main": rows[True], "others": rows[False]})
     return found
+
+
+def _verdict(rows: list[dict[str, Any]]) -> str:
+    """Say in a line in which metrics a pair differs, once corrected for the number of comparisons."""
+    found: dict[str, list[str]] = {"better in": [], "worse in": [], "no firm difference in": []}
+    for row in rows:
+        described = metric(row["metric"])
+        is_firm = row["p_holm"] <= 0.05 and not row["ci_low"] <= 0 <= row["ci_high"]
+        side = "better in" if (row["difference"] > 0) == described.higher_is_better else "worse in"
+        found[side if is_firm else "no firm difference in"].append(described.label.replace(" ↓", ""))
+    return "; ".join(f"{words} {', '.join(labels)}" for words, labels in found.items() if labels)
 
 
 def _reading(row: pd.Series) -> str:
@@ -426,6 +438,24 @@ def _reading(row: pd.Series) -> str:
     if (row["system"], row["baseline"]) == (STAGE2, STAGE1):
         reading = f"stage 2 {'improves' if better else 'worsens'} {label}"
     return reading + (", but not once corrected for the number of comparisons" if row["p_holm"] > 0.05 else "")
+
+
+def _beside_paper(summary: pd.DataFrame, choices: list[str]) -> dict[str, Any]:
+    """Means of the systems that the paper's table has, and what it prints: rows by choice of subject."""
+    quoted = comparison.read_quoted().set_index(["system", "metric"])["value"]
+    metrics = [name for name in metrics_of("main", set()) if name in quoted.index.unique("metric")]
+    mean_of = summary.set_index(["subject", "system", "metric"])["mean"]
+    tables = {
+        choice: [
+            {
+                "label": comparison.label(name),
+                "cells": [(mean_of.get((choice, name, measure)), quoted[theirs, measure]) for measure in metrics],
+            }
+            for name, theirs in comparison.QUOTED_AS.items()
+        ]
+        for choice in choices
+    }
+    return {"columns": [metric(name).label for name in metrics], "tables": tables}
 
 
 def _published() -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from evaluation import dialects, metrics
+from evaluation.results import FAMILIES
 from feature_decoding.accuracy import correlations_by_image, noise_ceiling_by_image
 from feature_decoding.ridge import Scaler
 from minddiffuser.config import Config, layer_name
@@ -20,10 +21,9 @@ from minddiffuser.pretrained import (
     scoring_weights,
 )
 from minddiffuser.store import DataError, open_arrays
+from reconstruction.folder import read, sample_folders
 
 DIALECTS = (dialects.BRAIN_DIFFUSER, dialects.MINDEYE)
-FAMILIES = {"c": "semantic", "z": "detail", "z_clip": "structural"}
-SPLITS = ("naive_split", "held_out_clusters")
 
 
 def absent_metrics(config: Config) -> dict[str, str]:
@@ -128,6 +128,44 @@ class Scorer:
 
     def _features_of(self, dialect: dialects.Dialect, images: np.ndarray) -> dict[str, np.ndarray]:
         return dialects.features(dialect, self.networks, images, self._device, self._batch_size)
+
+
+def score_folder(scorer: Scorer, path: Path, test_ids: np.ndarray, field: bool) -> dict[str, np.ndarray]:
+    """Score the pictures of a system; an image's score is the mean over the system's samples.
+
+    Each sample is scored by itself, against candidates of its own where a metric has such, and is in memory alone.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        That has seen the test stimuli.
+    path : Path
+        A reconstruction folder.
+    test_ids : array of shape (n_test,)
+        nsd_id of these stimuli.
+    field : bool
+        Also by the field's eight metrics.
+
+    Returns
+    -------
+    dict of str to array of shape (n,)
+        "nsd_id", and metrics.
+
+    Raises
+    ------
+    DataError
+        The folder has images that are not test images, or its samples are of different images.
+    """
+    row_of = {nsd_id: row for row, nsd_id in enumerate(test_ids)}
+    parts = []
+    for sample in sample_folders(path):
+        ids, images = read(sample)
+        if strangers := sorted(set(ids) - set(row_of)):
+            raise DataError(f"{sample} has images that are not test images, such as {strangers[0]}")
+        rows = np.array([row_of[nsd_id] for nsd_id in ids])
+        parts.append(pd.DataFrame(scorer.score(rows, images, field), index=ids))
+    mean = sum(parts[1:], parts[0]) / len(parts)  # by nsd_id, whatever the order in each sample
+    return {"nsd_id": mean.index.to_numpy(), **{name: mean[name].to_numpy() for name in mean}}
 
 
 def input_size(clip: Clip) -> int:

@@ -216,6 +216,69 @@ class Controls(_Section):
     n_units: int = Field(default=200, ge=1, description="random outputs of a target that are decoded for it")
 
 
+class Takagi(_Section):
+    """The rival of Takagi & Nishimoto (CVPR 2023), in the forms of `TAKAGI_FORMS`; defaults are of "corrected"."""
+
+    forms: tuple[Literal["original", "corrected", "minddiffuser"], ...] = ("original", "corrected", "minddiffuser")
+    decoder: Literal["ridge_cv", "voxel_selection"] = Field(
+        default="ridge_cv",
+        description="z from voxels of the stream `early` and c from `ventral`, single trials; or both from the voxels, "
+        "and with the decoders, of MindDiffuser",
+    )
+    center_targets: bool = Field(default=True, description="released: false, without an intercept either")
+    alphas: tuple[float, ...] = Field(
+        default=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0), description="of which each output gets its own"
+    )
+    n_voxels_semantic: int = Field(default=250, ge=1, description="of decoder voxel_selection")
+    n_voxels_detail: int = Field(default=4000, ge=1, description="of decoder voxel_selection")
+    test_scaling: Literal["train", "test"] = Field(
+        default="train", description="of decoder voxel_selection; as bundled: test"
+    )
+    image_share: float = Field(
+        default=0.625, gt=0, le=1, description="size of the pictures that z is of, in detail.image_size: 320 of 512"
+    )
+    max_length: int | None = Field(default=None, ge=3, description="tokens of c (None: all that the encoder has, 77)")
+    posterior: Literal["mean", "sample"] = Field(default="mean", description="released: sample")
+    encoded_range: Literal["model", "unit"] = Field(
+        default="model", description="what is encoded again: [-1, 1], or, as bundled, [0, 1]"
+    )
+    sampler: Sampler = Field(
+        default=Sampler(n_steps=50, noise_index=39, denoise_steps=40, guidance_scale=5.0),
+        description="strength .8 of 50 steps; released: noise_index 40, one step noisier than denoising takes it to be",
+    )
+    n_samples: int = Field(default=5, ge=1)
+
+
+class Ozcelik(_Section):
+    """The rival of Ozcelik et al. (IJCNN 2022), in the forms of `OZCELIK_FORMS`; defaults are of "corrected"."""
+
+    forms: tuple[Literal["original", "corrected", "minddiffuser"], ...] = ("original", "corrected", "minddiffuser")
+    generator: str = Field(
+        default="models/icgan_biggan_imagenet_res256", description="folder of IC-GAN's public checkpoint"
+    )
+    instance_encoder: str = Field(
+        default="swav_resnet50", description="SwAV's network, or a transformers folder with a ResNet"
+    )
+    decoder: Literal["ridge", "voxel_selection"] = Field(default="ridge", description="as bundled: voxel_selection")
+    alpha_instance: float = Field(default=500.0, gt=0)
+    alpha_noise: float = Field(default=1.0, gt=0)
+    alpha_dense: float = Field(default=100.0, gt=0)
+    restore_variance: Literal["train", "test", "none"] = Field(
+        default="train",
+        description="whose predictions' statistics bring decoded instance features to the training images' mean and "
+        "deviation; released: test (transductive), as bundled: none",
+    )
+    unit_length: bool = Field(default=True, description="bring them to length 1; released, and as bundled: false")
+    noise: Literal["decoded", "random"] = Field(
+        default="decoded", description="decoded noise and dense vectors, or fresh noise alone; as bundled: random"
+    )
+    n_voxels: int = Field(default=200, ge=1, description="of decoder voxel_selection")
+    n_training: int | None = Field(default=None, ge=2, description="first training images (None: all; as bundled: 8000)")
+    test_scaling: Literal["train", "test"] = Field(default="train", description="of test voxels; as bundled: test")
+    inversion_steps: int = Field(default=200, ge=1, description="to find the noise and dense vectors of a picture")
+    inversion_rate: float = Field(default=0.05, gt=0)
+
+
 class Experiment(_Section):
     """All that changes results."""
 
@@ -236,6 +299,8 @@ class Experiment(_Section):
     guidance: Guidance = Guidance()
     evaluation: Evaluation = Evaluation()
     controls: Controls = Controls()
+    takagi: Takagi | None = Field(default=Takagi(), description="null: not run")
+    ozcelik: Ozcelik | None = Field(default=Ozcelik(), description="null: not run; needs IC-GAN's weights")
 
 
 class Execution(_Section):
@@ -295,6 +360,48 @@ PRESETS: dict[str, dict[str, Any]] = {
         "guidance": {"n_iterations": 75, "schedule": "cosine", "learning_rate": 0.04},
     },
 }
+
+# What sets the forms of the rivals apart; everything else is as the configuration says. "original" is what the authors
+# of each released, "minddiffuser" what MindDiffuser's authors compared with.
+TAKAGI_FORMS: dict[str, dict[str, Any]] = {
+    "original": {"center_targets": False, "posterior": "sample"},
+    "corrected": {},
+    "minddiffuser": {
+        "decoder": "voxel_selection",
+        "test_scaling": "test",
+        "image_share": 1.0,
+        "encoded_range": "unit",
+        "posterior": "sample",
+        "n_samples": 1,
+    },
+}
+OZCELIK_FORMS: dict[str, dict[str, Any]] = {
+    "original": {"restore_variance": "test", "unit_length": False},
+    "corrected": {},
+    "minddiffuser": {
+        "decoder": "voxel_selection",
+        "restore_variance": "none",
+        "unit_length": False,
+        "noise": "random",
+        "n_training": 8000,
+        "test_scaling": "test",
+    },
+}
+
+
+def takagi_form(experiment: Experiment, settings: Takagi, form: str) -> Takagi:
+    """Settings of a form of Takagi's method; where it depends on others of the experiment, with these."""
+    changes = dict(TAKAGI_FORMS[form])
+    if form == "original":  # CompVis' script counts steps, and takes the noise level after the last of them
+        changes["sampler"] = settings.sampler.model_copy(update={"noise_index": settings.sampler.denoise_steps})
+    if form == "minddiffuser":
+        changes.update(sampler=experiment.sampler, max_length=experiment.semantic.max_length)
+    return settings.model_copy(update=changes)
+
+
+def ozcelik_form(settings: Ozcelik, form: str) -> Ozcelik:
+    """Settings of a form of Ozcelik's method."""
+    return settings.model_copy(update=OZCELIK_FORMS[form])
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Config:

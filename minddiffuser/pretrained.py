@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ _SCORING_URLS = {
     "efficientnet_b1_v2": "https://download.pytorch.org/models/efficientnet_b1-c27df63c.pth",
     "swav_resnet50": "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
 }
+_ICGAN_URL = "https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz"
 
 
 class MissingModelError(DataError):
@@ -62,6 +64,25 @@ class FeatureNetwork(NamedTuple):
     forward: Callable[[torch.Tensor], dict[str, torch.Tensor]]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+class InstanceEncoder(NamedTuple):
+    """A network whose pooled features, brought to length 1, condition IC-GAN's generator.
+
+    Attributes
+    ----------
+    forward : callable
+        From normalised pixels (n, 3, size, size) to features (n, n_features).
+    mean, std : tuples of three float
+        What pixels in [0, 1] are normalised with.
+    size : int
+        Pixels.
+    """
+
+    forward: Callable[[torch.Tensor], torch.Tensor]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: int
 
 
 class Clip(NamedTuple):
@@ -300,6 +321,80 @@ def feature_network(name: str, folder: Path | None, device: torch.device) -> Fea
         return dict(outputs)
 
     return FeatureNetwork(forward, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def open_instance_encoder(name: str, hub: Path | None, device: torch.device) -> InstanceEncoder:
+    """Open what conditions IC-GAN: "swav_resnet50", in torch.hub's folder `hub`, or a transformers folder of a ResNet.
+
+    Raises
+    ------
+    MissingModelError
+        The weights are absent or broken.
+    """
+    if name in _SCORING_URLS:
+        network = feature_network(name, hub, device)
+        return InstanceEncoder(lambda x: network.forward(x)["avgpool"].flatten(1), network.mean, network.std, 224)
+    from safetensors import SafetensorError
+    from transformers import ResNetModel
+
+    folder = REPOSITORY / name
+    try:
+        processing = json.loads((folder / "preprocessor_config.json").read_text())
+        model = _frozen(ResNetModel.from_pretrained(folder, local_files_only=True), device)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise MissingModelError(
+            f"experiment.ozcelik.instance_encoder: {folder} is neither swav_resnet50 nor a whole transformers folder of "
+            f"a ResNet ({error})"
+        ) from error
+    mean, std = (tuple(processing[key]) for key in ("image_mean", "image_std"))
+    return InstanceEncoder(lambda x: model(x).pooler_output.flatten(1), mean, std, processing["size"]["height"])
+
+
+def icgan_state(name: str) -> dict[str, torch.Tensor]:
+    """Read the weights of IC-GAN's generator, on the CPU, in float32.
+
+    Parameters
+    ----------
+    name : str
+        A folder of a public checkpoint, of which the generator with the lower best FID is taken, as its code does; one
+        file of it (`G_ema_best0.pth`); or a folder with `generator.safetensors`.
+
+    Raises
+    ------
+    MissingModelError
+        The files are absent or broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = REPOSITORY / name
+    try:
+        if (path / "generator.safetensors").is_file():
+            state = load_file(path / "generator.safetensors")
+        else:
+            file = path if path.is_file() else _best_icgan(path)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        return {key: value.float() for key, value in state.items()}
+    except (OSError, EOFError, RuntimeError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise MissingModelError(f"{path} is not a whole checkpoint of IC-GAN ({error}); get it again") from error
+
+
+def _best_icgan(folder: Path) -> Path:
+    """File of the generator, in a folder of a public checkpoint, whose training had the lower best FID."""
+    generators = {path.stem.removeprefix("G_ema_best"): path for path in sorted(folder.glob("G_ema_best*.pth"))}
+    if not generators:
+        raise MissingModelError(
+            f"IC-GAN was not found: experiment.ozcelik.generator is {folder}, which has no G_ema_best*.pth. Its weights "
+            f"are for non-commercial use (CC BY-NC 4.0). To get them:\n    mkdir -p {folder.parent}; "
+            f"curl -L {_ICGAN_URL} | tar xz -C {folder.parent}\nor leave this rival out: experiment.ozcelik=null"
+        )
+    scores = {}
+    with torch.serialization.safe_globals([np.float64(0).__reduce__()[0], np.dtype, type(np.dtype(np.float64))]):
+        for number in generators:
+            record = folder / f"state_dict_best{number}.pth"
+            if record.is_file() and len(generators) > 1:
+                scores[number] = float(torch.load(record, map_location="cpu", weights_only=True)["best_FID"])
+    return generators[min(scores, key=lambda number: scores[number])] if scores else next(iter(generators.values()))
 
 
 def open_lpips(folder: Path | None, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

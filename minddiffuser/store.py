@@ -90,9 +90,9 @@ def open_arrays(path: Path, made_by: str, subject: str | None = None) -> h5py.Fi
     return file
 
 
-def check_same_rows(a: h5py.File, b: h5py.File) -> None:
-    """Raise DataError unless two files have the same `nsd_id` rows and the same subject."""
-    ids_a, ids_b = a["nsd_id"][:], b["nsd_id"][:]
+def check_same_rows(a: h5py.File, b: h5py.File, rows: np.ndarray | slice = slice(None)) -> None:
+    """Raise DataError unless two files have the same subject and `nsd_id`; of the first only some `rows`, if given."""
+    ids_a, ids_b = a["nsd_id"][:][rows], b["nsd_id"][:]
     if a.attrs.get("subject") != b.attrs.get("subject"):
         raise DataError(f"{a.filename} is of {a.attrs.get('subject')}, but {b.filename} of {b.attrs.get('subject')}")
     if not np.array_equal(ids_a, ids_b):

@@ -4,6 +4,7 @@
     index.csv         nsd_id, seed (-1: unknown), loss, iteration, seconds
     settings.json     what made it, with a fingerprint, and flags of what to know before comparing it
     records/          one row of the index for each picture that is done
+    sample_2/ ...     where a system makes several pictures of an image: the second of each, in a folder like this one
 
 A picture counts as done when its record is there, which is written last.
 """
@@ -138,16 +139,55 @@ def flags(experiment: Experiment) -> list[str]:
     return [TEST_STATISTICS] if experiment.decoding.test_scaling == "test" else []
 
 
+def sample_folders(path: Path) -> list[Path]:
+    """List the folders of a system's samples in order: `path`, and those in it that have pictures in their index.
+
+    Raises
+    ------
+    DataError
+        The samples are of different images.
+    """
+    folders = _sample_folders(path)
+    first = _listed(path)
+    for sample in folders[1:]:
+        if differing := sorted(first ^ _listed(sample)):
+            raise DataError(
+                f"{path} and its {sample.name} have different images: only one of the two has {_some(differing)}; "
+                "finish the sample, or delete its folder"
+            )
+    return folders
+
+
+def _sample_folders(path: Path) -> list[Path]:
+    numbered = [folder for folder in path.glob("sample_*") if folder.name.removeprefix("sample_").isdecimal()]
+    numbered.sort(key=lambda folder: int(folder.name.removeprefix("sample_")))
+    return [path, *(folder for folder in numbered if _listed(folder))]
+
+
+def _listed(path: Path) -> set[int]:
+    """Ids in the index of one folder."""
+    index = path / "index.csv"
+    return set(pd.read_csv(index)["nsd_id"]) if index.is_file() else set()
+
+
 def state(path: Path) -> str | None:
-    """Say what a folder holds, by fingerprint of its settings and number of pictures; None where there is none."""
-    n_pictures = len(pd.read_csv(path / "index.csv")) if (path / "index.csv").is_file() else 0
-    if not n_pictures:
+    """Say what a folder holds: for each sample the fingerprint of its settings and the number of its pictures.
+
+    Returns
+    -------
+    str or None
+        None where there is no picture.
+    """
+    if not _listed(path):
         return None  # or another shard has all that there is so far
-    return f"{json.loads((path / 'settings.json').read_text())['fingerprint']}, {n_pictures} pictures"
+    return " + ".join(
+        f"{json.loads((sample / 'settings.json').read_text())['fingerprint']}, {len(_listed(sample))} pictures"
+        for sample in _sample_folders(path)
+    )
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a folder of reconstructions.
+    """Read a folder of reconstructions, one sample of them.
 
     Returns
     -------

@@ -86,8 +86,10 @@ class ImageToImage:
         return torch.autocast(self.unet.device.type, self.precision, enabled=self.precision != torch.float32)
 
 
-def open_sampler(config: Config, device: torch.device) -> ImageToImage:
-    """Open Stable Diffusion as the configuration says."""
+def open_sampler(
+    config: Config, device: torch.device, settings: Sampler | None = None, n_tokens: int | None = None
+) -> ImageToImage:
+    """Open Stable Diffusion as the configuration says, or for other settings and another number of tokens of c."""
     experiment = config.experiment
     source = (experiment.models.stable_diffusion, experiment.models.stable_diffusion_revision)
     tokenizer, text_encoder = pretrained.open_text_encoder(*source, device)
@@ -100,8 +102,8 @@ def open_sampler(config: Config, device: torch.device) -> ImageToImage:
         unet=unet,
         vae=vae,
         scheduler=pretrained.open_scheduler(*source),
-        unconditional=embed_captions([""], tokenizer, text_encoder, experiment.semantic.max_length),
-        settings=experiment.sampler,
+        unconditional=embed_captions([""], tokenizer, text_encoder, n_tokens or experiment.semantic.max_length),
+        settings=settings or experiment.sampler,
         checkpoint_steps=config.execution.checkpoint_steps,
     )
 

@@ -23,7 +23,6 @@ from torch.nn import functional as F  # noqa: N812
 
 _EPSILON_NORM, _EPSILON_BATCH = 1e-6, 1e-5
 CHANNELS_256 = (16, 16, 8, 8, 4, 2, 1)  # of the 4 x 4 pixels and after each block, in units of the network's width
-ATTENTION_AT = 64  # pixels
 
 
 class _Spectral(nn.Module):
@@ -182,6 +181,11 @@ class Generator(nn.Module):
     def n_noise(self) -> int:
         """Length of the noise vector z."""
         return self.n_chunk * (len(self.blocks) + 1)
+
+    @property
+    def size(self) -> int:
+        """Pixels of a picture."""
+        return 4 * 2 ** len(self.blocks)
 
     def dense(self, z: torch.Tensor) -> torch.Tensor:
         """First 4 x 4 pixels, flat, that z makes: (n, 16 * channels[0])."""

@@ -5,15 +5,21 @@ Each function builds one model with random weights; `data/miniature/train.py` tr
 diffusers checkpoint on the hub, and `weights/clip*` that of an open_clip one.
 """
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, ResNetConfig, ResNetModel
 
+from baselines.ozcelik.generator import Generator
 from data.miniature.scenes import IMAGE_SIZE
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -119,3 +125,43 @@ def clip_config(scoring: bool, vocab_size: int) -> dict[str, Any]:
 def build_clip(scoring: bool, vocab_size: int) -> open_clip.CLIP:
     """CLIP of `clip_config` with random weights."""
     return open_clip.CLIP(**clip_config(scoring, vocab_size))
+
+
+def build_instance_encoder() -> ResNetModel:
+    """ResNet whose pooled features, (128,), condition the generator: SwAV's ResNet-50 in small."""
+    return ResNetModel(
+        ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 1, 1], layer_type="basic")
+    )
+
+
+def build_generator() -> Generator:
+    """IC-GAN's generator of 32 pixels, which stand to Stable Diffusion's 64 as 256 do to 512."""
+    return Generator([128, 96, 64, 32], attention_after=1, n_features=128, n_condition=64, n_chunk=8, classes=(10, 16))
+
+
+class Discriminator(nn.Module):
+    """Tells pictures from generated ones, given an instance's features (Miyato & Koyama 2018: by projection)."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        widths = (3, 32, 64, 96, 128)
+        self.convolutions = nn.ModuleList(
+            spectral_norm(nn.Conv2d(n_in, n_out, 3, padding=1))
+            for pair in itertools.pairwise(widths)
+            for n_in, n_out in (pair, (pair[1], pair[1]))
+        )
+        self.shortcuts = nn.ModuleList(
+            spectral_norm(nn.Conv2d(n_in, n_out, 1)) for n_in, n_out in itertools.pairwise(widths)
+        )
+        self.score = spectral_norm(nn.Linear(widths[-1], 1))
+        self.project = spectral_norm(nn.Linear(n_features, widths[-1]))
+
+    def forward(self, pictures: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Scores of pictures (n, 3, 32, 32) with features (n, n_features): (n,)."""
+        h = pictures
+        for i, shortcut in enumerate(self.shortcuts):
+            first, second = self.convolutions[2 * i : 2 * i + 2]
+            path = second(functional.relu(first(functional.relu(h) if i else h)))
+            h = functional.avg_pool2d(path, 2) + shortcut(functional.avg_pool2d(h, 2))
+        h = functional.relu(h).sum(dim=(2, 3))
+        return self.score(h)[:, 0] + (h * self.project(features)).sum(dim=1)

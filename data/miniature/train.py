@@ -4,6 +4,8 @@
     python data/miniature/train.py clip
     python data/miniature/train.py scoring_clip
     python data/miniature/train.py diffusion        # needs the VAE; trains the text encoder with the U-Net
+    python data/miniature/train.py instance_encoder
+    python data/miniature/train.py generator        # needs the instance encoder
 
 Reads nothing (the scenes are drawn from seeds that no NSD stimulus of the miniature uses); writes
 `data/miniature/weights/` and, while it trains, `runs/training/<model>/`: a checkpoint every 100 steps, from
@@ -27,7 +29,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from data.miniature import networks
+from data.miniature import adversarial, networks
 from data.miniature.scenes import captions, render, sample_scene
 
 WORK = Path(__file__).parents[2] / "runs" / "training"
@@ -222,6 +224,22 @@ def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, 
     tokenizer.save_pretrained(folder / "tokenizer")
 
 
+def train_instance_encoder(images: torch.Tensor, n_steps: int, seed: int) -> None:
+    """Contrast of two random crops of the same picture; no label is used, as in SwAV."""
+    torch.manual_seed(seed)
+    encoder = networks.build_instance_encoder()
+    head = nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 64))
+    pictures = adversarial.small_pictures(images)
+
+    def loss_at(generator: torch.Generator) -> torch.Tensor:
+        views = adversarial.two_views(pictures[_pick(pictures, 256, generator)], generator)
+        a, b = head(adversarial.instance_features(encoder, views)).chunk(2)
+        return adversarial.contrast(a, b, temperature=0.2)
+
+    optimise("instance_encoder", nn.ModuleDict({"encoder": encoder, "head": head}), loss_at, n_steps, 2e-3, seed)
+    encoder.half().save_pretrained(networks.WEIGHTS / "instance_encoder")
+
+
 def _tokenizer() -> networks.CLIPTokenizer:
     rng = np.random.default_rng(SCENE_SEEDS["guide"])
     return networks.build_tokenizer([text for _ in range(3000) for text in captions(sample_scene(rng), rng)])
@@ -234,7 +252,9 @@ def _tokenize(tokenizer: networks.CLIPTokenizer, texts: list[list[str]]) -> torc
     return torch.tensor(ids).reshape(len(texts), -1, networks.MAX_LENGTH)
 
 
-STEPS = {"vae": 5000, "clip": 2000, "scoring_clip": 1500, "diffusion": 8_500}
+STEPS = {
+    "vae": 5000, "clip": 2000, "scoring_clip": 1500, "diffusion": 8500, "instance_encoder": 3000, "generator": 2500,
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -252,6 +272,12 @@ def main(argv: list[str] | None = None) -> None:
         train_vae(pictures, n_steps, seed=11)
     elif args.model == "diffusion":
         train_diffusion(pictures, texts, n_steps, seed=13)
+    elif args.model == "instance_encoder":
+        train_instance_encoder(pictures, n_steps, seed=16)
+    elif args.model == "generator":
+        folder = networks.WEIGHTS / "instance_encoder"
+        encoder = networks.ResNetModel.from_pretrained(folder).float().eval().requires_grad_(False)
+        adversarial.train_generator(WORK / "generator", encoder, pictures, n_steps, seed=17)
     else:
         scoring = args.model == "scoring_clip"
         train_clip(pictures, texts, n_steps, seed=15 if scoring else 14, scoring=scoring)

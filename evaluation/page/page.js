@@ -82,7 +82,9 @@
     for (const button of findAll("[data-choose]")) button.setAttribute("aria-pressed", button.dataset.choose === name);
     for (const set of findAll(".alternatives")) showOneOf([...set.children].filter((part) => part.dataset.subject));
     drawOpenPlots();
-    if (blocks.length) showSheet();
+    if (!blocks.length) return;
+    showChoiceOfSystems();
+    showSheet();
   }
 
   // What is not there for all subjects together is shown for each.
@@ -166,10 +168,8 @@
 
   function dotPlot(metric) {
     const summary = data.summary[subject];
-    const kinds = ["method", "other", "control", "features"];
-    const systems = Object.keys(data.systems).filter(
-      (system) => kinds.includes(data.systems[system].kind) && summary[system]?.[metric],
-    );
+    const hasRow = (system) => data.systems[system].kind === "features" || data.kinds[data.systems[system].kind];
+    const systems = Object.keys(data.systems).filter((system) => hasRow(system) && summary[system]?.[metric]);
     if (!systems.length) return null;
     const rows = systems.map((system) => {
       const [mean, low, high, n] = summary[system][metric];
@@ -186,7 +186,7 @@
     const left = 22 + 7.2 * Math.max(...names.map((name) => name.length)),
       width = plotWidth(),
       step = 28;
-    const gap = (k) => (rows[k].kind === "control" && rows[k - 1] && rows[k - 1].kind !== "control" ? 10 : 0);
+    const gap = (k) => (rows[k - 1] && rows[k - 1].kind !== rows[k].kind ? 10 : 0);
     const x = (value) => left + ((value - from + pad) / (to - from + 2 * pad)) * (width - left - 8);
     let y = -4;
     const drawn = rows.map((row, k) => {
@@ -304,6 +304,44 @@
     find("#system").append(...systems.map((system) => html("option", { value: system }, label(system))));
   }
 
+  // Which systems the sheet shows: one box each, and one for all of a kind.
+  const hiddenSystems = new Set();
+  const inSheet = () => pictured().filter((system) => !hiddenSystems.has(system));
+
+  function showChoiceOfSystems() {
+    const all = pictured();
+    const kinds = Object.entries(data.kinds)
+      .map(([kind, title]) => [title, all.filter((system) => data.systems[system].kind === kind)])
+      .filter(([, systems]) => systems.length);
+    const groups = kinds.map(([title, systems]) => {
+      const whole = systemBox(title, systems);
+      const boxes = systems.map((system) => systemBox(label(system), [system]));
+      return html("fieldset", {}, html("legend", {}, whole), boxes);
+    });
+    find("#systems div").replaceChildren(...groups);
+    markSystems();
+  }
+
+  function systemBox(text, systems) {
+    const box = html("input", { type: "checkbox", "data-systems": JSON.stringify(systems) });
+    box.addEventListener("input", () => {
+      for (const system of systems) box.checked ? hiddenSystems.delete(system) : hiddenSystems.add(system);
+      markSystems();
+      showSheet();
+    });
+    return html("label", {}, box, ` ${text}`);
+  }
+
+  function markSystems() {
+    for (const box of findAll("#systems input")) {
+      const systems = JSON.parse(box.dataset.systems);
+      const nHidden = systems.filter((system) => hiddenSystems.has(system)).length;
+      box.checked = nHidden < systems.length;
+      box.indeterminate = nHidden > 0 && nHidden < systems.length;
+    }
+    find("#systems summary").textContent = `Systems shown: ${inSheet().length} of ${pictured().length}`;
+  }
+
   function optionLabel(metric) {
     const dialect = { brain_diffuser: " (Brain-Diffuser)", mindeye: " (MindEye)" }[metric.split("/")[0]] ?? "";
     return data.metrics[metric].label + dialect;
@@ -339,7 +377,7 @@
       .closest("label")
       .classList.toggle("unused", setting("order") === "id");
     observer.disconnect();
-    const systems = pictured();
+    const systems = inSheet();
     sheet.style.setProperty("--columns", systems.length + 1);
     const heads = ["stimulus", ...systems.map(label)].map((text) => html("span", {}, text));
     const rows = chosen.map((entry) => {
@@ -356,11 +394,12 @@
     showConstants();
   }
 
+  // In columns where the window is wide; those that do not fit are scrolled to, beside the stimulus. Else in lines.
   function layOut() {
-    const columns = pictured().length + 1,
+    const columns = inSheet().length + 1,
       width = sheet.clientWidth - 24;
-    const cell = Math.min(Math.floor((width - 170) / columns) - 8, 128);
-    const isWide = cell >= 72;
+    const isWide = width >= 600;
+    const cell = Math.min(Math.max(Math.floor((width - 170) / columns) - 8, 80), 128);
     const perLine = Math.max(Math.floor((width + 8) / 92), 1);
     sheet.classList.toggle("in-columns", isWide);
     sheet.style.setProperty("--cell", `${cell}px`);
@@ -380,7 +419,7 @@
       data.subjects.length > 1 ? html("span", { class: "soft" }, entry.subject) : null,
       html("p", { class: "caption" }, stimulus.captions[0]),
     );
-    row.append(text, stimulusOf(entry), ...pictured().map((system) => cellOf(entry, system, metric)));
+    row.append(text, stimulusOf(entry), ...inSheet().map((system) => cellOf(entry, system, metric)));
   }
 
   function stimulusOf({ id }) {
@@ -636,6 +675,6 @@
   choose(subject);
   document.addEventListener("DOMContentLoaded", () => {
     readBlocks();
-    showSheet();
+    choose(subject);
   });
 })();

@@ -18,8 +18,11 @@ GROUPS = [
     ["feature_decoding/21_select_units.py", "feature_decoding/22_semantic.py", "feature_decoding/23_detail.py"],
     ["feature_decoding/24_structural.py", "feature_decoding/26_search.py", "feature_decoding/28_controls.py"],
     ["feature_decoding/25_accuracy.py", "feature_decoding/27_weight_maps.py", "reconstruction/31_stage1.py"],
-    ["reconstruction/32_stage2.py", "reconstruction/33_controls.py"],
+    ["reconstruction/32_stage2.py", "reconstruction/33_controls.py", "baselines/takagi/35_decode_takagi.py"],
+    ["reconstruction/34_ablations.py", "baselines/ozcelik/37_decode_ozcelik.py"],
+    ["baselines/takagi/36_reconstruct_takagi.py", "baselines/ozcelik/38_reconstruct_ozcelik.py"],
     ["evaluation/41_score.py"],
+    ["evaluation/42_compare.py"],
     ["evaluation/43_report.py"],
 ]
 
@@ -38,6 +41,14 @@ def write_config(folder: Path, **execution: str) -> Path:
         sampler={"n_steps": 6, "noise_index": 4, "denoise_steps": 4},
         guidance={"n_iterations": 2, "n_images": 4, "save_every": 1},
         evaluation={"image_size": 64, "networks": "scoring_clip", "n_bootstrap": 100, "n_flips": 100},
+        takagi={
+            "alphas": [1.0, 1000.0],
+            "n_voxels_semantic": 20,
+            "n_voxels_detail": 20,
+            "n_samples": 2,
+            "sampler": {"n_steps": 6, "noise_index": 3, "denoise_steps": 4},
+        },
+        ozcelik={**config["experiment"]["ozcelik"], "n_voxels": 20, "inversion_steps": 2},
         controls={"ranks": [0, 2], "n_seeds": 1, "n_clusters": 4, "n_folds": 2, "n_units": 10},
     )
     config["execution"] = {"nsd": str(folder / "nsd"), "runs": str(folder / "runs"), "batch_size": 2, **execution}

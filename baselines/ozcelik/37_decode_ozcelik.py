@@ -1,0 +1,107 @@
+"""Ozcelik et al. (IJCNN 2022), first half: decode what IC-GAN's generator makes a picture from.
+
+    python baselines/ozcelik/37_decode_ozcelik.py [--config configs/miniature.yaml] [--subject subj01]
+
+Three targets are regressed on the voxels that MindDiffuser uses: the instance features of a picture (SwAV's ResNet-50),
+and the noise and dense vectors from which the generator makes it, found by inversion. `experiment.ozcelik` has the
+settings, and `OZCELIK_FORMS` in minddiffuser/config.py what sets the forms apart. In the form "minddiffuser" only the
+features are decoded, by ridge regression with voxel selection; its authors paired voxels of one subject with features
+of another, which is refused here.
+
+Reads `prepared.h5` and the stimuli. Writes to `runs/<name>/<subject>/ozcelik/`:
+
+    instance.h5         features (n_images, n_features) float32, of length 1; nsd_id
+    inversion.h5        noise (n_train, n_noise) and dense (n_train, n_dense) float32; error (n_train,), mean absolute
+                        difference of the pixels; nsd_id
+    decoders/           of the form "minddiffuser"
+    decoded/<form>.h5   features (n_test, n_features), noise (n_test, n_noise), and dense (n_test, n_dense), which is
+                        absent where noise is random; nsd_id
+
+Peak memory: gradients of the generator for `execution.batch_size` pictures; then the voxels twice in float64, and the
+dense vectors of the training images three times (3.4 GB at the real size).
+"""
+
+import numpy as np
+import torch
+from sklearn.linear_model import Ridge
+
+from baselines.ozcelik.generator import generator_of
+from baselines.ozcelik.regression import held_out_predictions, restore_variance
+from baselines.ozcelik.targets import extract_instances, invert_training_images
+from feature_decoding.decoders import decode, fit_decoder, load_voxels
+from feature_decoding.ridge import Gram
+from minddiffuser.cli import Run, execute, parse
+from minddiffuser.config import Ozcelik, ozcelik_form
+from minddiffuser.pretrained import icgan_state
+from minddiffuser.seeds import torch_generator
+from minddiffuser.store import Artifact, check_same_rows, open_arrays
+
+SCRIPT = "baselines/ozcelik/37_decode_ozcelik.py"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Decode each subject's test images."""
+    run = parse(__doc__, argv)
+    settings = run.config.experiment.ozcelik
+    if settings is None:
+        print("experiment.ozcelik is null: nothing to do")
+        return
+    forms = {name: ozcelik_form(settings, name) for name in settings.forms}
+    inverts = any(form.noise == "decoded" for form in forms.values())
+    for subject in run.subjects:
+        sources = [extract_instances(run, subject, settings)]
+        sources += [invert_training_images(run, subject, settings)] if inverts else []
+        if not all(source.path.exists() for source in sources):
+            continue
+        for name, form in forms.items():
+            decode_images(run, subject, name, form, sources if form.noise == "decoded" else sources[:1])
+
+
+def decode_images(run: Run, subject: str, name: str, form: Ozcelik, sources: list[Artifact]) -> None:
+    """Decode a subject's test images in one form."""
+    experiment, folder = run.config.experiment, run.config.folder(subject)
+    settings = {"seed": experiment.seed, "alpha": experiment.decoding.alpha, **form.model_dump(exclude={"forms"})}
+    inputs = [folder / "prepared.h5", *(source.path for source in sources)]
+    output = Artifact(folder / "ozcelik" / "decoded" / f"{name}.h5", subject, settings, inputs)
+    if output.is_done(run.overwrite) or (form.decoder == "ridge" and run.shard.k > 1):  # these are not divided
+        return
+    with open_arrays(sources[0].path, SCRIPT, subject) as file:
+        X, X_test = load_voxels(folder, subject, file, form.test_scaling)
+        n_test = len(X_test)
+        nsd_id, Y = file["nsd_id"][:n_test], file["features"][n_test:][: form.n_training]
+    X = X[: form.n_training]
+    if form.decoder == "voxel_selection":
+        decoder = Artifact(folder / "ozcelik" / "decoders" / f"{name}.h5", subject, settings, inputs)
+        if not fit_decoder(run, decoder, Gram(X, run.device), Y, form.n_voxels):
+            return
+        features = decode(decoder.path, subject, X_test)
+    else:
+        features = Ridge(form.alpha_instance).fit(X, Y).predict(X_test)
+    if form.restore_variance == "train":
+        predictions = held_out_predictions(X, Y, form.alpha_instance, experiment.seed)
+        features = restore_variance(features, predictions, Y)
+    elif form.restore_variance == "test":
+        features = restore_variance(features, features, Y)
+    if form.unit_length:
+        features = features / np.linalg.norm(features, axis=1, keepdims=True)
+    arrays = {"features": features.astype(np.float32), "nsd_id": nsd_id}
+    if form.noise == "decoded":
+        with (
+            open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared,
+            open_arrays(sources[1].path, SCRIPT, subject) as file,
+        ):
+            check_same_rows(prepared, file, rows=~prepared["is_test"][:])
+            for key, alpha in (("noise", form.alpha_noise), ("dense", form.alpha_dense)):
+                Y = file[key][:][: form.n_training]
+                arrays[key] = Ridge(alpha).fit(X, Y).predict(X_test).astype(np.float32)
+            print(f"{subject}: what is inverted differs by {file['error'][:].mean():.3f} a pixel from the picture")
+    else:
+        n_noise = generator_of(icgan_state(form.generator)).n_noise
+        draws = [torch_generator(experiment.seed, int(i), "noise of the generator") for i in nsd_id]
+        arrays["noise"] = np.stack([torch.randn(n_noise, generator=draw).numpy() for draw in draws])
+    output.write(arrays)
+    print(f"wrote {output.path}")
+
+
+if __name__ == "__main__":
+    execute(main)

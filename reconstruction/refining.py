@@ -1,0 +1,140 @@
+"""Stage 2 from decoded files to a folder of pictures, in batches that survive a kill (specification section 5.3)."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save
+from tqdm import tqdm
+
+from feature_extraction.clip_layers import ClipLayers
+from minddiffuser.cli import Run
+from minddiffuser.config import EMBEDDING, Config, layer_name
+from minddiffuser.pretrained import open_clip_model
+from minddiffuser.store import Shard, check_same_rows, open_arrays, write_atomically
+from reconstruction.folder import ReconstructionFolder, flags, to_uint8, write_png
+from reconstruction.guidance import Targets, learning_rate, refine
+from reconstruction.sampler import draw_noise, open_sampler
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What was decoded of the first `experiment.guidance.n_images` test images.
+
+    Attributes
+    ----------
+    nsd_id : array of shape (n,)
+    z : tensor of shape (n, 4, height, width)
+    c : tensor of shape (n, n_tokens, width)
+    features : dict of tensors of shape (n, n_kept)
+        CLIP's, by layer, at the selected units; perhaps `EMBEDDING`.
+    units : dict of tensors of shape (n_kept,)
+    inputs : dict of str
+        Fingerprints of the files.
+    """
+
+    nsd_id: np.ndarray
+    z: torch.Tensor
+    c: torch.Tensor
+    features: dict[str, torch.Tensor]
+    units: dict[str, torch.Tensor]
+    inputs: dict[str, str]
+
+
+def read_decoded(config: Config, subject: str) -> Decoded:
+    """Read the decoded z, c and Z_CLIP of a subject, which must be of the same images."""
+    decoded, experiment = config.folder(subject) / "decoded", config.experiment
+    layers = [layer_name(number) for number in experiment.structural.layers]
+    with (
+        open_arrays(decoded / "detail.h5", "feature_decoding/23_detail.py", subject) as detail,
+        open_arrays(decoded / "semantic.h5", "feature_decoding/22_semantic.py", subject) as semantic,
+        open_arrays(decoded / "structural.h5", "feature_decoding/24_structural.py", subject) as structure,
+    ):
+        check_same_rows(detail, semantic)
+        check_same_rows(detail, structure)
+        n = experiment.guidance.n_images
+        files = {"z": detail, "c": semantic, "features": structure}
+        return Decoded(
+            nsd_id=detail["nsd_id"][:n],
+            z=torch.from_numpy(detail["z"][:n]),
+            c=torch.from_numpy(semantic["c"][:n]),
+            features={
+                name: torch.from_numpy(structure[name][:n]) for name in [*layers, EMBEDDING] if name in structure
+            },
+            units={name: torch.from_numpy(structure[f"{name}_units"][:]) for name in layers},
+            inputs={name: file.attrs["fingerprint"] for name, file in files.items()},
+        )
+
+
+def refine_images(run: Run, subject: str, decoded: Decoded, name: str, left_out: str | None = None) -> None:
+    """Refine images, batch by batch, and write them to the folder of the system `name`.
+
+    With the pictures go, in `trajectory/`, the loss of every iteration and the picture of every `save_every`-th, and
+    with each of these what is needed to continue the batch (`state/`): a run that was killed goes on from there, to the
+    same bytes.
+
+    Parameters
+    ----------
+    run : Run
+    subject : str
+    decoded : Decoded
+    name : str
+        Such as "minddiffuser/stage2".
+    left_out : str, optional
+        What of `decoded` is random instead, which enters the fingerprint.
+    """
+    experiment, batch_size = run.config.experiment, run.config.execution.batch_size
+    guidance, structural, models = experiment.guidance, experiment.structural, experiment.models
+    layers = [layer_name(number) for number in structural.layers]
+    settings = {"seed": experiment.seed, **experiment.model_dump(include={"sampler", "models", "structural"})}
+    settings["guidance"] = guidance.model_dump(exclude={"n_images"})
+    settings |= {"left_out": left_out} if left_out else {}
+    path = run.config.folder(subject) / "reconstruction" / name
+    output = ReconstructionFolder(path, subject, settings, decoded.inputs, run.overwrite, flags(experiment))
+    todo = list(output.batches_to_do(decoded.nsd_id, batch_size, run.shard))
+    if todo:
+        sampler = open_sampler(run.config, run.device)
+        clip = open_clip_model(models.clip, models.clip_weights, run.device)
+        encoder = ClipLayers(clip, structural.layers, structural.normalisation, structural.antialias)
+        units = {layer: indices.to(run.device) for layer, indices in decoded.units.items()}
+    for rows in tqdm(todo, desc=f"{subject} {name}"):
+        ids = decoded.nsd_id[rows]
+        state_path = path / "state" / f"{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.safetensors"
+        here = {key: values[rows].to(run.device) for key, values in decoded.features.items()}
+        result = refine(
+            decoded.z[rows].to(run.device),
+            decoded.c[rows].to(run.device),
+            sample=sampler,
+            extract=partial(encoder, resize=structural.generated_resize),
+            noise=partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, guidance.noise),
+            targets=Targets({layer: here[layer] for layer in layers}, units, here.get(EMBEDDING)),
+            settings=guidance,
+            state=load_file(state_path) if state_path.exists() else None,
+            keep=partial(_keep, path, state_path, ids),
+        )
+        losses, iterations = result.losses.cpu(), result.iteration.cpu()
+        rates = [learning_rate(k, guidance) for k in range(len(losses))]
+        for column, i in enumerate(ids):
+            curve = pd.DataFrame({"loss": losses[:, column], "learning_rate": rates})
+            write_atomically(path / "trajectory" / f"{i:05d}.csv", curve.to_csv(index_label="iteration"))
+        final = losses.gather(0, iterations[None])[0]
+        output.save(ids, to_uint8(result.images), experiment.seed, final.tolist(), iterations.tolist())
+        state_path.unlink(missing_ok=True)
+    output.write_index()
+    if not list(output.batches_to_do(decoded.nsd_id, 1, Shard())):
+        shutil.rmtree(path / "state", ignore_errors=True)  # of a kill in the last moment, or of other batches
+    print(f"{path}: {len(decoded.nsd_id)} test images")
+
+
+def _keep(
+    path: Path, state_path: Path, ids: np.ndarray, k: int, images: torch.Tensor, state: dict[str, torch.Tensor]
+) -> None:
+    """Write the pictures of iteration k, and then all that is needed to go on from there after a kill."""
+    for i, picture in zip(ids, to_uint8(images), strict=True):
+        write_png(path / "trajectory" / f"{i:05d}" / f"{k:04d}.png", picture)
+    write_atomically(state_path, save(state))
