@@ -9,6 +9,7 @@ the best of the one before:
     decoders   voxels per unit and ridge penalty, by the correlation of decoded with true targets in each image
     stage 1    steps and guidance scale for each noise level, by the mean of PixCorr and two-way identification
     stage 2    noise level, learning rate and choice of the result, by the mean of PixCorr and SSIM
+    takagi     noise level and guidance scale of the rival's form "corrected", by the same mean as stage 1's
 
 The sampler is the same in both stages, as in the paper, and it is the final picture, stage 2's, that decides the noise
 level. Stage 1 alone may be better at another one; `docs/settings.csv` shows both.
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from baselines.takagi.pictures import encode_again
 from data.nsd import Stimuli
 from evaluation import metrics
 from feature_decoding.ridge import Gram, Scaler, fit, predict
@@ -63,11 +65,12 @@ def main() -> None:
         return {
             "pixcorr": metrics.pixcorr(stimuli[own], pictures).mean(),
             "ssim": metrics.ssim(stimuli[own], pictures).mean(),
-            "two_way": metrics.two_way_identification(stimulus_embeddings, embeddings, own).mean(),
+            "two_way": metrics.identification(metrics.correlate(embeddings, stimulus_embeddings), own, n_way=2).mean(),
         }
 
     samplers = choose_stage_1(config, ids, decoded, score, tried)
     choose_stage_2(config, ids, decoded, units, samplers, score, tried)
+    choose_takagi(config, score, tried)
     table = pd.DataFrame(tried)
     write_atomically(REPOSITORY / "docs" / "settings.csv", table.to_csv(index=False, float_format="%.4f"))
     print(table.to_string())
@@ -173,6 +176,26 @@ def choose_stage_2(config: Config, ids, decoded, units, samplers: list[ImageToIm
             results.append({"grid": "stage 2", "settings": text, **score(images), **stage1})
             print(results[-1], flush=True)
     mark_best(results, tried, "pixcorr", "ssim")
+
+
+def choose_takagi(config: Config, score, tried: list[dict]) -> None:
+    """Grid over noise level and guidance scale of Takagi & Nishimoto's method, one sample an image."""
+    overrides = [*OVERRIDES, "experiment.takagi.forms=[corrected]"]
+    options = [word for override in overrides for word in ("--set", override)]
+    script = str(REPOSITORY / "baselines" / "takagi" / "35_decode_takagi.py")
+    subprocess.run([sys.executable, script, "--subject", SUBJECT, *options], check=True)
+    with open_arrays(config.folder(SUBJECT) / "takagi" / "decoded" / "corrected.h5", "", SUBJECT) as file:
+        ids, z, c = (file[key][:N_STAGE_1] for key in ("nsd_id", "z", "c"))
+    z, c = torch.from_numpy(z), torch.from_numpy(c)
+    results = []
+    for denoise_steps, scale in itertools.product((1, 2, 4, 6, 8), (2.0, 5.0)):
+        settings = Sampler(n_steps=10, noise_index=denoise_steps - 1, denoise_steps=denoise_steps, guidance_scale=scale)
+        sampler = open_sampler(config, CPU, settings, c.shape[1])
+        with torch.no_grad():
+            start = encode_again(sampler.vae, z, config.experiment.detail.image_size, "model")
+            scores = score(sampler(start, c, draw_noise(start.shape[1:], config.experiment.seed, ids, CPU)))
+        results.append({"grid": "takagi", "settings": settings.model_dump_json(), **scores})
+    mark_best(results, tried, "pixcorr", "two_way")
 
 
 def mark_best(results: list[dict], tried: list[dict], *by: str) -> int:

@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 
 from data.nsd import Stimuli
 from evaluation import metrics
-from evaluation.significance import bootstrap_interval
+from evaluation.significance import bootstrap_intervals
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import REPOSITORY, Config, layer_name, load
 from minddiffuser.figures import save_figure
@@ -138,9 +138,8 @@ def measure(config: Config, steps: dict[str, int], guidance: dict[str, Any], n: 
     }
     row: dict[str, Any] = {"settings": describe(steps, guidance), "n": n, "calls": n_calls / n}
     for name, values_of in scores.items():
-        generator = np.random.default_rng(experiment.seed)
-        low, high = bootstrap_interval(values_of, experiment.evaluation.n_bootstrap, generator)
-        row |= {name: values_of.mean(), f"{name}_low": low, f"{name}_high": high}
+        low, high = bootstrap_intervals(values_of[:, None], experiment.evaluation.n_bootstrap, experiment.seed)
+        row |= {name: values_of.mean(), f"{name}_low": low[0], f"{name}_high": high[0]}
     return row
 
 

@@ -22,6 +22,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -156,7 +157,7 @@ def peer(scorer: scoring.Scorer, stimuli: np.ndarray, paths: list[Path]) -> dict
     return {name: float(np.mean(values)) for name, values in totals.items()}
 
 
-def ssim(a: np.ndarray, b: np.ndarray, **options: int) -> float:
+def ssim(a: np.ndarray, b: np.ndarray, **options: Any) -> float:
     """Call scikit-image as the field does."""
     return structural_similarity(  # type: ignore[return-value]
         a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0, **options

@@ -24,6 +24,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -98,7 +99,7 @@ def open_models(
     full: bool, device: torch.device, precision: str, n_denoise: int
 ) -> tuple[ImageToImage, ClipLayers, dict[str, tuple[int, ...]]]:
     """Open sampler and guiding CLIP, and the shapes of z and c: the miniature's, or full size with random weights."""
-    settings = Sampler(denoise_steps=n_denoise, precision=precision)
+    settings = Sampler.model_validate({"denoise_steps": n_denoise, "precision": precision})
     if full:
         models = pretrained.random_stable_diffusion(device)
         models["vae"].enable_gradient_checkpointing()
@@ -162,6 +163,7 @@ class Iteration:
     """One iteration of stage 2, as reconstruction/32_stage2.py makes it."""
 
     def __init__(self, sampler: ImageToImage, encoder: ClipLayers, z, c, noise, targets: Targets) -> None:
+        self.scheduler: Any = sampler.scheduler  # diffusers' annotations are of its NumPy days
         self.sampler, self.arguments = sampler, (z, c)
         self.rest = (lambda x: encoder(x, "bicubic"), lambda _: noise, targets, Guidance(n_iterations=1))
 
@@ -198,6 +200,7 @@ class AsReleased:
     """One iteration of one image the released way: two U-Net calls a step, and gradients of every weight."""
 
     def __init__(self, sampler: ImageToImage, encoder: ClipLayers, z, c, noise, targets: Targets) -> None:
+        self.scheduler: Any = sampler.scheduler  # diffusers' annotations are of its NumPy days
         self.sampler, self.encoder, self.problem = sampler, encoder, (z, c, noise, targets)
         for model in (sampler.unet, sampler.vae, encoder.visual):
             model.requires_grad_(True)
@@ -206,13 +209,13 @@ class AsReleased:
         """One denoising step."""
         s = self.sampler
         without, with_text = s.unet(x, t, s.unconditional).sample, s.unet(x, t, c).sample
-        return s.scheduler.step(without + s.guidance_scale * (with_text - without), t, x, eta=0.0).prev_sample
+        return self.scheduler.step(without + s.guidance_scale * (with_text - without), t, x, eta=0.0).prev_sample
 
     def __call__(self) -> None:
         """Run it."""
         z, c, noise, targets = self.problem
         z, c = z.clone().requires_grad_(), c.clone().requires_grad_()
-        x = self.sampler.scheduler.add_noise(z, noise, self.sampler.noise_timestep.expand(1))
+        x = self.scheduler.add_noise(z, noise, self.sampler.noise_timestep.expand(1))
         for t in self.sampler.timesteps:
             x = checkpoint(self.step, x, c, t, use_reentrant=False)
         loss = feature_loss(self.encoder(decode(self.sampler.vae, x), "bicubic"), targets, Guidance()).sum()
@@ -254,7 +257,8 @@ def peak_memory(function: Callable[[], None], sampler: ImageToImage, n_steps: in
     finally:
         sampler.timesteps = every
     now = peak = 0
-    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
+    inner: Any = profiler.profiler
+    for event in sorted(inner.kineto_results.events(), key=lambda e: e.start_ns()):
         if event.name() == "[memory]":
             now += event.nbytes()
             peak = max(peak, now)

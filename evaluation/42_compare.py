@@ -74,7 +74,8 @@ def main(argv: list[str] | None = None) -> None:
 def remarks_on(run: Run, record: dict[str, Any], present: dict[str, set[str]], arguments: list[str]) -> list[str]:
     """Say what the tables do not: samples, what is absent, and what has changed since it was scored."""
     found = {
-        f"{name}: an image's score is the mean over {n} samples": [] for name, n in results.samples_of(record).items()
+        f"{comparison.label(name)}: an image's score is the mean over {n} samples": []
+        for name, n in results.samples_of(record).items()
     }
     for subject in run.subjects:
         states = results.states_of(run.config.folder(subject))

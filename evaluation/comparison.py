@@ -121,7 +121,8 @@ def sections(comparison: pd.DataFrame, quoted: pd.DataFrame) -> list[tuple[str, 
         if rows["difference"].notna().any():
             title = (
                 f"{name}: MindDiffuser (stage 2) minus each system on the same images [95 % interval], p of a "
-                "sign-flip test, corrected by Holm's method. Positive: stage 2 is better."
+                "sign-flip test, corrected by Holm's method for all comparisons of 41_score.py. Positive: stage 2 is "
+                "better."
             )
             found.append((title, _differences(rows)))
     title = (

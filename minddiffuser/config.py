@@ -273,7 +273,9 @@ class Ozcelik(_Section):
         default="decoded", description="decoded noise and dense vectors, or fresh noise alone; as bundled: random"
     )
     n_voxels: int = Field(default=200, ge=1, description="of decoder voxel_selection")
-    n_training: int | None = Field(default=None, ge=2, description="first training images (None: all; as bundled: 8000)")
+    n_training: int | None = Field(
+        default=None, ge=2, description="first training images (None: all; as bundled: 8000)"
+    )
     test_scaling: Literal["train", "test"] = Field(default="train", description="of test voxels; as bundled: test")
     inversion_steps: int = Field(default=200, ge=1, description="to find the noise and dense vectors of a picture")
     inversion_rate: float = Field(default=0.05, gt=0)
@@ -390,7 +392,7 @@ OZCELIK_FORMS: dict[str, dict[str, Any]] = {
 
 
 def takagi_form(experiment: Experiment, settings: Takagi, form: str) -> Takagi:
-    """Settings of a form of Takagi's method; where it depends on others of the experiment, with these."""
+    """Give the settings of a form of Takagi's method, some of which depend on others of the experiment."""
     changes = dict(TAKAGI_FORMS[form])
     if form == "original":  # CompVis' script counts steps, and takes the noise level after the last of them
         changes["sampler"] = settings.sampler.model_copy(update={"noise_index": settings.sampler.denoise_steps})
@@ -400,7 +402,7 @@ def takagi_form(experiment: Experiment, settings: Takagi, form: str) -> Takagi:
 
 
 def ozcelik_form(settings: Ozcelik, form: str) -> Ozcelik:
-    """Settings of a form of Ozcelik's method."""
+    """Give the settings of a form of Ozcelik's method."""
     return settings.model_copy(update=OZCELIK_FORMS[form])
 
 

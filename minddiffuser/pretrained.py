@@ -343,8 +343,8 @@ def open_instance_encoder(name: str, hub: Path | None, device: torch.device) -> 
         model = _frozen(ResNetModel.from_pretrained(folder, local_files_only=True), device)
     except (OSError, ValueError, SafetensorError) as error:
         raise MissingModelError(
-            f"experiment.ozcelik.instance_encoder: {folder} is neither swav_resnet50 nor a whole transformers folder of "
-            f"a ResNet ({error})"
+            f"experiment.ozcelik.instance_encoder: {folder} is neither swav_resnet50 nor a whole transformers "
+            f"folder of a ResNet ({error})"
         ) from error
     mean, std = (tuple(processing[key]) for key in ("image_mean", "image_std"))
     return InstanceEncoder(lambda x: model(x).pooler_output.flatten(1), mean, std, processing["size"]["height"])
@@ -384,12 +384,13 @@ def _best_icgan(folder: Path) -> Path:
     generators = {path.stem.removeprefix("G_ema_best"): path for path in sorted(folder.glob("G_ema_best*.pth"))}
     if not generators:
         raise MissingModelError(
-            f"IC-GAN was not found: experiment.ozcelik.generator is {folder}, which has no G_ema_best*.pth. Its weights "
-            f"are for non-commercial use (CC BY-NC 4.0). To get them:\n    mkdir -p {folder.parent}; "
+            f"IC-GAN was not found: experiment.ozcelik.generator is {folder}, which has no G_ema_best*.pth. Its "
+            f"weights are for non-commercial use (CC BY-NC 4.0). To get them:\n    mkdir -p {folder.parent}; "
             f"curl -L {_ICGAN_URL} | tar xz -C {folder.parent}\nor leave this rival out: experiment.ozcelik=null"
         )
     scores = {}
-    with torch.serialization.safe_globals([np.float64(0).__reduce__()[0], np.dtype, type(np.dtype(np.float64))]):
+    numbers: list[Any] = [np.float64(0).__reduce__()[0], np.dtype, type(np.dtype(np.float64))]
+    with torch.serialization.safe_globals(numbers):
         for number in generators:
             record = folder / f"state_dict_best{number}.pth"
             if record.is_file() and len(generators) > 1:

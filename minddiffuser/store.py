@@ -119,7 +119,7 @@ class Artifact:
 
     def __init__(self, path: Path, subject: str, settings: dict[str, Any], inputs: Sequence[Path] = ()) -> None:
         self.path, self.subject, self.settings = path, subject, settings
-        self.inputs = {str(p.name): _fingerprint_in(p) for p in inputs}
+        self.inputs = {str(p.name): _fingerprint_in(p, subject) for p in inputs}
         text = json.dumps([settings, sorted(self.inputs.items()), subject], sort_keys=True, default=str)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._began = time.monotonic()
@@ -134,14 +134,14 @@ class Artifact:
         Raises
         ------
         DataError
-            A file made with other settings is in the way, and `overwrite` is false.
+            A file made with other settings, or of another subject, is in the way, and `overwrite` is false.
         """
         if overwrite:
             shutil.rmtree(self._parts, ignore_errors=True)
             self.path.unlink(missing_ok=True)
         if not self.path.exists():
             return False
-        if _fingerprint_in(self.path) == self.fingerprint:
+        if _fingerprint_in(self.path, self.subject) == self.fingerprint:
             return True
         raise DataError(
             f"{self.path} was made with other settings or inputs: {self._differences()}. "
@@ -245,6 +245,6 @@ def _describe_differences(old: dict[str, Any], new: dict[str, Any], prefix: str 
     return "; ".join(filter(None, found))
 
 
-def _fingerprint_in(path: Path) -> str:
-    with open_arrays(path, "the stage before") as file:
+def _fingerprint_in(path: Path, subject: str | None = None) -> str:
+    with open_arrays(path, "the stage before", subject) as file:
         return str(file.attrs.get("fingerprint", "none"))

@@ -63,7 +63,7 @@ def decode_images(run: Run, subject: str, name: str, form: Ozcelik, sources: lis
     settings = {"seed": experiment.seed, "alpha": experiment.decoding.alpha, **form.model_dump(exclude={"forms"})}
     inputs = [folder / "prepared.h5", *(source.path for source in sources)]
     output = Artifact(folder / "ozcelik" / "decoded" / f"{name}.h5", subject, settings, inputs)
-    if output.is_done(run.overwrite) or (form.decoder == "ridge" and run.shard.k > 1):  # these are not divided
+    if output.is_done(run.overwrite):
         return
     with open_arrays(sources[0].path, SCRIPT, subject) as file:
         X, X_test = load_voxels(folder, subject, file, form.test_scaling)

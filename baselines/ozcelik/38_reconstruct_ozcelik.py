@@ -20,7 +20,11 @@ from reconstruction.folder import TEST_STATISTICS, ReconstructionFolder, to_uint
 def main(argv: list[str] | None = None) -> None:
     """Reconstruct each subject's test images, in each form."""
     run = parse(__doc__, argv)
-    seed, batch_size, settings = run.config.experiment.seed, run.config.execution.batch_size, run.config.experiment.ozcelik
+    seed, batch_size, settings = (
+        run.config.experiment.seed,
+        run.config.execution.batch_size,
+        run.config.experiment.ozcelik,
+    )
     if settings is None:
         print("experiment.ozcelik is null: nothing to do")
         return

@@ -62,21 +62,17 @@ def extract(run: Run, subject: str, takagi: Takagi) -> Artifact:
     """Extract z and c of all images, in the sizes that Takagi & Nishimoto use."""
     experiment, folder, batch = run.config.experiment, run.config.folder(subject), run.config.execution.batch_size
     models, size = experiment.models, round(experiment.detail.image_size * takagi.image_share)
-    settings = {
-        "image_size": size,
-        "max_length": takagi.max_length,
-        "n_captions": experiment.semantic.n_captions,
-        "model": [models.stable_diffusion, models.stable_diffusion_revision],
-        "seed": experiment.seed,
-    }
+    n_captions, source = experiment.semantic.n_captions, (models.stable_diffusion, models.stable_diffusion_revision)
+    settings = {"image_size": size, "max_length": takagi.max_length, "n_captions": n_captions}
+    settings |= {"model": source, "seed": experiment.seed}
     artifact = Artifact(folder / "takagi" / "features.h5", subject, settings, [folder / "prepared.h5"])
     if artifact.is_done(run.overwrite):
         return artifact
     with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
         ids, coco_ids = prepared["nsd_id"][:], prepared["coco_id"][:]
-    stimuli, captions = Stimuli(run.config.nsd), read_captions(run.config.nsd, coco_ids, settings["n_captions"])
-    vae = open_vae(*settings["model"], run.device)
-    tokenizer, encoder = open_text_encoder(*settings["model"], run.device)
+    stimuli, captions = Stimuli(run.config.nsd), read_captions(run.config.nsd, coco_ids, n_captions)
+    vae = open_vae(*source, run.device)
+    tokenizer, encoder = open_text_encoder(*source, run.device)
     length = takagi.max_length or encoder.config.max_position_embeddings
     for number, rows in artifact.parts_to_do(len(ids), ROWS_PER_PART, run.shard):
         found: dict[str, list[np.ndarray]] = {"z_mean": [], "z_sample": [], "c": []}
@@ -107,7 +103,7 @@ def decode_streams(run: Run, subject: str, forms: dict[str, Takagi], trials_path
         artifact = Artifact(folder / f"{name}.h5", subject, settings, [trials_path, features_path])
         if not artifact.is_done(run.overwrite):
             todo[name] = artifact
-    if not todo or run.shard.k > 1:  # regressions are not divided: the first shard does them
+    if not todo:
         return
     script = "baselines/takagi/35_decode_takagi.py"
     with open_arrays(trials_path, script, subject) as trials, open_arrays(features_path, script, subject) as features:

@@ -2,12 +2,14 @@
 
     python baselines/takagi/36_reconstruct_takagi.py [--config configs/miniature.yaml] [--subject subj01]
 
-The decoded z is decoded by the autoencoder to a small picture, which is enlarged and encoded again; what comes of it goes
-through image to image with the decoded c. Five samples an image.
+The decoded z is decoded by the autoencoder to a small picture, which is enlarged and encoded again; what comes of it
+goes through image to image with the decoded c. Five samples an image.
 
-Reads `takagi/decoded/<form>.h5`. Writes `reconstruction/takagi/<form>/`: a picture for each test image and an index, and
-inside it `sample_2/` and so on, the same with other noise. Peak memory: that of 31_stage1.py.
+Reads `takagi/decoded/<form>.h5`. Writes `reconstruction/takagi/<form>/`: a picture for each test image and an index,
+and inside it `sample_2/` and so on, the same with other noise. Peak memory: that of 31_stage1.py.
 """
+
+import shutil
 
 import torch
 from tqdm import tqdm
@@ -33,7 +35,11 @@ def main(argv: list[str] | None = None) -> None:
         for name, form in forms.items():
             path = run.config.folder(subject) / "takagi" / "decoded" / f"{name}.h5"
             with open_arrays(path, f"baselines/takagi/35_decode_takagi.py --subject {subject}", subject) as decoded:
-                nsd_id, z, c = decoded["nsd_id"][:], torch.from_numpy(decoded["z"][:]), torch.from_numpy(decoded["c"][:])
+                nsd_id, z, c = (
+                    decoded["nsd_id"][:],
+                    torch.from_numpy(decoded["z"][:]),
+                    torch.from_numpy(decoded["c"][:]),
+                )
                 inputs = {"decoded": decoded.attrs["fingerprint"]}
             settings = {
                 **form.model_dump(mode="json", include={"sampler", "encoded_range", "posterior"}),
@@ -63,6 +69,9 @@ def main(argv: list[str] | None = None) -> None:
                         images = sampler(start, c[rows].to(run.device), noise)
                     output.save(nsd_id[rows], to_uint8(images), seed)
                 output.write_index()
+            for path in place.glob("sample_*"):  # of a time when more were asked for: an image's score is the mean
+                if int(path.name.removeprefix("sample_")) > form.n_samples:
+                    shutil.rmtree(path)
             print(f"{place}: {len(nsd_id)} test images, {form.n_samples} of each")
 
 

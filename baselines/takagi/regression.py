@@ -27,7 +27,7 @@ def mean_over_trials(Y: np.ndarray, image_of_trial: np.ndarray) -> np.ndarray:
         Row of Y.
     """
     share = np.bincount(image_of_trial, minlength=len(Y)) / len(image_of_trial)
-    constant = (Y == Y[0]).all(axis=0)  # such a target is given back to the last bit
+    constant = (Y[0] == Y).all(axis=0)  # such a target is given back to the last bit
     return np.where(constant, Y[0], share @ Y).astype(np.float32)
 
 

@@ -54,9 +54,7 @@ def instance_features(encoder: networks.ResNetModel, pictures: torch.Tensor) -> 
     return functional.normalize(encoder((pictures - 0.5) / 0.5).pooler_output.flatten(1), dim=1)
 
 
-def train_generator(
-    work: Path, encoder: networks.ResNetModel, images: torch.Tensor, n_steps: int, seed: int
-) -> None:
+def train_generator(work: Path, encoder: networks.ResNetModel, images: torch.Tensor, n_steps: int, seed: int) -> None:
     """Hinge losses, and a term that what is generated has the features that were asked for.
 
     Checkpoints hold all that is needed to go on; the moving average of the generator's weights is what is stored.

@@ -253,7 +253,7 @@ def _tokenize(tokenizer: networks.CLIPTokenizer, texts: list[list[str]]) -> torc
 
 
 STEPS = {
-    "vae": 5000, "clip": 2000, "scoring_clip": 1500, "diffusion": 8500, "instance_encoder": 3000, "generator": 2500,
+    "vae": 5000, "clip": 2000, "scoring_clip": 1500, "diffusion": 8500, "instance_encoder": 3000, "generator": 2000,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from safetensors.torch import load, save
 
 from data.miniature import networks
 from feature_extraction.clip_layers import ClipLayers
-from minddiffuser.config import Guidance, Sampler, layer_name
+from minddiffuser.config import Guidance, Sampler, Takagi, layer_name
 from minddiffuser.pretrained import Clip
 from reconstruction import guidance
 from reconstruction.guidance import Targets, feature_loss, learning_rate, refine
@@ -53,9 +53,11 @@ def test_timesteps_are_the_papers(models):
     assert alphas[681] == pytest.approx(0.0946369, abs=1e-7)
 
 
-def test_equals_diffusers_pipeline_when_the_levels_agree(models, monkeypatch):
+@pytest.mark.parametrize(
+    "settings", [Sampler(n_steps=10, noise_index=7, denoise_steps=8, guidance_scale=5.0), Takagi().sampler]
+)
+def test_equals_diffusers_pipeline_when_the_levels_agree(models, monkeypatch, settings):
     """With start = noise level, this is StableDiffusionImg2ImgPipeline on the same latents, noise and text."""
-    settings = Sampler(n_steps=10, noise_index=7, denoise_steps=8, guidance_scale=5.0)
     sampler = image_to_image(models, settings)
     z, c, noise = inputs()
     ours = sampler(z, c, noise)
@@ -76,7 +78,7 @@ def test_equals_diffusers_pipeline_when_the_levels_agree(models, monkeypatch):
         prompt_embeds=c,
         negative_prompt_embeds=sampler.unconditional.expand_as(c),
         strength=0.8,
-        num_inference_steps=10,
+        num_inference_steps=settings.n_steps,
         guidance_scale=5.0,
         eta=0.0,
         output_type="pt",

@@ -19,7 +19,10 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
 
 SUBJECTS, N = ("subj01", "subj02"), 12
-PICTURED = (STAGE1, STAGE2, "others/<b>theirs</b>", CEILING, "control/shuffled", "control/mean_image")
+THEIRS = "others/<b>theirs</b>"
+RIVALS = ("ablation/without_z", "takagi/minddiffuser", THEIRS)
+PICTURED = (STAGE1, STAGE2, *RIVALS, CEILING, "control/shuffled", "control/mean_image")
+LABELS = ["stage 1", "stage 2", "without z", "Takagi, bundled", "<b>theirs</b>", "ceiling", "shuffled", "mean image"]
 SCORED = [*PICTURED, "bottleneck/0", "bottleneck/10", "bottleneck/100", "seed/1", "features/c"]
 MAIN = ("pixcorr", "ssim", "clip_similarity", "clip_two_way")
 METRICS = [*MAIN, "lpips", "brain_diffuser/pixcorr", f"brain_diffuser/alexnet_2{STAND_IN}"]
@@ -67,6 +70,7 @@ def make_tables(rng):
         paired=pd.DataFrame(rows, columns=columns),
         spread=spread,
         absent={"brain_diffuser/swav": "its weights <are> not on this machine"},
+        samples={"takagi/minddiffuser": "5"},
         settings={"image_size": 64},
     )
 
@@ -84,7 +88,7 @@ def make_subject(name, rng):
     made[STAGE2] = pictures(ids[:-2])
     made["control/mean_image"] = dict.fromkeys(ids, grey)
     settings = {system: {"fingerprint": "0123456789abcdef"} for system in PICTURED}
-    settings["others/<b>theirs</b>"]["flags"] = ["saw <other> images"]
+    settings[THEIRS]["flags"] = ["saw <other> images"]
     ways = {
         i: report.Trajectory([0, 10, 19], list(pictures([0, 1, 2]).values()), [2.0 - 0.05 * k for k in range(20)], 19)
         for i in ids[:-2]
@@ -230,20 +234,24 @@ def test_absent_metrics_stand_ins_and_flags_are_shown(page):
     assert any("SwAV ↓ is absent: its weights <are> not on this machine." in note for note in notes)
     assert any(note.startswith("Stand-in: AlexNet(2) are not computed") for note in notes)
     assert any("<b>theirs</b>: saw <other> images" in note for note in notes)
-    badge = page.locator(f'table[data-group="main"]:visible tr[data-system="{PICTURED[2]}"] .flag')
+    badge = page.locator(f'table[data-group="main"]:visible tr[data-system="{THEIRS}"] .flag')
     assert badge.inner_text() == "flagged"
 
 
 def test_differences_are_read_out_and_corrected(page):
     lines = page.locator("#differences .pair").first.locator("tbody").first.locator("tr").all_inner_texts()
     assert lines[0].split("\t") == ["stage 2 improves PixCorr", "+0.020", "[+0.010, +0.030]", "0.001", "0.004", "12"]
+    line = page.locator("#differences .pair summary").first.inner_text()
+    assert (
+        line == "stage 2 − stage 1 subj01: better in PixCorr, CLIP two-way; no firm difference in SSIM, CLIP similarity"
+    )
     assert lines[1].startswith("stage 2 improves SSIM, but not once corrected")
     assert lines[2].startswith("no difference shown in CLIP similarity")
 
 
 def test_plots_show_every_system_and_the_bottleneck_with_its_line(page):
     names = page.locator("#plots .plot").first.locator(".name").all_text_contents()
-    assert names == ["stage 1", "stage 2", "<b>theirs</b>", "ceiling", "shuffled", "mean image"]
+    assert names == LABELS
     assert page.locator("#plots .plot").first.locator(".violin").count() == len(names)
     curve = page.locator("#plots .plot", has=page.locator(".full")).first
     assert curve.locator(".mean").count() == 3
@@ -257,11 +265,70 @@ def test_the_sheet_is_complete_and_constant_controls_are_shown_once(page):
     show_all_rows(page)
     assert len(rows(page)) == 2 * N
     heads = page.locator("#sheet .heads span").all_inner_texts()
-    assert heads[1:] == ["stimulus", "stage 1", "stage 2", "<b>theirs</b>", "ceiling", "shuffled"]
+    assert heads[1:] == ["stimulus", *LABELS[:-1]]
     assert page.locator("#constants figure").count() == 2
     assert page.locator("#sheet .blank").count() == 4  # stage 2 refined two images fewer a subject
     decode = "Promise.all([...document.querySelectorAll('#sheet img')].map((one) => one.decode().then(() => one.alt)))"
-    assert len(set(page.evaluate(decode))) == 6 * N - 2
+    assert len(set(page.evaluate(decode))) == len(LABELS) * N - 2
+
+
+def box(page, name):
+    return page.locator("#systems").get_by_role("checkbox", name=name, exact=True)
+
+
+def test_the_sheet_shows_the_systems_that_are_chosen(page):
+    page.locator("#systems summary").click()
+    box(page, "Other systems").click()
+    box(page, "stage 1").click()
+    heads = page.locator("#sheet .heads span")
+    assert heads.all_inner_texts()[1:] == ["stimulus", "stage 2", "without z", "ceiling", "shuffled"]
+    assert page.locator("#systems summary").inner_text() == "Systems shown: 4 of 7"
+    assert not box(page, "Takagi, bundled").is_checked()
+    assert page.evaluate("(box) => box.indeterminate", box(page, "Methods").element_handle())
+    page.get_by_role("button", name="subj02").click()  # the choice stays
+    assert heads.all_inner_texts()[1:] == ["stimulus", "stage 2", "without z", "ceiling", "shuffled"]
+    rows(page)
+    assert page.locator("#sheet .row").first.locator("figure").count() == 5
+    box(page, "Takagi, bundled").click()
+    assert page.evaluate("(box) => box.indeterminate", box(page, "Other systems").element_handle())
+    page.locator("#sheet .open").first.click()
+    assert page.get_by_role("dialog").locator(".large img").count() == len(PICTURED)  # all of them, large
+
+
+def test_columns_that_do_not_fit_are_scrolled_to_beside_the_stimulus(open_page, path):
+    page = open_page(path, viewport={"width": 800, "height": 900})
+    rows(page)
+    first = page.locator("#sheet .row").first.locator("figure")
+    stimulus, last = first.first, first.last
+    before = stimulus.bounding_box()
+    page.evaluate("document.querySelector('#sheet').scrollBy(1000, 0)")
+    right = page.locator("#sheet").bounding_box()
+    assert stimulus.bounding_box()["x"] == pytest.approx(before["x"], abs=1)
+    found = last.bounding_box()
+    assert before["x"] + before["width"] < found["x"]
+    assert found["x"] + found["width"] <= right["x"] + right["width"]
+    heads = page.locator("#sheet .heads span")
+    for k, cell in ((1, stimulus), (-1, last)):
+        assert heads.nth(k).bounding_box()["x"] == pytest.approx(cell.bounding_box()["x"], abs=1)
+    assert page.evaluate("document.documentElement.scrollWidth") == 800
+    page.close()
+
+
+def test_systems_of_several_samples_are_named(page):
+    for section in ("#scores", "#images"):
+        assert (
+            "Takagi, bundled (5)" in page.locator(f"{section} .note:visible", has_text="several pictures").inner_text()
+        )
+
+
+def test_the_papers_numbers_stand_beside_ours(page):
+    found = page.locator("#published .beside:visible")
+    assert found.locator("thead th").all_inner_texts()[1:3] == ["PixCorr", "(paper)"]
+    cells = {row.split("\t")[0]: row.split("\t")[1:] for row in found.locator("tbody tr").all_inner_texts()}
+    assert cells["MindDiffuser, stage 2"][1::2] == ["(0.278)", "(0.354)", "(0.765)"]
+    assert cells["Ozcelik, bundled"][0::2] == ["–"] * 3  # is not there
+    table = page.locator(f'#scores table[data-group="main"]:visible tr[data-system="{STAGE2}"] td').nth(1)
+    assert table.inner_text().startswith(cells["MindDiffuser, stage 2"][0])
 
 
 def test_the_sheet_is_sorted_by_a_metric_of_a_system_both_ways(page):

@@ -1,10 +1,12 @@
 """The folder of reconstructions: complete or not there, and clear about what is wrong."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from minddiffuser.store import DataError, Shard
-from reconstruction.folder import ReconstructionFolder, adopt, read, state, write_png
+from reconstruction.folder import ReconstructionFolder, adopt, read, sample_folders, state, write_png
 
 
 def folder(path, **settings):
@@ -120,3 +122,51 @@ def test_a_folder_without_a_finished_picture_is_not_scored_yet(tmp_path):
     output.save([3], np.zeros((1, 4, 4, 3), np.uint8), seed=0)
     output.write_index()
     assert state(tmp_path / "system").endswith("1 pictures")
+
+
+def sample(path, ids, **settings):
+    output = ReconstructionFolder(path, "subj01", settings, {})
+    output.save(np.array(ids), pictures(len(ids)), seed=1)
+    output.write_index()
+    return path
+
+
+def test_samples_are_listed_by_number_and_only_those_with_pictures(tmp_path):
+    system = sample(tmp_path / "system", [4, 8])
+    assert sample_folders(system) == [system]
+    for number in (10, 2, 3):
+        sample(system / f"sample_{number}", [8, 4], noise=number)
+    ReconstructionFolder(system / "sample_4", "subj01", {}, {}).write_index()  # as a shard leaves it without a picture
+    (system / "sample_5").mkdir()
+    (system / "trajectory").mkdir()
+    assert [path.name for path in sample_folders(system)] == ["system", "sample_2", "sample_3", "sample_10"]
+
+
+def test_samples_of_other_images_are_refused_with_their_names(tmp_path):
+    system = sample(tmp_path / "system", [4, 8, 15])
+    sample(system / "sample_2", [4, 8, 15], noise=2)
+    sample(system / "sample_3", [4, 16], noise=3)
+    with pytest.raises(DataError, match=r"system and its sample_3 have different images: .* 8, 15, 16; finish"):
+        sample_folders(system)
+
+
+def test_another_sample_is_another_state(tmp_path):
+    """What is scored again is what has another state."""
+    system = sample(tmp_path / "system", [4, 8])
+    states = [state(system)]
+    sample(system / "sample_2", [4], noise=2)
+    states.append(state(system))
+    sample(system / "sample_2", [8], noise=2)  # the rest of it
+    states.append(state(system))
+    shutil.rmtree(system / "sample_2")
+    sample(system / "sample_2", [4, 8], noise=3)
+    states.append(state(system))
+    assert len(set(states)) == 4
+    assert all(text.startswith(states[0]) for text in states)
+
+
+def test_replacing_a_system_replaces_its_samples(tmp_path):
+    system = sample(tmp_path / "system", [4, 8])
+    sample(system / "sample_2", [4, 8], noise=2)
+    ReconstructionFolder(system, "subj01", {"noise": 7}, {}, overwrite=True)
+    assert not (system / "sample_2").exists()

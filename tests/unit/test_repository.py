@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[2]
-STAGES = ("data", "feature_extraction", "feature_decoding", "reconstruction", "evaluation")
+STAGES = ("data", "feature_extraction", "feature_decoding", "reconstruction", "baselines", "evaluation")
 SCRIPT = re.compile(r"\b[a-z_]+(?:/[a-z_]+)*/\d\d_\w+\.py\b")
 PLATFORMS = {
     "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"},
@@ -28,7 +28,7 @@ PLATFORMS = {
 
 def scripts_on_disk() -> list[str]:
     """Return every numbered script of the stages, relative to the repository."""
-    found = [path for stage in STAGES for path in (REPOSITORY / stage).glob("[0-9][0-9]_*.py")]
+    found = [path for stage in STAGES for path in (REPOSITORY / stage).rglob("[0-9][0-9]_*.py")]
     return sorted(path.relative_to(REPOSITORY).as_posix() for path in found)
 
 
@@ -100,7 +100,7 @@ def test_every_numbered_script_answers_help(tmp_path):
 def test_modules_do_not_hide_installed_ones():
     # `python feature_extraction/11_semantic.py` puts that folder first on the path of imports.
     taken = set(importlib.metadata.packages_distributions()) | sys.stdlib_module_names
-    modules = [path for stage in STAGES for path in (REPOSITORY / stage).glob("*.py") if path.stem != "__init__"]
+    modules = [path for stage in STAGES for path in (REPOSITORY / stage).rglob("*.py") if path.stem != "__init__"]
     assert [path.name for path in modules if path.stem in taken] == []
 
 

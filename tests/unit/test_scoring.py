@@ -6,8 +6,10 @@ import torch
 
 from evaluation.catalogue import METRICS, STAND_IN
 from evaluation.metrics import resize
-from evaluation.scoring import Scorer, absent_metrics
+from evaluation.scoring import Scorer, absent_metrics, score_folder
 from minddiffuser.config import REPOSITORY, load
+from minddiffuser.store import DataError
+from reconstruction.folder import ReconstructionFolder
 
 STIMULI = resize(np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8), 64)
 
@@ -61,3 +63,33 @@ def test_scores_do_not_depend_on_what_is_scored_beside(scorer):
 def test_the_eight_are_left_out_where_they_are_not_asked_for(scorer):
     scores = scorer.score(np.arange(6), STIMULI, field=False)
     assert {METRICS[name].group for name in scores} == {"main", "more"}
+
+
+IDS = np.array([3, 7, 12, 30, 41, 55])  # of the stimuli
+
+
+def write(path, ids, images):
+    folder = ReconstructionFolder(path, "subj01", {"made": path.name}, {})
+    folder.save(ids, images, seed=0)
+    folder.write_index()
+
+
+def test_the_score_of_an_image_is_the_mean_over_its_samples(scorer, tmp_path):
+    """As Takagi & Nishimoto do with their five; candidates are those of the same sample."""
+    rng, rows = np.random.default_rng(2), np.array([5, 1, 2])
+    samples = [(STIMULI + rng.normal(0, sd, STIMULI.shape)).clip(0, 255).astype(np.uint8)[rows] for sd in (10, 40, 90)]
+    for name, images in zip(("", "sample_2", "sample_3"), samples, strict=True):
+        write(tmp_path / "system" / name, IDS[rows], images)
+    found = score_folder(scorer, tmp_path / "system", IDS, field=True)
+    assert found.pop("nsd_id").tolist() == sorted(IDS[rows])
+    alone = [scorer.score(np.sort(rows), images[np.argsort(rows)]) for images in samples]
+    assert set(found) == set(alone[0])
+    for name, values in found.items():
+        np.testing.assert_allclose(values, np.mean([scores[name] for scores in alone], axis=0), err_msg=name)
+    assert not np.allclose(found["pixcorr"], alone[0]["pixcorr"])
+
+
+def test_pictures_of_images_that_were_not_tested_are_refused(scorer, tmp_path):
+    write(tmp_path / "system", np.array([3, 8]), STIMULI[:2])
+    with pytest.raises(DataError, match="not test images, such as 8"):
+        score_folder(scorer, tmp_path / "system", IDS, field=False)

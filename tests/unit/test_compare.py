@@ -1,0 +1,273 @@
+"""The comparison: its numbers are those of the tables it reads, differences have the right sign, nothing is missing."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from smallest import run, write_config
+
+from evaluation import comparison, results, significance
+from evaluation.catalogue import CEILING, KINDS, STAGE1, STAGE2, SYSTEMS, in_order, metrics_of, system
+from minddiffuser.config import REPOSITORY
+from minddiffuser.store import write_arrays
+from reconstruction.folder import ReconstructionFolder
+
+MAIN = metrics_of("main", set())
+SCORED = [STAGE1, STAGE2, "ablation/without_z", "takagi/corrected", "takagi/minddiffuser", "others/theirs", CEILING]
+QUOTED = comparison.read_quoted()
+
+
+def make_scores(systems=tuple(SCORED), n=12, subjects=("subj01", "subj02")):
+    rng = np.random.default_rng(0)
+    rows = [
+        (subject, name, 3 * i, metric, rng.normal(0.1 * k, 0.2))
+        for subject in subjects
+        for k, name in enumerate(systems)
+        for i in range(n - 2 if name == STAGE2 else n)  # stage 2 refines the first
+        for metric in (*MAIN, "psnr")
+    ]
+    return pd.DataFrame(rows, columns=["subject", "system", "nsd_id", "metric", "value"])
+
+
+def tables(scores):
+    pairs = [(STAGE2, name) for name in SCORED if name not in (STAGE2, CEILING)] + [
+        (CEILING, STAGE2),
+        (CEILING, STAGE1),
+    ]
+    return significance.summarise(scores, 100, 0), significance.compare(scores, pairs, 100, 100, 0)
+
+
+@pytest.fixture(scope="module")
+def read():
+    return tables(make_scores())
+
+
+@pytest.fixture(scope="module")
+def compared(read):
+    return comparison.compare(*read, QUOTED)
+
+
+def test_systems_come_by_kind_whatever_the_order_they_are_given_in():
+    names = [*SYSTEMS, "others/b", "others/a", "bottleneck/10", "bottleneck/3", "seed/2", "features/c"]
+    ordered = in_order(np.random.default_rng(0).permutation(names).tolist())
+    kinds = [KINDS.index(system(name).kind) for name in ordered]
+    assert kinds == sorted(kinds)
+    assert ordered[: len(SYSTEMS)] != sorted(SYSTEMS)
+    assert [name for name in ordered if name in SYSTEMS] == list(SYSTEMS)
+    assert ordered.index("others/a") < ordered.index("others/b") < ordered.index(CEILING)
+    assert ordered.index("bottleneck/3") < ordered.index("bottleneck/10")
+
+
+def test_every_mean_is_that_of_the_summary(read, compared):
+    summary = read[0]
+    expected = summary[summary["metric"].isin(MAIN)]
+    both = compared.merge(expected, on=["subject", "system", "metric"], suffixes=("", "_there"))
+    assert len(both) == len(compared) == len(expected) == 3 * len(SCORED) * len(MAIN)
+    for column in ("mean", "ci_low", "ci_high", "n"):
+        np.testing.assert_array_equal(both[column], both[f"{column}_there"])
+    assert list(compared) == comparison.COLUMNS
+    assert compared["system"].drop_duplicates().tolist() == in_order(SCORED)
+    assert compared["subject"].drop_duplicates().tolist() == ["all", "subj01", "subj02"]
+
+
+def test_differences_are_stage_2_less_the_system_whichever_way_they_were_tested(read, compared):
+    paired = read[1].set_index(["subject", "system", "baseline", "metric"])
+    scores = make_scores().set_index(["subject", "system", "metric", "nsd_id"])["value"]
+    for row in compared[compared["system"] != STAGE2].itertuples():
+        tested = (CEILING, STAGE2) if row.system == CEILING else (STAGE2, row.system)
+        there = paired.loc[(row.subject, *tested, row.metric)]
+        low, high = sorted(abs(there[["ci_low", "ci_high"]]))
+        assert sorted(map(abs, (row.difference_low, row.difference_high))) == [low, high]
+        assert row.difference_low <= row.difference <= row.difference_high
+        assert (abs(row.difference), row.p_holm, row.n_difference) == (
+            abs(there["difference"]),
+            there["p_holm"],
+            there["n"],
+        )
+        if row.subject != "all":
+            own = scores[row.subject]
+            difference = (own[STAGE2][row.metric] - own[row.system][row.metric]).dropna().mean()
+            assert row.difference == pytest.approx(difference)
+    ceiling = compared[(compared["system"] == CEILING) & (compared["metric"] == "pixcorr")]
+    assert (ceiling["difference"] < 0).all()  # the ceiling's scores were drawn higher
+    assert compared.loc[compared["system"] == STAGE2, "difference"].isna().all()
+
+
+def test_the_papers_numbers_stand_beside_the_systems_that_they_are_of(compared):
+    beside = compared[compared["published"].notna()]
+    assert set(beside["system"]) == set(SCORED) & set(comparison.QUOTED_AS)
+    stage2 = beside[(beside["system"] == STAGE2) & (beside["subject"] == "all")].set_index("metric")["published"]
+    assert stage2.to_dict() == {"pixcorr": 0.278, "ssim": 0.354, "clip_similarity": 0.765}
+    assert set(comparison.QUOTED_AS.values()) == set(QUOTED["system"])
+    assert set(comparison.QUOTED_AS) <= set(SYSTEMS)
+
+
+def numbers_in(text):
+    return [float(found) for found in re.findall(r"(?<![\w.])[+-]?\d*\.\d+", text)]
+
+
+def test_text_and_markdown_have_the_numbers_of_the_table(compared):
+    sections = comparison.sections(compared, QUOTED)
+    assert len(sections) == 3 * 2 + 1
+    for (subject, rows), (title, table) in zip(compared.groupby("subject", sort=False), sections[0::2], strict=False):
+        assert title.startswith("Mean over subjects" if subject == "all" else subject)
+        expected = [
+            value
+            for row in rows.itertuples()
+            for value in (row.mean, row.ci_low, row.ci_high, row.published)
+            if not np.isnan(value)
+        ]
+        for layout in (comparison.as_text, comparison.as_markdown):
+            np.testing.assert_allclose(numbers_in(layout(table)), expected, atol=0.00051)
+    for (_, rows), (title, table) in zip(compared.groupby("subject", sort=False), sections[1::2], strict=False):
+        assert "MindDiffuser (stage 2) minus each" in title
+        rows = rows[rows["system"] != STAGE2]
+        columns = rows[["difference", "difference_low", "difference_high", "p_holm"]]
+        for layout in (comparison.as_text, comparison.as_markdown):
+            text = layout(table).replace("p 1 ", "p 1.0 ").replace("p 1\n", "p 1.0\n")
+            np.testing.assert_allclose(numbers_in(f"{text}\n"), columns.to_numpy().ravel(), atol=0.0051)
+    title, table = sections[-1]
+    assert "Not comparable" in title
+    assert sorted(numbers_in(comparison.as_markdown(table))) == sorted(QUOTED["value"])
+
+
+def test_other_numbers_of_images_are_said(compared):
+    scores, differences = (table for _, table in comparison.sections(compared, QUOTED)[:2])
+    n_of = {row[0]: row[1] for row in scores[1:]}
+    assert (n_of["MindDiffuser, stage 1"], n_of["MindDiffuser, stage 2"]) == ("12", "10")
+    assert {row[1] for row in differences[1:]} == {"10"}
+
+
+def test_tables_are_read_as_tables_by_github(compared):
+    for _, table in comparison.sections(compared, QUOTED):
+        lines = comparison.as_markdown(table).splitlines()
+        assert {line.count("|") for line in lines} == {len(table[0]) + 1}
+        assert set(lines[1]) == {"|", "-"}
+        assert max(map(len, comparison.as_text(table).splitlines())) <= 160
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.7014, ".701"), (-0.0421, "-.042"), (1, "1.000"), (12.3456, "12.346"), (-1.5, "-1.500")]
+)
+def test_numbers_are_written_as_the_readme_writes_them(value, text):
+    assert comparison.number(value) == text
+    assert comparison.number(abs(value), "+.3f") == "+" + text.removeprefix("-")
+
+
+def test_stage_1_alone_is_compared_with_nothing():
+    scores = make_scores((STAGE1,), subjects=("subj01",))
+    compared = comparison.compare(*tables(scores), QUOTED)
+    assert compared["difference"].isna().all()
+    assert len(comparison.sections(compared, QUOTED)) == 2
+
+
+def test_every_system_of_the_catalogue_has_a_script_that_makes_it():
+    absent = comparison.absent_systems([])
+    assert sorted(name for names in absent.values() for name in names) == sorted(SYSTEMS)
+    for scripts in absent:
+        assert scripts
+        assert all((REPOSITORY / script).is_file() for script in scripts)
+    assert comparison.absent_systems(SYSTEMS) == {}
+
+
+def test_scores_of_another_state_are_told():
+    record = {"scored": [["subj01", "a", "1"], ["subj01", "b", "1"], ["subj01", "c", "1"], ["subj02", "d", "1"]]}
+    found = results.stale(record, "subj01", {"a": "1", "b": "2", "e": "1"})
+    assert set(found) == {"b", "c", "e"}
+    assert "changed" in found["b"]
+    assert "not there any more" in found["c"]
+    assert "not scored yet" in found["e"]
+
+
+def save_pictures(folder, name, made="once"):
+    output = ReconstructionFolder(folder / "reconstruction" / name, folder.name, {"made": made}, {}, overwrite=True)
+    output.save([0, 3], np.zeros((2, 4, 4, 3), np.uint8), seed=0)
+    output.write_index()
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """A run whose scores are there: its configuration and its folder."""
+    config, folder = write_config(tmp_path), tmp_path / "runs" / "smallest"
+    scores = make_scores()
+    record = {"settings": {}, "absent": {}, "scored": [], "samples": [["subj01", "takagi/corrected", 5]]}
+    for subject in ("subj01", "subj02"):
+        write_arrays(folder / subject / "prepared.h5", {}, {"subject": subject, "fingerprint": "f"})
+        for name in SCORED:
+            save_pictures(folder / subject, name)
+        record["scored"] += [[subject, *item] for item in results.states_of(folder / subject).items()]
+    for name, table in zip(("summary", "paired"), tables(scores), strict=True):
+        path = folder / "evaluation" / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        table.to_csv(path, index=False, float_format="%.6f")
+    (folder / "evaluation" / "scores.json").write_text(json.dumps(record))
+    return config, folder
+
+
+def test_tables_are_printed_and_written_and_the_absent_listed_with_their_commands(scored):
+    config, folder = scored
+    done = run("evaluation/42_compare.py", config)
+    assert done.returncode == 0, done.stderr
+    evaluation = folder / "evaluation"
+    found = results.read_table(evaluation, "comparison")
+    expected = comparison.compare(
+        results.read_table(evaluation, "summary"), results.read_table(evaluation, "paired"), QUOTED
+    )
+    pd.testing.assert_frame_equal(found.astype({"n_difference": "Int64"}), expected, atol=1e-6)
+    markdown = (evaluation / "comparison.md").read_text()
+    for title, table in comparison.sections(expected, QUOTED):
+        assert f"{title}\n\n{comparison.as_markdown(table)}" in markdown
+        assert comparison.as_text(table) in done.stdout
+    for text in (done.stdout, markdown):
+        command = f"python reconstruction/34_ablations.py --config {config}"
+        assert f"subj01, subj02: absent: ablation/without_c; made by: {command}" in text
+        assert "Takagi, corrected: an image's score is the mean over 5 samples" in text
+        assert "WARNING" not in text
+
+
+def test_of_one_subject_its_tables_alone(scored):
+    config, folder = scored
+    assert run("evaluation/42_compare.py", config, "--subject", "subj02").returncode == 0
+    assert set(results.read_table(folder / "evaluation", "comparison")["subject"]) == {"subj02"}
+
+
+def test_what_changed_since_it_was_scored_is_told(scored):
+    config, folder = scored
+    save_pictures(folder / "subj02", STAGE1, "again")
+    save_pictures(folder / "subj01", "control/grey")
+    save_pictures(folder / "subj01", "takagi/corrected/sample_2", "another")
+    done = run("evaluation/42_compare.py", config)
+    assert done.returncode == 0, done.stderr
+    warnings = [line for line in done.stdout.splitlines() if "WARNING" in line]
+    assert len(warnings) == 3
+    for subject, words in (
+        ("subj01", "takagi/corrected has changed since it was scored"),
+        ("subj01", "control/grey is not scored yet"),
+        ("subj02", f"{STAGE1} has changed since it was scored"),
+    ):
+        assert any(line.startswith(f"{subject}: WARNING: {words}; score it with: python ") for line in warnings)
+    absent = next(line for line in done.stdout.splitlines() if line.startswith("subj01: absent: control"))
+    assert "control/grey" not in absent  # it is there: it need not be made
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "paired.csv", "scores.json"])
+def test_what_is_missing_is_named_with_the_command_that_makes_it(scored, name):
+    config, folder = scored
+    (folder / "evaluation" / name).unlink()
+    done = run("evaluation/42_compare.py", config)
+    assert done.returncode == 1
+    assert f"{name} is missing; make it with: python evaluation/41_score.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_stops_at_the_first_script_that_fails(tmp_path):
+    done = run("evaluation/42_compare.py", write_config(tmp_path), "--run", "--subject", "subj02")
+    assert done.returncode == 1
+    assert "subj02/decoded/detail.h5 is missing" in done.stderr  # the script's own words
+    assert "reconstruction/31_stage1.py ended with exit code 1" in done.stderr
+    assert "32_stage2" not in done.stdout
+    done = run("evaluation/42_compare.py", write_config(tmp_path), "--run", "--shard", "1-of-2")
+    assert done.returncode == 1
+    assert "--shard" in done.stderr

@@ -1,0 +1,211 @@
+"""The rivals' parts: what each form does, which pictures Takagi's starts from, what Ozcelik's decoders give back."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from transformers import ResNetConfig, ResNetModel
+
+from baselines.ozcelik.features import instance_features, invert
+from baselines.ozcelik.generator import Generator, generator_of
+from baselines.ozcelik.regression import held_out_predictions, restore_variance
+from baselines.takagi.pictures import encode_again
+from data.miniature import networks
+from feature_extraction.latents import decode, encode, to_model_range
+from minddiffuser import pretrained
+from minddiffuser.config import Experiment, Ozcelik, Sampler, Takagi, ozcelik_form, takagi_form
+from minddiffuser.pretrained import InstanceEncoder, MissingModelError
+from minddiffuser.store import DataError
+from reconstruction.folder import to_uint8
+from reconstruction.sampler import ImageToImage
+
+CPU = torch.device("cpu")
+
+
+def timesteps_of(settings: Sampler) -> list[int]:
+    """Timestep of the noise, and those of denoising."""
+    sampler = ImageToImage(None, None, networks.build_scheduler(), torch.zeros(1), settings, False)  # type: ignore[arg-type]
+    return [int(sampler.noise_timestep), *sampler.timesteps.tolist()]
+
+
+def test_timesteps_of_takagis_forms():
+    experiment = Experiment()
+    of = {name: takagi_form(experiment, Takagi(), name) for name in Takagi().forms}
+    assert timesteps_of(of["corrected"].sampler)[:3] == [781, 781, 761]  # as diffusers does at strength .8
+    assert timesteps_of(of["original"].sampler)[:3] == [801, 781, 761]  # as CompVis' script does
+    assert timesteps_of(of["minddiffuser"].sampler)[:3] == [741, 681, 661]
+    assert [len(timesteps_of(form.sampler)) - 1 for form in of.values()] == [40, 40, 35]
+
+
+def test_forms_differ_in_what_they_are_said_to_differ_in():
+    experiment = Experiment()
+    original, corrected, bundled = (takagi_form(experiment, Takagi(), name) for name in Takagi().forms)
+    assert (original.center_targets, corrected.center_targets) == (False, True)
+    assert (bundled.max_length, bundled.image_share, bundled.n_samples) == (15, 1.0, 1)
+    assert {original.n_samples, corrected.n_samples} == {5}
+    assert round(corrected.image_share * experiment.detail.image_size) == 320
+    original, corrected, bundled = (ozcelik_form(Ozcelik(), name) for name in Ozcelik().forms)
+    assert (original.restore_variance, corrected.restore_variance, bundled.restore_variance) == (
+        "test",
+        "train",
+        "none",
+    )
+    assert (original.alpha_instance, original.alpha_noise, original.alpha_dense) == (500, 1, 100)
+    assert (original.unit_length, corrected.unit_length, bundled.noise) == (False, True, "random")
+    miniature = takagi_form(experiment, Takagi(alphas=(7.0,), n_samples=2), "original")
+    assert (miniature.alphas, miniature.n_samples) == ((7.0,), 2)  # what is no matter of forms is as configured
+
+
+@pytest.fixture(scope="module")
+def vae():
+    torch.manual_seed(0)
+    return networks.build_vae().eval().requires_grad_(False)
+
+
+def test_small_latents_become_pictures_that_are_enlarged_and_encoded(vae):
+    z = torch.randn(2, 4, 5, 5)
+    again = encode_again(vae, z, 64, "model")
+    assert again.shape == (2, 4, 8, 8)
+    pictures = to_uint8(decode(vae, z))
+    assert pictures.shape == (2, 40, 40, 3)
+    torch.testing.assert_close(again, encode(vae, to_model_range(pictures, 64)))
+    draws = [torch.Generator().manual_seed(k) for k in (1, 2)]
+    sampled = encode_again(vae, z, 64, "model", draws)
+    alone = encode_again(vae, z[1:], 64, "model", [torch.Generator().manual_seed(2)])
+    assert not torch.equal(sampled, again)
+    torch.testing.assert_close(sampled[1:], alone)  # an image does not depend on its batch
+
+
+def test_as_bundled_what_is_encoded_again_is_washed_out(vae):
+    """Pictures in [0, 1] look to the autoencoder like pictures of half the contrast, and none of them is dark."""
+    z = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(encode_again(vae, z, 64, "unit"), encode(vae, decode(vae, z)))
+    washed = (decode(vae, z) + 1) / 2  # what those would be, in [0, 1], to an autoencoder that expects [-1, 1]
+    rounded = to_model_range(to_uint8(washed), 64)
+    torch.testing.assert_close(encode_again(vae, z, 64, "unit"), encode(vae, rounded), atol=0.02, rtol=0)
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    X, X_test = rng.normal(size=(150, 60)), rng.normal(size=(30, 60))
+    W = rng.normal(size=(60, 5))
+    return X, 3 + X @ W + 4 * rng.normal(size=(150, 5)), X_test
+
+
+def test_variance_is_restored_to_that_of_the_training_targets(problem):
+    X, Y, X_test = problem
+    decoded = Ridge(500).fit(X, Y).predict(X_test)
+    assert (decoded.std(axis=0) < 0.6 * Y.std(axis=0)).all()  # what ridge takes away
+    transductive = restore_variance(decoded, decoded, Y)
+    np.testing.assert_allclose(transductive.std(axis=0), Y.std(axis=0))
+    np.testing.assert_allclose(transductive.mean(axis=0), Y.mean(axis=0))
+    by_training = restore_variance(decoded, held_out_predictions(X, Y, 500, seed=0), Y)
+    np.testing.assert_allclose(by_training.std(axis=0), Y.std(axis=0), rtol=0.4)
+    fitted = restore_variance(decoded, Ridge(500).fit(X, Y).predict(X), Y)  # of images that were fitted
+    assert (fitted.std(axis=0) < by_training.std(axis=0)).all()
+
+
+def test_by_training_statistics_an_image_does_not_depend_on_the_others(problem):
+    X, Y, X_test = problem
+    model, held_out = Ridge(500).fit(X, Y), held_out_predictions(X, Y, 500, seed=0)
+    batch = restore_variance(model.predict(X_test), held_out, Y)
+    alone = restore_variance(model.predict(X_test[:1]), held_out, Y)
+    np.testing.assert_allclose(alone[0], batch[0])
+    few = restore_variance(model.predict(X_test[:5]), model.predict(X_test[:5]), Y)
+    assert np.abs(few[0] - restore_variance(model.predict(X_test), model.predict(X_test), Y)[0]).max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    model = Generator([16, 16, 8], attention_after=None, n_features=12, n_condition=8, n_chunk=5, classes=(4, 3))
+    for name, parameter in model.named_parameters():
+        if "bn" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 5, stride=3), torch.nn.ReLU(), torch.nn.Flatten(2))
+    network.requires_grad_(False)
+    return InstanceEncoder(lambda x: network(x).mean(dim=2), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), 16)
+
+
+def test_instance_features_have_unit_length_and_see_normalised_pixels(encoder):
+    pictures = torch.rand(3, 3, 16, 16)
+    features = instance_features(encoder, pictures)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(3))
+    pixels = (pictures - torch.tensor(encoder.mean)[:, None, None]) / torch.tensor(encoder.std)[:, None, None]
+    raw = encoder.forward(pixels)
+    torch.testing.assert_close(features, raw / raw.norm(dim=1, keepdim=True))
+    assert instance_features(encoder, torch.rand(2, 3, 40, 40)).shape == (2, 12)  # resized to what the network expects
+
+
+def test_inversion_finds_what_makes_a_picture_of_the_generators_own(generator, encoder):
+    torch.manual_seed(2)
+    blind = encoder._replace(forward=lambda x: torch.ones(len(x), 12) + 0 * x.mean())  # to it all pictures are alike
+    z, features = torch.randn(3, generator.n_noise), torch.full((3, 12), 12**-0.5)
+    pictures = generator(z, features) / 2 + 0.5
+    _, _, before = invert(generator, blind, pictures, features, 1, 1e-9)
+    noise, dense, error = invert(generator, blind, pictures, features, 150, 0.1)
+    assert (error < 0.4 * before).all()
+    assert noise.shape == (3, generator.n_noise)
+    assert (noise[:, : generator.n_chunk] == 0).all()
+    made = generator(noise, features, dense) / 2 + 0.5
+    torch.testing.assert_close((made - pictures).abs().mean(dim=(1, 2, 3)), error, atol=2e-3, rtol=0)
+    alone = invert(generator, encoder, pictures[1:2], features[1:2], 20, 0.1)
+    batch = invert(generator, encoder, pictures, features, 20, 0.1)
+    torch.testing.assert_close(alone[1], batch[1][1:2], atol=1e-3, rtol=1e-3)  # each picture by itself
+
+
+def public_checkpoint(folder, generator, fids):
+    folder.mkdir()
+    for number, fid in enumerate(fids):
+        state = {key: value * 2**number for key, value in generator.state_dict().items()}
+        torch.save({f"module.{key}": value for key, value in state.items()}, folder / f"G_ema_best{number}.pth")
+        record = {"itr": 7, "best_FID": np.float64(fid), "config": {"resolution": 256}}
+        torch.save(record, folder / f"state_dict_best{number}.pth")
+    return folder
+
+
+@pytest.mark.parametrize("fids", [(7.5, 8.0), (8.0, 7.5)])
+def test_of_a_public_checkpoint_the_generator_with_the_lower_fid_is_opened(tmp_path, generator, fids):
+    folder = public_checkpoint(tmp_path / "icgan", generator, fids)
+    best = int(np.argmin(fids))
+    opened = generator_of(pretrained.icgan_state(str(folder)))
+    key = "linear.weight"
+    assert torch.equal(opened.state_dict()[key], generator.state_dict()[key] * 2**best)
+    other = generator_of(pretrained.icgan_state(str(folder / f"G_ema_best{1 - best}.pth")))
+    assert torch.equal(other.state_dict()[key], generator.state_dict()[key] * 2 ** (1 - best))
+
+
+def test_a_missing_or_broken_generator_says_what_to_do(tmp_path, generator):
+    with pytest.raises(MissingModelError, match=r"(?s)curl -L https://.*experiment\.ozcelik=null"):
+        pretrained.icgan_state(str(tmp_path / "absent"))
+    folder = public_checkpoint(tmp_path / "icgan", generator, (7.5,))
+    file = folder / "G_ema_best0.pth"
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(MissingModelError, match="not a whole checkpoint of IC-GAN"):
+        pretrained.icgan_state(str(folder))
+
+
+def test_an_instance_encoder_is_opened_from_a_folder(tmp_path):
+    torch.manual_seed(0)
+    shape = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    model = ResNetModel(ResNetConfig(**shape)).eval()
+    with pytest.raises(MissingModelError, match=r"neither swav_resnet50 nor"):
+        pretrained.open_instance_encoder(str(tmp_path), None, CPU)
+    model.save_pretrained(tmp_path)
+    processing = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "size": {"height": 24, "width": 24}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processing))
+    opened = pretrained.open_instance_encoder(str(tmp_path), None, CPU)
+    assert (opened.mean, opened.size) == ((0.1, 0.2, 0.3), 24)
+    x = torch.rand(2, 3, 24, 24)
+    torch.testing.assert_close(opened.forward(x), model(x).pooler_output.flatten(1))
+    assert opened.forward(x).shape == (2, 16)
+    assert issubclass(MissingModelError, DataError)
