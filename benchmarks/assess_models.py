@@ -19,6 +19,9 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 from torch.nn import functional
 
+from baselines.ozcelik.features import instance_features, invert
+from baselines.ozcelik.generator import generator_of
+from data.miniature.adversarial import small_pictures, two_views
 from data.miniature.networks import WEIGHTS
 from data.miniature.train import SCENE_SEEDS, STEPS, WORK, draw_scenes
 from feature_extraction.latents import decode, encode, to_model_range
@@ -113,7 +116,33 @@ def main() -> None:
             )
         )
         _sheet([*images[:10], *redrawn[:10]], 10, WEIGHTS / "image_to_image.png")
+    rows += _assess_icgan(images)
     _write_card(rows, _draw_curves())
+
+
+def _assess_icgan(images: np.ndarray) -> list[tuple[str, str, str]]:
+    """Rows of the card for the instance encoder and the generator, and a figure."""
+    encoder = pretrained.open_instance_encoder(str(WEIGHTS / "instance_encoder"), None, CPU)
+    generator = generator_of(pretrained.icgan_state(str(WEIGHTS / "icgan")))
+    pictures, draw = small_pictures(torch.from_numpy(images)), torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        a, b = instance_features(encoder, two_views(pictures[:100], draw)).chunk(2)
+        found = ((a @ b.T).argmax(dim=1) == torch.arange(100)).float().mean()
+        features = instance_features(encoder, pictures)
+        noise = [torch.randn(N_HELD_OUT, generator.n_noise, generator=draw) for _ in range(2)]
+        made = [generator(z, features) / 2 + 0.5 for z in noise]
+        kept = (instance_features(encoder, made[0]) * features).sum(dim=1)
+        others = (features @ features.T)[~torch.eye(N_HELD_OUT, dtype=torch.bool)]
+    u, v, error = invert(generator, encoder, pictures[:100], features[:100], n_steps=30, learning_rate=0.2)
+    inverted = generator(u, features[:100], v) / 2 + 0.5
+    rows = [to_uint8(part[:10]) for part in (pictures, *made, inverted)]
+    _sheet([picture for row in rows for picture in row], 10, WEIGHTS / "icgan.png")
+    return [
+        ("instance encoder", "one crop to another of the same picture, top 1 of 100 (chance 1 %)", f"{found:.1%}"),
+        ("IC-GAN", "cosine of what is made with what was asked for, of two pictures otherwise",
+         f"{kept.mean():.3f}, {others.mean():.3f}"),
+        ("IC-GAN", "inversion of 100 scenes in 30 steps: mean absolute difference, of 1", f"{error.mean():.3f}"),
+    ]  # fmt: skip
 
 
 def _embed(clip: Clip, images: np.ndarray) -> torch.Tensor:
@@ -133,8 +162,8 @@ def _draw_curves() -> str:
     if not all(path.exists() for path in curves.values()):
         return ""
     remarks = ["\n![Training loss](curves.png)\n"]
-    figure, axes = plt.subplots(1, 4, figsize=(12, 2.6), layout="constrained")
-    for axis, (name, path) in zip(axes, curves.items(), strict=True):
+    figure, axes = plt.subplots(2, 3, figsize=(10, 5), layout="constrained")
+    for axis, (name, path) in zip(axes.flat, curves.items(), strict=True):
         curve = pd.read_csv(path)
         axis.plot(curve["step"], curve["loss"])
         if (last := curve["step"].iloc[-1]) < STEPS[name]:
@@ -153,8 +182,9 @@ def _write_card(rows: list[tuple[str, str, str]], curves: str) -> None:
 
 Small models of the classes of the real ones, trained on procedurally drawn scenes (`data/miniature/scenes.py`):
 `AutoencoderKL`, `UNet2DConditionModel`, `CLIPTextModel` with its tokenizer (a Stable Diffusion folder of the
-hub's layout, scaling factor {scale}), and two open_clip CLIPs, one to guide and one, of another architecture, to score.
-They are for trying the method on a laptop; they know nothing but these scenes.
+hub's layout, scaling factor {scale}), two open_clip CLIPs, one to guide and one, of another architecture, to score,
+and, for the rival that needs it, IC-GAN's generator with the ResNet whose features condition it, trained without labels
+(32 pixels). They are for trying the methods on a laptop; they know nothing but these scenes.
 
 Made by, in this order, on two CPU cores (30,000 scenes for each of two scene seeds; steps {STEPS};
 scene seeds {SCENE_SEEDS}, weights and batches seeded in `data/miniature/train.py`):
@@ -163,6 +193,8 @@ scene seeds {SCENE_SEEDS}, weights and batches seeded in `data/miniature/train.p
     python data/miniature/train.py clip
     python data/miniature/train.py scoring_clip
     python data/miniature/train.py diffusion
+    python data/miniature/train.py instance_encoder
+    python data/miniature/train.py generator
 
 Sizes in MB (float16, opened as float32): {", ".join(f"{name} {size:.1f}" for name, size in sizes.items())};
 together {sum(sizes.values()):.1f}.
@@ -187,6 +219,11 @@ the sea, a fish at night, a car in the desert.
 Originals above image to image from the true z and c, noised to index 37 of 50:
 
 ![Image to image](image_to_image.png)
+
+IC-GAN, 32 pixels: originals, two pictures of each from other noise with the original's features, and the original
+inverted:
+
+![IC-GAN](icgan.png)
 """
     (WEIGHTS / "README.md").write_text(card)
     print(table)

@@ -8,7 +8,7 @@ numbers, is a field named for what it does; `preset: as_released` sets them. See
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -222,8 +222,8 @@ class Takagi(_Section):
     forms: tuple[Literal["original", "corrected", "minddiffuser"], ...] = ("original", "corrected", "minddiffuser")
     decoder: Literal["ridge_cv", "voxel_selection"] = Field(
         default="ridge_cv",
-        description="z from voxels of the stream `early` and c from `ventral`, single trials; or both from the voxels, "
-        "and with the decoders, of MindDiffuser",
+        description="z from voxels of the stream `early` and c from `ventral`, single trials; as bundled: "
+        "voxel_selection, both from the voxels, and with the decoders, of MindDiffuser",
     )
     center_targets: bool = Field(default=True, description="released: false, without an intercept either")
     alphas: tuple[float, ...] = Field(
@@ -235,18 +235,30 @@ class Takagi(_Section):
         default="train", description="of decoder voxel_selection; as bundled: test"
     )
     image_share: float = Field(
-        default=0.625, gt=0, le=1, description="size of the pictures that z is of, in detail.image_size: 320 of 512"
+        default=0.625,
+        gt=0,
+        le=1,
+        description="size of the pictures that z is of, in detail.image_size: 320 of 512; as bundled: 1.0",
     )
     max_length: int | None = Field(default=None, ge=3, description="tokens of c (None: all that the encoder has, 77)")
     posterior: Literal["mean", "sample"] = Field(default="mean", description="released: sample")
     encoded_range: Literal["model", "unit"] = Field(
-        default="model", description="what is encoded again: [-1, 1], or, as bundled, [0, 1]"
+        default="model", description="what is encoded again: [-1, 1], or [0, 1] (as bundled: unit)"
     )
     sampler: Sampler = Field(
         default=Sampler(n_steps=50, noise_index=39, denoise_steps=40, guidance_scale=5.0),
         description="strength .8 of 50 steps; released: noise_index 40, one step noisier than denoising takes it to be",
     )
-    n_samples: int = Field(default=5, ge=1)
+    n_samples: int = Field(default=5, ge=1, description="of each image; as bundled: 1")
+
+    @model_validator(mode="after")
+    def _with_a_noisier_step(self) -> "Takagi":
+        if self.sampler.denoise_steps >= self.sampler.n_steps:
+            raise ValueError(
+                f"denoise_steps {self.sampler.denoise_steps} must be below n_steps {self.sampler.n_steps}: the form "
+                "`original` starts one step noisier"
+            )
+        return self
 
 
 class Ozcelik(_Section):
@@ -266,9 +278,9 @@ class Ozcelik(_Section):
     restore_variance: Literal["train", "test", "none"] = Field(
         default="train",
         description="whose predictions' statistics bring decoded instance features to the training images' mean and "
-        "deviation; released: test (transductive), as bundled: none",
+        "deviation; released: test (transductive); as bundled: none",
     )
-    unit_length: bool = Field(default=True, description="bring them to length 1; released, and as bundled: false")
+    unit_length: bool = Field(default=True, description="bring them to length 1; released: false; as bundled: false")
     noise: Literal["decoded", "random"] = Field(
         default="decoded", description="decoded noise and dense vectors, or fresh noise alone; as bundled: random"
     )
@@ -278,7 +290,7 @@ class Ozcelik(_Section):
     )
     test_scaling: Literal["train", "test"] = Field(default="train", description="of test voxels; as bundled: test")
     inversion_steps: int = Field(default=200, ge=1, description="to find the noise and dense vectors of a picture")
-    inversion_rate: float = Field(default=0.05, gt=0)
+    inversion_rate: float = Field(default=0.1, gt=0)
 
 
 class Experiment(_Section):
@@ -464,6 +476,7 @@ def _explain(path: Path, error: Any) -> str:
     section: Any = Config
     for part in error["loc"][:-1]:
         section = section.model_fields[part].annotation
+        section = next((kind for kind in get_args(section) if hasattr(kind, "model_fields")), section)  # of X | None
     valid = list(section.model_fields)
     near = difflib.get_close_matches(str(error["loc"][-1]), valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(valid)}"

@@ -60,10 +60,14 @@ def main(argv: list[str] | None = None) -> None:
     for subject in run.subjects:
         check(f"{subject} captions", check_captions, run.config, subject)
         sizes[subject] = check(f"{subject} design, betas and ROIs", check_subject, run.config, subject)
+        if run.config.experiment.takagi:
+            check(f"{subject} streams, for Takagi", check_streams, run.config, subject)
     device = check("device", check_device, run)
     models = check("Stable Diffusion", open_stable_diffusion, run.config)
     layers = check("CLIP that guides", check_clip, run.config)
     check("CLIP that scores", check_scoring_clip, run.config)
+    if run.config.experiment.ozcelik:
+        check("IC-GAN, for Ozcelik", check_icgan, run.config)
     if not problems:
         call = time_unet(models["unet"], run.config, device)
         rows = [row for s in run.subjects for row in estimate(run.config, s, sizes[s], models, layers, call)]
@@ -132,6 +136,23 @@ def check_subject(config: Config, subject: str) -> tuple[Size, str]:
     size = Size(len(seen) - n_test, n_test, len(voxels.index), sum(path.stat().st_size for path in paths))
     text = f"{data.sessions} sessions of {usual} trials, {size.n_train} training and {n_test} test images, "
     return size, f"{text}{size.n_voxels} voxels{note}"
+
+
+def check_streams(config: Config, subject: str) -> tuple[None, str]:
+    """Check the voxels that Takagi's method decodes from."""
+    streams = ("early", "ventral")
+    voxels = nsd.read_streams(config.nsd, subject, config.experiment.data.space, streams)
+    return None, ", ".join(f"{(voxels.roi == stream).sum()} voxels in {stream}" for stream in streams)
+
+
+def check_icgan(config: Config) -> tuple[None, str]:
+    """Open the generator's weights, and the network whose features condition it."""
+    assert config.experiment.ozcelik
+    settings = config.experiment.ozcelik
+    state = pretrained.icgan_state(settings.generator)
+    pretrained.open_instance_encoder(settings.instance_encoder, config.execution.torch_hub, torch.device("cpu"))
+    n = sum(tensor.numel() for tensor in state.values()) / 1e6
+    return None, f"{settings.generator}, {n:,.1f} million numbers, and {settings.instance_encoder}"
 
 
 def check_device(run: Run) -> tuple[torch.device, str]:
@@ -268,7 +289,18 @@ def estimate(
         ("31 stage 1", stage1, call.memory, size.n_test * picture, timed),
         ("33 controls", n_controls * stage1, call.memory, (n_controls + 4) * size.n_test * picture, timed),
         ("32 stage 2", stage2, call.memory, n_pictures * picture, "the same calls, and 15 %"),
+        ("34 ablations", 2 * stage2, call.memory, 2 * n_pictures * picture, "stage 2, twice"),
     ]
+    if experiment.takagi:
+        takagi = experiment.takagi
+        pictures = size.n_test * (2 * takagi.n_samples + 1)
+        n_takagi = 2 * n_z * takagi.image_share**2 + 77 * models["unet"].config.cross_attention_dim
+        calls = size.n_test / batch * call.forward * 2 * takagi.n_samples * takagi.sampler.denoise_steps
+        rows += [
+            ("35 Takagi", prepare + extract, 3 * n_images * n_takagi * 4, n_images * n_takagi * 4,
+             "reading the betas again; the regressions, minutes to hours, are left out"),
+            ("36 Takagi", calls + stage1, call.memory, pictures * picture, timed),
+        ]  # fmt: skip
     return [(f"{subject} {name}", *rest) for name, *rest in rows]  # type: ignore[misc]
 
 

@@ -119,7 +119,7 @@ def train_generator(work: Path, encoder: networks.ResNetModel, images: torch.Ten
             state |= {f"{name}_optimizer": optimizer.state_dict() for name, optimizer in optimizers.items()}
             torch.save({**state, "step": step + 1, "curve": curve}, checkpoint.with_suffix(".partial"))
             os.replace(checkpoint.with_suffix(".partial"), checkpoint)
-            columns = ["step", "loss_discriminator", "loss", "missed", "seconds_per_step"]
+            columns = ["step", "loss", "loss_generator", "missed", "seconds_per_step"]  # loss: the discriminator's
             pd.DataFrame(curve, columns=columns).to_csv(work / "curve.csv", index=False)
     folder = networks.WEIGHTS / "icgan"
     folder.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,9 @@ def copy_until(whole_run, folder, script):
         "data/02_prepare_subject.py": ["runs"],
         "feature_decoding/23_detail.py": ["decoders/detail.*", "decoded/detail.*"],
         "reconstruction/32_stage2.py": ["reconstruction/minddiffuser/stage2"],
+        "baselines/takagi/35_decode_takagi.py": ["takagi"],
+        "baselines/takagi/36_reconstruct_takagi.py": ["reconstruction/takagi"],
+        "baselines/ozcelik/37_decode_ozcelik.py": ["ozcelik"],
     }[script]
     for pattern in outputs:
         for path in [*folder.glob(pattern), *folder.glob(f"runs/smallest/subj*/{pattern}")]:
@@ -216,11 +219,17 @@ OUTPUT = {
     "reconstruction/32_stage2.py": [
         f"runs/smallest/{s}/reconstruction/minddiffuser/stage2" for s in ("subj01", "subj02")
     ],
+    "baselines/ozcelik/37_decode_ozcelik.py": [f"runs/smallest/{s}/ozcelik/decoded" for s in ("subj01", "subj02")],
+}
+SHARDED = {
+    **dict(list(OUTPUT.items())[1:-1]),
+    "baselines/takagi/35_decode_takagi.py": [f"runs/smallest/{s}/takagi/decoded" for s in ("subj01", "subj02")],
+    "baselines/takagi/36_reconstruct_takagi.py": [f"runs/smallest/{s}/reconstruction" for s in ("subj01", "subj02")],
 }
 
 
 def same_output(script, a, b):
-    for part in OUTPUT[script]:
+    for part in {**OUTPUT, **SHARDED}[script]:
         if (a / part).is_dir():
             same_contents(a / part, b / part)
         else:
@@ -243,7 +252,7 @@ def test_killed_and_run_again_ends_in_the_same_bytes(whole_run, tmp_path, script
     same_output(script, whole_run, tmp_path)
 
 
-@pytest.mark.parametrize("script", list(OUTPUT)[1:])
+@pytest.mark.parametrize("script", SHARDED)
 def test_shards_end_in_the_same_bytes_as_one_run(whole_run, tmp_path, script):
     config = copy_until(whole_run, tmp_path, script)
     for shard in ("2-of-2", "1-of-2"):

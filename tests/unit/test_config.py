@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 from diffusers import DDIMScheduler
 
-from minddiffuser.config import PRESETS, REPOSITORY, ConfigError, load
+from minddiffuser.config import (
+    PRESETS,
+    REPOSITORY,
+    ConfigError,
+    Experiment,
+    Ozcelik,
+    Takagi,
+    load,
+    ozcelik_form,
+    takagi_form,
+)
 
 
 def write(tmp_path, text):
@@ -69,7 +79,7 @@ def test_the_preset_sets_every_field_whose_description_names_a_released_value():
     """A field documented as "released: x" is set to x by the preset, or it is already the default."""
     experiment = load(REPOSITORY / "configs" / "nsd_subj01_as_released.yaml").experiment
     documented = set()
-    for section in type(experiment).model_fields:
+    for section in set(type(experiment).model_fields) - {"takagi", "ozcelik"}:  # these have forms
         value = getattr(experiment, section)
         for name, field in getattr(type(value), "model_fields", {}).items():
             if field.description and "released: " in field.description:
@@ -78,6 +88,35 @@ def test_the_preset_sets_every_field_whose_description_names_a_released_value():
                 assert str(getattr(value, name)).lower() == released, (section, name)
     assert documented  # the rule applies to something
     assert {(s, n) for s, names in PRESETS["as_released"].items() for n in names} >= documented
+
+
+@pytest.mark.parametrize(("form", "says"), [("original", "released: "), ("minddiffuser", "as bundled: ")])
+def test_the_forms_of_rivals_set_every_field_whose_description_names_their_value(form, says):
+    experiment = Experiment()
+    found = {"takagi": takagi_form(experiment, Takagi(), form), "ozcelik": ozcelik_form(Ozcelik(), form)}
+    for name, settings in found.items():
+        documented = set()
+        for key, field in type(settings).model_fields.items():
+            if field.description and says in field.description and key != "sampler":
+                value = field.description.split(says)[1].split(";")[0].split(")")[0].split(" ")[0].strip(",")
+                assert str(getattr(settings, key)).lower() == value, (name, key)
+                documented.add(key)
+        changed = {
+            key for key in type(settings).model_fields if getattr(settings, key) != getattr(type(settings)(), key)
+        }
+        assert documented
+        assert changed - {"sampler", "max_length"} == documented  # these two follow other sections
+
+
+def test_a_rivals_noise_level_beyond_the_schedule_is_refused(tmp_path):
+    text = "name: x\nexperiment: {takagi: {sampler: {n_steps: 10, noise_index: 9, denoise_steps: 10}}}"
+    with pytest.raises(ConfigError, match="denoise_steps 10 must be below n_steps 10"):
+        load(write(tmp_path, text))
+
+
+def test_a_wrong_key_in_a_section_that_may_be_absent_is_explained(tmp_path):
+    with pytest.raises(ConfigError, match=r"takagi\.alpha: unknown key .* did you mean alphas\?"):
+        load(write(tmp_path, "name: x\nexperiment: {takagi: {alpha: 3}}"))
 
 
 def test_patience_without_a_lowest_loss_to_wait_for_is_refused(tmp_path):

@@ -31,7 +31,7 @@ def original(tmp_path_factory):
     dataset.write_stimuli(root, pictures, design, seed=0)
     labels = dataset.write_rois(root, 1, SIZE.roi_scale, DATA.space, seed=0)
     dataset.write_betas(root, 1, labels, pictures, design, SIZE, f"{DATA.space}/{DATA.betas}", 0, progress=iter)
-    for name in ("stable-diffusion", "clip", "scoring_clip"):
+    for name in ("stable-diffusion", "clip", "scoring_clip", "icgan", "instance_encoder"):
         shutil.copytree(REPOSITORY / "data" / "miniature" / "weights" / name, folder / name)
     return folder
 
@@ -54,6 +54,7 @@ def settings(folder):
                 "scoring_clip_weights": None,
             },
             "detail": {"image_size": 64},
+            "ozcelik": {"generator": str(folder / "icgan"), "instance_encoder": str(folder / "instance_encoder")},
             "decoding": {},
             "guidance": {},
         },
@@ -72,7 +73,15 @@ def test_nothing_is_wrong_with_the_intact_miniature(folder, capsys):
     printed = capsys.readouterr().out
     assert "WRONG" not in printed
     assert "nothing is wrong" in printed
-    for stage in ("02 prepare", "11-13 features", "22-24 decoders", "31 stage 1", "32 stage 2"):
+    for stage in (
+        "02 prepare",
+        "11-13 features",
+        "22-24 decoders",
+        "31 stage 1",
+        "32 stage 2",
+        "34 ablations",
+        "36 Takagi",
+    ):
         assert re.search(rf"subj01 {stage} +[\d.]+ (s|min|h|days) +(-|[\d.]+ GB) +[\d.]+ GB +\w+", printed), stage
     assert "37 and denoise_steps 35 disagree" in printed
 
@@ -155,6 +164,10 @@ FAULTS = {
     "text encoder missing": (lambda f, _: shutil.rmtree(f / "stable-diffusion/text_encoder"), "text_encoder"),
     "CLIP missing": (lambda f, _: shutil.rmtree(f / "clip"), "CLIP was not found"),
     "CLIP cut short": (cut("clip/open_clip_model.safetensors"), "open_clip_model.safetensors"),
+    "streams missing": (delete(f"{ROIS}/streams.nii.gz"), "streams.nii.gz"),
+    "IC-GAN missing": (lambda f, _: shutil.rmtree(f / "icgan"), "IC-GAN was not found"),
+    "IC-GAN cut short": (cut("icgan/generator.safetensors"), "not a whole checkpoint of IC-GAN"),
+    "instance encoder cut short": (cut("instance_encoder/model.safetensors"), "instance_encoder"),
     "scoring CLIP missing": (lambda f, _: shutil.rmtree(f / "scoring_clip"), "CLIP that scores"),
     "layer weights for five layers": (set_value("guidance", "layer_weights", [1] * 5), "guidance.layer_weights has 5"),
     "voxels for five layers": (set_value("decoding", "n_voxels_structural", [9] * 5), "n_voxels_structural has 5"),
