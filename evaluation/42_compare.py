@@ -79,7 +79,8 @@ def remarks_on(run: Run, record: dict[str, Any], present: dict[str, set[str]], a
     }
     for subject in run.subjects:
         states = results.states_of(run.config.folder(subject))
-        for scripts, names in comparison.absent_systems({*present.get(subject, set()), *states}).items():
+        missing = comparison.absent_systems({*present.get(subject, set()), *states}, run.config.experiment)
+        for scripts, names in missing.items():
             commands = " && ".join(shlex.join(["python", script, *arguments]) for script in scripts)
             found.setdefault(f"absent: {', '.join(names)}; made by: {commands}", []).append(subject)
         for name, reason in results.stale(record, subject, states).items():

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from evaluation.catalogue import ALL_SUBJECTS, STAGE1, STAGE2, SYSTEMS, TABULATED, in_order, metric, metrics_of, system
-from minddiffuser.config import REPOSITORY
+from minddiffuser.config import REPOSITORY, Experiment
 
 COLUMNS = [
     "subject", "system", "metric", "mean", "ci_low", "ci_high", "n",
@@ -86,11 +86,15 @@ def compare(summary: pd.DataFrame, paired: pd.DataFrame, quoted: pd.DataFrame) -
     return table[COLUMNS].reset_index(drop=True)
 
 
-def absent_systems(present: Collection[str]) -> dict[tuple[str, ...], list[str]]:
-    """List the systems of the catalogue that are not present, by the scripts that make them."""
+def absent_systems(present: Collection[str], experiment: Experiment) -> dict[tuple[str, ...], list[str]]:
+    """List the systems that the experiment should have and that are not present, by the scripts that make them."""
     found: dict[tuple[str, ...], list[str]] = {}
+    rivals = {"takagi": experiment.takagi, "ozcelik": experiment.ozcelik}
     for name in SYSTEMS:
-        if name not in present:
+        kind, _, form = name.partition("/")
+        settings = rivals.get(kind)
+        left_out = kind in rivals and (settings is None or form not in settings.forms)
+        if name not in present and not left_out:
             pattern = MADE_BY.get(name) or MADE_BY[name.partition("/")[0]]
             found.setdefault(tuple(scripts(pattern)), []).append(name)
     return found

@@ -15,7 +15,9 @@ from minddiffuser.store import Artifact, DataError, check_same_rows, open_arrays
 UNITS_PER_PART = 1024
 
 
-def load_voxels(folder: Path, subject: str, features: h5py.File, test_scaling: str) -> tuple[np.ndarray, np.ndarray]:
+def load_voxels(
+    folder: Path, subject: str, features: h5py.File, test_scaling: str, whose: str = "decoding"
+) -> tuple[np.ndarray, np.ndarray]:
     """Standardised voxels of the training and of the test images.
 
     Parameters
@@ -23,6 +25,8 @@ def load_voxels(folder: Path, subject: str, features: h5py.File, test_scaling: s
     test_scaling : "train" or "test"
         Whose statistics scale the test images. "test", as released, makes each decoded image depend on the
         other test images.
+    whose : str
+        Section of the configuration that says so, for the warning.
 
     Returns
     -------
@@ -34,7 +38,7 @@ def load_voxels(folder: Path, subject: str, features: h5py.File, test_scaling: s
         betas, is_test = prepared["betas"][:], prepared["is_test"][:]
     if test_scaling == "test":
         tqdm.write(
-            f"WARNING: {subject}: decoding.test_scaling is 'test', as released: test voxels are scaled by the test "
+            f"WARNING: {subject}: {whose}.test_scaling is 'test', as released: test voxels are scaled by the test "
             "images' own statistics, so each decoded image depends on which others are tested with it"
         )
     scaler = Scaler.of(betas[~is_test])
@@ -148,7 +152,7 @@ def with_first_token(tokens: np.ndarray, c_train: np.ndarray) -> np.ndarray:
 
 def decode(path: Path, subject: str, X: np.ndarray) -> np.ndarray:
     """Decode standardised voxels with a stored decoder: targets in their own units, (n_images, n_units)."""
-    with open_arrays(path, "feature_decoding/22_semantic.py (or 23, 24)", subject) as file:
+    with open_arrays(path, "the script that fits this decoder", subject) as file:
         n_units = len(file["bias"])
         decoded = np.empty((len(X), n_units), np.float32)
         for start in range(0, n_units, UNITS_PER_PART):

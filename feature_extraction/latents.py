@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 
-def to_model_range(images: np.ndarray, size: int) -> torch.Tensor:
-    """Resize uint8 images (n, height, width, 3) bicubically and scale them to [-1, 1]: (n, 3, size, size)."""
+def to_model_range(
+    images: np.ndarray, size: int, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> torch.Tensor:
+    """Resize uint8 images (n, height, width, 3) and scale them to [-1, 1]: (n, 3, size, size)."""
     if images.shape[1:3] != (size, size):
-        resized = [Image.fromarray(i).resize((size, size), Image.Resampling.BICUBIC) for i in images]
+        resized = [Image.fromarray(i).resize((size, size), resample) for i in images]
         images = np.stack([np.asarray(i) for i in resized])
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 

@@ -209,6 +209,9 @@ class Controls(_Section):
         default=(0, 1, 3, 10, 30, 100), description="how many numbers of what was decoded reach the generator"
     )
     n_seeds: int = Field(default=3, ge=0, description="stage 1 with the noise of that many other seeds")
+    n_ablated: int | None = Field(
+        default=100, ge=1, description="ablations: the first images that stage 2 refines, for time (None: all of them)"
+    )
     n_clusters: int = Field(
         default=40, ge=2, description="k-means clusters of training captions (Shirakawa et al.: 40)"
     )
@@ -238,10 +241,16 @@ class Takagi(_Section):
         default=0.625,
         gt=0,
         le=1,
-        description="size of the pictures that z is of, in detail.image_size: 320 of 512; as bundled: 1.0",
+        description="size of the pictures that z is of: 320 of detail.image_size's 512; voxel_selection: all",
     )
-    max_length: int | None = Field(default=None, ge=3, description="tokens of c (None: all that the encoder has, 77)")
-    posterior: Literal["mean", "sample"] = Field(default="mean", description="released: sample")
+    max_length: int | None = Field(
+        default=None,
+        ge=3,
+        description="tokens of c (None: all that the encoder has, 77); voxel_selection: those of semantic",
+    )
+    posterior: Literal["mean", "sample"] = Field(
+        default="mean", description="released: sample; as bundled: sample, when encoding again"
+    )
     encoded_range: Literal["model", "unit"] = Field(
         default="model", description="what is encoded again: [-1, 1], or [0, 1] (as bundled: unit)"
     )
@@ -291,6 +300,12 @@ class Ozcelik(_Section):
     test_scaling: Literal["train", "test"] = Field(default="train", description="of test voxels; as bundled: test")
     inversion_steps: int = Field(default=200, ge=1, description="to find the noise and dense vectors of a picture")
     inversion_rate: float = Field(default=0.1, gt=0)
+
+    @model_validator(mode="after")
+    def _held_out_by_the_same_regression(self) -> "Ozcelik":
+        if self.decoder == "voxel_selection" and self.restore_variance == "train":
+            raise ValueError("restore_variance: train is of decoder: ridge; set it to test or none")
+        return self
 
 
 class Experiment(_Section):
@@ -383,7 +398,6 @@ TAKAGI_FORMS: dict[str, dict[str, Any]] = {
     "minddiffuser": {
         "decoder": "voxel_selection",
         "test_scaling": "test",
-        "image_share": 1.0,
         "encoded_range": "unit",
         "posterior": "sample",
         "n_samples": 1,
@@ -409,7 +423,7 @@ def takagi_form(experiment: Experiment, settings: Takagi, form: str) -> Takagi:
     if form == "original":  # CompVis' script counts steps, and takes the noise level after the last of them
         changes["sampler"] = settings.sampler.model_copy(update={"noise_index": settings.sampler.denoise_steps})
     if form == "minddiffuser":
-        changes.update(sampler=experiment.sampler, max_length=experiment.semantic.max_length)
+        changes["sampler"] = experiment.sampler
     return settings.model_copy(update=changes)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from baselines.ozcelik.generator import Generator, open_generator
 from data import nsd
 from minddiffuser import pretrained
 from minddiffuser.cli import Run, execute, parse
@@ -66,11 +67,13 @@ def main(argv: list[str] | None = None) -> None:
     models = check("Stable Diffusion", open_stable_diffusion, run.config)
     layers = check("CLIP that guides", check_clip, run.config)
     check("CLIP that scores", check_scoring_clip, run.config)
-    if run.config.experiment.ozcelik:
-        check("IC-GAN, for Ozcelik", check_icgan, run.config)
+    generator = check("IC-GAN, for Ozcelik", check_icgan, run.config) if run.config.experiment.ozcelik else None
     if not problems:
         call = time_unet(models["unet"], run.config, device)
+        step = time_inversion(generator, run.config, device) if generator else None
         rows = [row for s in run.subjects for row in estimate(run.config, s, sizes[s], models, layers, call)]
+        if generator and step:
+            rows += [estimate_ozcelik(run.config, s, sizes[s], generator, step) for s in run.subjects]
         check("disk", check_disk, run.config, sum(disk for _, _, _, disk, _ in rows) / 1e9)
         print(f"\n{'stage':<25}{'time':>10}{'memory':>12}{'disk':>11}   derived from")
         for name, seconds, memory, disk, how in rows:
@@ -145,14 +148,15 @@ def check_streams(config: Config, subject: str) -> tuple[None, str]:
     return None, ", ".join(f"{(voxels.roi == stream).sum()} voxels in {stream}" for stream in streams)
 
 
-def check_icgan(config: Config) -> tuple[None, str]:
+def check_icgan(config: Config) -> tuple[Generator, str]:
     """Open the generator's weights, and the network whose features condition it."""
     assert config.experiment.ozcelik
     settings = config.experiment.ozcelik
-    state = pretrained.icgan_state(settings.generator)
+    generator = open_generator(settings.generator, torch.device("cpu"))
     pretrained.open_instance_encoder(settings.instance_encoder, config.execution.torch_hub, torch.device("cpu"))
-    n = sum(tensor.numel() for tensor in state.values()) / 1e6
-    return None, f"{settings.generator}, {n:,.1f} million numbers, and {settings.instance_encoder}"
+    n = sum(tensor.numel() for tensor in generator.parameters()) / 1e6
+    text = f"{settings.generator}, {generator.size} pixels, {n:,.1f} million weights, and {settings.instance_encoder}"
+    return generator, text
 
 
 def check_device(run: Run) -> tuple[torch.device, str]:
@@ -246,6 +250,7 @@ def estimate(
     weights = sum(n * 8 * min(k, size.n_voxels) for n, k in families)  # and their voxels
     n_refined = min(guidance.n_images or size.n_test, size.n_test)
     n_steps = guidance.n_iterations * sampler.denoise_steps
+    ablated = 2 * min(experiment.controls.n_ablated or n_refined, n_refined) / n_refined
     prepare = size.n_bytes / 100e6
     extract = n_images / batch * call.forward / 4
     stage1 = size.n_test / batch * sampler.denoise_steps * call.forward
@@ -289,12 +294,20 @@ def estimate(
         ("31 stage 1", stage1, call.memory, size.n_test * picture, timed),
         ("33 controls", n_controls * stage1, call.memory, (n_controls + 4) * size.n_test * picture, timed),
         ("32 stage 2", stage2, call.memory, n_pictures * picture, "the same calls, and 15 %"),
-        ("34 ablations", 2 * stage2, call.memory, 2 * n_pictures * picture, "stage 2, twice"),
+        (
+            "34 ablations",
+            ablated * stage2,
+            call.memory,
+            ablated * n_pictures * picture,
+            "stage 2 of fewer images, twice",
+        ),
     ]
     if experiment.takagi:
         takagi = experiment.takagi
         pictures = size.n_test * (2 * takagi.n_samples + 1)
-        n_takagi = 2 * n_z * takagi.image_share**2 + 77 * models["unet"].config.cross_attention_dim
+        n_tokens = takagi.max_length or models["text_encoder"].config.max_position_embeddings
+        n_takagi = 2 * n_z * takagi.image_share**2 + n_tokens * models["unet"].config.cross_attention_dim
+        n_takagi += 3 * size.n_voxels  # trials, if the streams have about as many voxels
         calls = size.n_test / batch * call.forward * 2 * takagi.n_samples * takagi.sampler.denoise_steps
         rows += [
             ("35 Takagi", prepare + extract, 3 * n_images * n_takagi * 4, n_images * n_takagi * 4,
@@ -302,6 +315,34 @@ def estimate(
             ("36 Takagi", calls + stage1, call.memory, pictures * picture, timed),
         ]  # fmt: skip
     return [(f"{subject} {name}", *rest) for name, *rest in rows]  # type: ignore[misc]
+
+
+def estimate_ozcelik(
+    config: Config, subject: str, size: Size, generator: Generator, step: float
+) -> tuple[str, float, float, float, str]:
+    """Estimate what inverting the training images takes, which is nearly all of 37 and 38."""
+    assert config.experiment.ozcelik
+    n_steps, batch = config.experiment.ozcelik.inversion_steps, config.execution.batch_size
+    n_outputs = 16 * generator.n_first + generator.n_noise
+    memory = 8 * (4 * size.n_train * size.n_voxels + size.n_train**2) + 4 * size.n_train * n_outputs
+    how = f"a step of the inversion of {batch} images, {step:.2f} s"
+    return f"{subject} 37 Ozcelik", size.n_train / batch * n_steps * step, memory, 4 * size.n_train * n_outputs, how
+
+
+def time_inversion(generator: Generator, config: Config, device: torch.device) -> float:
+    """Seconds that the generator takes forward and back, for one batch; the least of three times."""
+    generator.to(device)
+    features = torch.nn.functional.normalize(
+        torch.randn(config.execution.batch_size, generator.shared_feat.weight.shape[1], device=device), dim=1
+    )
+    noise = torch.randn(len(features), generator.n_noise, device=device, requires_grad=True)
+    times = []
+    for _ in range(3):
+        began = _now(device)
+        torch.autograd.grad(generator(noise, features).sum(), noise)
+        times.append(_now(device) - began)
+    generator.to("cpu")
+    return min(times)
 
 
 def cholesky_rate(device: torch.device, n: int = 3000) -> float:

@@ -43,6 +43,9 @@ _SCORING_URLS = {
     "efficientnet_b1_v2": "https://download.pytorch.org/models/efficientnet_b1-c27df63c.pth",
     "swav_resnet50": "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
 }
+# NumPy's numbers in checkpoints, under the name that NumPy has for them now and had before its version 2.
+_SCALAR = np.float64(0).__reduce__()[0]
+_OLD_NUMBERS: list[Any] = [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype(np.float64))]
 _ICGAN_URL = "https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz"
 
 
@@ -120,12 +123,10 @@ def _open_checkpoint(path: Path) -> Any:
     """Open CompVis' checkpoint of Stable Diffusion v1, all parts at once, as a diffusers pipeline."""
     from diffusers import StableDiffusionPipeline
 
-    # What checkpoints of that time name beside tensors: a class of the training framework, and NumPy's numbers.
+    # What checkpoints of that time name beside tensors: a class of the training framework, and numbers.
     allowed: list[Any] = [
         (_Callback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
-        (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-        np.dtype,
-        type(np.dtype(np.float64)),
+        *_OLD_NUMBERS,
     ]
     try:
         with torch.serialization.safe_globals(allowed):
@@ -389,13 +390,17 @@ def _best_icgan(folder: Path) -> Path:
             f"curl -L {_ICGAN_URL} | tar xz -C {folder.parent}\nor leave this rival out: experiment.ozcelik=null"
         )
     scores = {}
-    numbers: list[Any] = [np.float64(0).__reduce__()[0], np.dtype, type(np.dtype(np.float64))]
-    with torch.serialization.safe_globals(numbers):
-        for number in generators:
-            record = folder / f"state_dict_best{number}.pth"
-            if record.is_file() and len(generators) > 1:
+    for number in generators if len(generators) > 1 else ():
+        record = folder / f"state_dict_best{number}.pth"
+        try:
+            with torch.serialization.safe_globals([*_OLD_NUMBERS, torch.nn.ReLU]):  # its settings name an activation
                 scores[number] = float(torch.load(record, map_location="cpu", weights_only=True)["best_FID"])
-    return generators[min(scores, key=lambda number: scores[number])] if scores else next(iter(generators.values()))
+        except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise MissingModelError(
+                f"{record}, which says how good {generators[number].name} is, cannot be read ({error}); set "
+                f"experiment.ozcelik.generator to one of {', '.join(map(str, generators.values()))}"
+            ) from error
+    return generators[min(generators, key=lambda number: scores.get(number, 0.0))]
 
 
 def open_lpips(folder: Path | None, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

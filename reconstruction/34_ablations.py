@@ -6,8 +6,8 @@ In place of the decoded latents, or embedding, there are random ones, standard n
 as in stage 2, so that both are refined from there. What remains without CLIP's guidance is stage 1.
 
 Reads what 32_stage2.py reads. Writes, in the same form, `reconstruction/ablation/without_z/` and
-`reconstruction/ablation/without_c/`. Each takes the time of 32_stage2.py: at the real size mind
-`experiment.guidance.n_images`.
+`reconstruction/ablation/without_c/`, of the first `experiment.controls.n_ablated` images that stage 2 refines: of all
+of them each would take the time of 32_stage2.py.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     run = parse(__doc__, argv)
     seed = run.config.experiment.seed
     for subject in run.subjects:
-        decoded = read_decoded(run.config, subject)
+        decoded = read_decoded(run.config, subject, run.config.experiment.controls.n_ablated)
         for left_out, target in (("z", decoded.z), ("c", decoded.c)):
             draws = [torch_generator(seed, int(i), f"without {left_out}") for i in decoded.nsd_id]
             random = torch.stack([torch.randn(target.shape[1:], generator=draw) for draw in draws])

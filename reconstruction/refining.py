@@ -24,7 +24,7 @@ from reconstruction.sampler import draw_noise, open_sampler
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was decoded of the first `experiment.guidance.n_images` test images.
+    """What was decoded of the first test images.
 
     Attributes
     ----------
@@ -46,8 +46,11 @@ class Decoded:
     inputs: dict[str, str]
 
 
-def read_decoded(config: Config, subject: str) -> Decoded:
-    """Read the decoded z, c and Z_CLIP of a subject, which must be of the same images."""
+def read_decoded(config: Config, subject: str, n_images: int | None = None) -> Decoded:
+    """Read the decoded z, c and Z_CLIP of a subject, which must be of the same images.
+
+    They are of the first `experiment.guidance.n_images` test images, or of the first `n_images` of these.
+    """
     decoded, experiment = config.folder(subject) / "decoded", config.experiment
     layers = [layer_name(number) for number in experiment.structural.layers]
     with (
@@ -57,7 +60,7 @@ def read_decoded(config: Config, subject: str) -> Decoded:
     ):
         check_same_rows(detail, semantic)
         check_same_rows(detail, structure)
-        n = experiment.guidance.n_images
+        n = min(n_images or len(detail["z"]), experiment.guidance.n_images or len(detail["z"]))
         files = {"z": detail, "c": semantic, "features": structure}
         return Decoded(
             nsd_id=detail["nsd_id"][:n],

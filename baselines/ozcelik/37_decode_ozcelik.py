@@ -17,24 +17,24 @@ Reads `prepared.h5` and the stimuli. Writes to `runs/<name>/<subject>/ozcelik/`:
     decoded/<form>.h5   features (n_test, n_features), noise (n_test, n_noise), and dense (n_test, n_dense), which is
                         absent where noise is random; nsd_id
 
-Peak memory: gradients of the generator for `execution.batch_size` pictures; then the voxels twice in float64, and the
-dense vectors of the training images three times (3.4 GB at the real size).
+Peak memory: gradients of the generator for `execution.batch_size` pictures; then, by count at the real size, the voxels
+four times in float64, a Gram matrix of images and the dense vectors of the training images: 6 GB.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.linear_model import Ridge
 
-from baselines.ozcelik.generator import generator_of
-from baselines.ozcelik.regression import held_out_predictions, restore_variance
+from baselines.ozcelik.generator import open_generator
+from baselines.ozcelik.regression import fit_predict, held_out_predictions, restore_variance
 from baselines.ozcelik.targets import extract_instances, invert_training_images
 from feature_decoding.decoders import decode, fit_decoder, load_voxels
 from feature_decoding.ridge import Gram
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config import Ozcelik, ozcelik_form
-from minddiffuser.pretrained import icgan_state
 from minddiffuser.seeds import torch_generator
-from minddiffuser.store import Artifact, check_same_rows, open_arrays
+from minddiffuser.store import Artifact, Shard, check_same_rows, open_arrays
 
 SCRIPT = "baselines/ozcelik/37_decode_ozcelik.py"
 
@@ -60,23 +60,26 @@ def main(argv: list[str] | None = None) -> None:
 def decode_images(run: Run, subject: str, name: str, form: Ozcelik, sources: list[Artifact]) -> None:
     """Decode a subject's test images in one form."""
     experiment, folder = run.config.experiment, run.config.folder(subject)
-    settings = {"seed": experiment.seed, "alpha": experiment.decoding.alpha, **form.model_dump(exclude={"forms"})}
+    used = {"decoder", "restore_variance", "unit_length", "noise", "n_training", "test_scaling"}
+    used |= {"n_voxels"} if form.decoder == "voxel_selection" else {"alpha_instance"}
+    used |= {"alpha_noise", "alpha_dense"} if form.noise == "decoded" else set()
+    settings = {"seed": experiment.seed, **form.model_dump(include=used)}
+    settings |= {"alpha": experiment.decoding.alpha} if form.decoder == "voxel_selection" else {}
     inputs = [folder / "prepared.h5", *(source.path for source in sources)]
     output = Artifact(folder / "ozcelik" / "decoded" / f"{name}.h5", subject, settings, inputs)
     if output.is_done(run.overwrite):
         return
     with open_arrays(sources[0].path, SCRIPT, subject) as file:
-        X, X_test = load_voxels(folder, subject, file, form.test_scaling)
+        X, X_test = load_voxels(folder, subject, file, form.test_scaling, f"ozcelik ({name})")
         n_test = len(X_test)
         nsd_id, Y = file["nsd_id"][:n_test], file["features"][n_test:][: form.n_training]
     X = X[: form.n_training]
     if form.decoder == "voxel_selection":
         decoder = Artifact(folder / "ozcelik" / "decoders" / f"{name}.h5", subject, settings, inputs)
-        if not fit_decoder(run, decoder, Gram(X, run.device), Y, form.n_voxels):
-            return
+        fit_decoder(replace(run, shard=Shard()), decoder, Gram(X, run.device), Y, form.n_voxels)  # not divided
         features = decode(decoder.path, subject, X_test)
     else:
-        features = Ridge(form.alpha_instance).fit(X, Y).predict(X_test)
+        features = fit_predict(X, Y, X_test, form.alpha_instance)
     if form.restore_variance == "train":
         predictions = held_out_predictions(X, Y, form.alpha_instance, experiment.seed)
         features = restore_variance(features, predictions, Y)
@@ -92,11 +95,10 @@ def decode_images(run: Run, subject: str, name: str, form: Ozcelik, sources: lis
         ):
             check_same_rows(prepared, file, rows=~prepared["is_test"][:])
             for key, alpha in (("noise", form.alpha_noise), ("dense", form.alpha_dense)):
-                Y = file[key][:][: form.n_training]
-                arrays[key] = Ridge(alpha).fit(X, Y).predict(X_test).astype(np.float32)
+                arrays[key] = fit_predict(X, file[key][:][: form.n_training], X_test, alpha)
             print(f"{subject}: what is inverted differs by {file['error'][:].mean():.3f} a pixel from the picture")
     else:
-        n_noise = generator_of(icgan_state(form.generator)).n_noise
+        n_noise = open_generator(form.generator, torch.device("cpu")).n_noise
         draws = [torch_generator(experiment.seed, int(i), "noise of the generator") for i in nsd_id]
         arrays["noise"] = np.stack([torch.randn(n_noise, generator=draw).numpy() for draw in draws])
     output.write(arrays)

@@ -9,10 +9,9 @@ generator's size (256 pixels), and an index.
 import torch
 from tqdm import tqdm
 
-from baselines.ozcelik.generator import generator_of
+from baselines.ozcelik.generator import open_generator
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import ozcelik_form
-from minddiffuser.pretrained import icgan_state
 from minddiffuser.store import open_arrays
 from reconstruction.folder import TEST_STATISTICS, ReconstructionFolder, to_uint8
 
@@ -28,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     if settings is None:
         print("experiment.ozcelik is null: nothing to do")
         return
-    generator = generator_of(icgan_state(settings.generator)).to(run.device)
+    generator = open_generator(settings.generator, run.device)
     for subject in run.subjects:
         for name in settings.forms:
             form, folder = ozcelik_form(settings, name), run.config.folder(subject)

@@ -21,6 +21,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from minddiffuser.pretrained import icgan_state
+from minddiffuser.store import DataError
+
 _EPSILON_NORM, _EPSILON_BATCH = 1e-6, 1e-5
 CHANNELS_256 = (16, 16, 8, 8, 4, 2, 1)  # of the 4 x 4 pixels and after each block, in units of the network's width
 
@@ -255,3 +258,17 @@ def generator_of(state: dict[str, Any]) -> Generator:
     except RuntimeError as error:
         raise ValueError(f"not the state of an IC-GAN generator: {error}") from error
     return generator.eval().requires_grad_(False)
+
+
+def open_generator(name: str, device: torch.device) -> Generator:
+    """Open the generator of `experiment.ozcelik.generator`.
+
+    Raises
+    ------
+    DataError
+        Its files are absent or broken, or are not of such a generator.
+    """
+    try:  # channels last: a quarter less time on a CPU
+        return generator_of(icgan_state(name)).to(device, memory_format=torch.channels_last)
+    except ValueError as error:
+        raise DataError(f"experiment.ozcelik.generator: {name}: {error}") from error

@@ -1,8 +1,33 @@
 """Ozcelik's decoders: one ridge regression for each of the three targets, and the variance that it takes away."""
 
 import numpy as np
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import KFold
+
+from feature_decoding.units import ridge
+
+_OUTPUTS_AT_ONCE = 4096
+
+
+def fit_predict(X: np.ndarray, Y: np.ndarray, X_test: np.ndarray, alpha: float) -> np.ndarray:
+    """Ridge regression with an intercept, on all voxels: predictions of test images.
+
+    Parameters
+    ----------
+    X : array of shape (n_images, n_voxels)
+    Y : array of shape (n_images, n_outputs)
+    X_test : array of shape (n_test, n_voxels)
+    alpha : float
+
+    Returns
+    -------
+    array of shape (n_test, n_outputs), float32
+    """
+    predict = ridge(X, X_test, alpha)
+    predicted = np.empty((len(X_test), Y.shape[1]), np.float32)
+    for start in range(0, Y.shape[1], _OUTPUTS_AT_ONCE):
+        block = Y[:, start : start + _OUTPUTS_AT_ONCE].astype(np.float64)
+        predicted[:, start : start + _OUTPUTS_AT_ONCE] = predict(block) + block.mean(axis=0)
+    return predicted
 
 
 def held_out_predictions(X: np.ndarray, Y: np.ndarray, alpha: float, seed: int, n_folds: int = 5) -> np.ndarray:
@@ -10,8 +35,10 @@ def held_out_predictions(X: np.ndarray, Y: np.ndarray, alpha: float, seed: int, 
 
     They have the spread of predictions of new images; those of images that were fitted to have more.
     """
-    folds = KFold(min(n_folds, len(X)), shuffle=True, random_state=seed)
-    return cross_val_predict(Ridge(alpha), X, Y, cv=folds)
+    predicted = np.empty(Y.shape, np.float32)
+    for train, test in KFold(min(n_folds, len(X)), shuffle=True, random_state=seed).split(X):
+        predicted[test] = fit_predict(X[train], Y[train], X[test], alpha)
+    return predicted
 
 
 def restore_variance(decoded: np.ndarray, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:

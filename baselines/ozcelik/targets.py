@@ -7,12 +7,12 @@ import torch
 from tqdm import tqdm
 
 from baselines.ozcelik.features import instance_features, invert
-from baselines.ozcelik.generator import Generator, generator_of
+from baselines.ozcelik.generator import Generator, open_generator
 from data.nsd import Stimuli
 from feature_extraction.latents import to_model_range
 from minddiffuser.cli import Run
 from minddiffuser.config import Ozcelik
-from minddiffuser.pretrained import InstanceEncoder, icgan_state, open_instance_encoder
+from minddiffuser.pretrained import InstanceEncoder, open_instance_encoder
 from minddiffuser.store import Artifact, open_arrays
 
 ROWS_PER_PART = 256
@@ -61,8 +61,8 @@ def invert_training_images(run: Run, subject: str, settings: Ozcelik) -> Artifac
 
 def open_models(run: Run, settings: Ozcelik) -> tuple[Generator, InstanceEncoder]:
     """Open the generator, and the network whose features condition it."""
-    generator = generator_of(icgan_state(settings.generator)).to(run.device)
-    return generator, open_instance_encoder(settings.instance_encoder, run.config.execution.torch_hub, run.device)
+    encoder = open_instance_encoder(settings.instance_encoder, run.config.execution.torch_hub, run.device)
+    return open_generator(settings.generator, run.device), encoder
 
 
 def seen(

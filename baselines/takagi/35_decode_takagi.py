@@ -7,20 +7,24 @@ is decoded from `ventral`; rows are single trials; himalaya's RidgeCV chooses a 
 "minddiffuser" decodes the z and c of this project from its voxels, with its decoders. `experiment.takagi` has the
 settings, and `TAKAGI_FORMS` in minddiffuser/config.py what sets the forms apart.
 
-Reads NSD's betas, stimuli and captions, and `prepared.h5`. Writes to `runs/<name>/<subject>/takagi/`:
+Reads NSD's betas, stimuli and captions, `prepared.h5`, and for the form "minddiffuser" `features/`. Writes to
+`runs/<name>/<subject>/takagi/`:
 
     trials.h5           see baselines/takagi/trials.py
     features.h5         z_mean, z_sample (n_images, 4, height, width) and c (n_images, n_tokens, width), float32; nsd_id
     decoders/           of the form "minddiffuser"
     decoded/<form>.h5   z (n_test, 4, height, width), c (n_test, n_tokens, width), nsd_id
 
-Peak memory at the real size, by count: c twice, once by trials for 20,000 outputs, and the voxels: 9 GB.
+Sessions and parts of the features are divided among shards; the last of these to finish does the rest. Peak memory at
+the real size, by count: the trials twice, targets by trials of 20,000 outputs three times, and their weights: 11 GB.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from baselines.takagi.regression import fit_predict, mean_over_trials
@@ -34,9 +38,11 @@ from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config import Takagi, takagi_form
 from minddiffuser.pretrained import open_text_encoder, open_vae
 from minddiffuser.seeds import torch_generator
-from minddiffuser.store import Artifact, check_same_rows, open_arrays
+from minddiffuser.store import Artifact, Shard, check_same_rows, open_arrays
 
 ROWS_PER_PART = 256
+OUTPUTS_AT_ONCE = 20_000
+SCRIPT = "baselines/takagi/35_decode_takagi.py"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -78,7 +84,7 @@ def extract(run: Run, subject: str, takagi: Takagi) -> Artifact:
         found: dict[str, list[np.ndarray]] = {"z_mean": [], "z_sample": [], "c": []}
         for start in tqdm(range(rows.start, rows.stop, batch), desc=f"{subject} Takagi's features, part {number}"):
             here = slice(start, min(start + batch, rows.stop))
-            pixels = to_model_range(stimuli.read(ids[here]), size).to(run.device)
+            pixels = to_model_range(stimuli.read(ids[here]), size, Image.Resampling.LANCZOS).to(run.device)
             with torch.no_grad():
                 z = encode(vae, pixels)
                 noise = [torch.randn(z.shape[1:], generator=torch_generator(experiment.seed, int(i), "posterior"))
@@ -96,63 +102,68 @@ def extract(run: Run, subject: str, takagi: Takagi) -> Artifact:
 
 
 def decode_streams(run: Run, subject: str, forms: dict[str, Takagi], trials_path: Path, features_path: Path) -> None:
-    """Decode by RidgeCV; the forms that are not there yet are fitted side by side."""
-    folder, todo = run.config.folder(subject) / "takagi" / "decoded", {}
+    """Decode by RidgeCV, some outputs at a time; those of all forms side by side, for they share the voxels."""
+    folder, outputs = run.config.folder(subject) / "takagi" / "decoded", {}
     for name, form in forms.items():
         settings = form.model_dump(mode="json", include={"center_targets", "alphas", "posterior"})
-        artifact = Artifact(folder / f"{name}.h5", subject, settings, [trials_path, features_path])
-        if not artifact.is_done(run.overwrite):
-            todo[name] = artifact
+        outputs[name] = Artifact(folder / f"{name}.h5", subject, settings, [trials_path, features_path])
+    todo = [name for name, output in outputs.items() if not output.is_done(run.overwrite)]
     if not todo:
         return
-    script = "baselines/takagi/35_decode_takagi.py"
-    with open_arrays(trials_path, script, subject) as trials, open_arrays(features_path, script, subject) as features:
+    decoded: dict[str, dict[str, np.ndarray]] = {name: {} for name in forms}
+    with open_arrays(trials_path, SCRIPT, subject) as trials, open_arrays(features_path, SCRIPT, subject) as features:
         check_same_rows(trials, features)
         image_of_trial, stream, nsd_id = trials["image_of_trial"][:], trials["stream"][:], trials["nsd_id"][:]
         n_test = len(trials["test"])
-        decoded: dict[str, dict[str, np.ndarray]] = {name: {} for name in todo}
         for key, region in (("z", b"early"), ("c", b"ventral")):
             X, X_test = (trials[part][:][:, stream == region] for part in ("train", "test"))
-            sources = ["c" if key == "c" else f"z_{forms[name].posterior}" for name in todo]
-            shape = features[sources[0]].shape[1:]
-            Y = np.concatenate([features[source][n_test:].reshape(-1, np.prod(shape)) for source in sources], axis=1)
-            mean = mean_over_trials(Y, image_of_trial)
-            centered = np.repeat([forms[name].center_targets for name in todo], np.prod(shape))
             print(f"{subject}: Takagi's {key} from {X.shape[1]} voxels ({region.decode()}), {len(X)} trials")
-            alphas = forms[next(iter(todo))].alphas
-            predicted = fit_predict(X, Y, image_of_trial, np.where(centered, mean, 0), X_test, alphas)
-            for name, values in zip(todo, np.split(predicted, len(todo), axis=1), strict=True):
-                decoded[name][key] = values.reshape(n_test, *shape)
-    for name, artifact in todo.items():
-        artifact.write({**decoded[name], "nsd_id": nsd_id[:n_test]})
-        print(f"wrote {artifact.path}")
+            source_of = {name: "c" if key == "c" else f"z_{form.posterior}" for name, form in forms.items()}
+            _, n_slices, *rest = features[source_of[next(iter(forms))]].shape
+            step = max(1, OUTPUTS_AT_ONCE // len(forms) // int(np.prod(rest)))
+            found = []
+            for start in tqdm(range(0, n_slices, step), desc=f"{subject} {key}"):
+                parts = [features[source_of[name]][n_test:, start : start + step] for name in forms]
+                Y = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+                centered = np.repeat([form.center_targets for form in forms.values()], parts[0][0].size)
+                mean = np.where(centered, mean_over_trials(Y, image_of_trial), 0)
+                alphas = next(iter(forms.values())).alphas
+                predicted = fit_predict(X, Y, image_of_trial, mean, X_test, alphas)
+                found.append(predicted.reshape(n_test, len(forms), -1, *rest))  # (test images, forms, slices, ...)
+            for place, name in enumerate(forms):
+                decoded[name][key] = np.concatenate([part[:, place] for part in found], axis=1)
+    for name in todo:
+        outputs[name].write({**decoded[name], "nsd_id": nsd_id[:n_test]})
+        print(f"wrote {outputs[name].path}")
 
 
 def decode_as_bundled(run: Run, subject: str, name: str, form: Takagi) -> None:
     """Decode the z and c of this project with its decoders, as MindDiffuser's authors did for their comparison."""
-    folder = run.config.folder(subject)
-    decoded, inputs, nsd_id = {}, [], None
-    for family, key, n_voxels, script in (
-        ("semantic", "c", form.n_voxels_semantic, "11_semantic.py"),
-        ("detail", "z", form.n_voxels_detail, "12_detail.py"),
-    ):
-        source, decoder_path = folder / "features" / f"{family}.h5", folder / "takagi" / "decoders" / f"{family}.h5"
-        with open_arrays(source, f"feature_extraction/{script}", subject) as features:
-            X, X_test = load_voxels(folder, subject, features, form.test_scaling)
+    folder, decoding = run.config.folder(subject), run.config.experiment.decoding
+    families = {"semantic": ("c", form.n_voxels_semantic, "11"), "detail": ("z", form.n_voxels_detail, "12")}
+    sources = [folder / "features" / f"{family}.h5" for family in families]
+    settings = {"alpha": decoding.alpha, **form.model_dump(include={"n_voxels_semantic", "n_voxels_detail"})}
+    settings["test_scaling"] = form.test_scaling
+    output = Artifact(
+        folder / "takagi" / "decoded" / f"{name}.h5", subject, settings, [folder / "prepared.h5", *sources]
+    )
+    if output.is_done(run.overwrite):
+        return
+    decoded = {}
+    for source, (family, (key, n_voxels, script)) in zip(sources, families.items(), strict=True):
+        with open_arrays(source, f"feature_extraction/{script}_{family}.py", subject) as features:
+            X, X_test = load_voxels(folder, subject, features, form.test_scaling, f"takagi ({name})")
             Y, nsd_id = features[key][len(X_test) :], features["nsd_id"][: len(X_test)]
-        fitting = {"alpha": run.config.experiment.decoding.alpha, "n_voxels": n_voxels}
+        decoder_path = folder / "takagi" / "decoders" / f"{family}.h5"
+        fitting = {"alpha": decoding.alpha, "n_voxels": n_voxels}
         artifact = Artifact(decoder_path, subject, fitting, [folder / "prepared.h5", source])
         targets = (Y[:, 1:] if key == "c" else Y).reshape(len(X), -1)  # begin of text is not decoded
-        if not fit_decoder(run, artifact, Gram(X, run.device), targets, n_voxels):
-            return
+        fit_decoder(replace(run, shard=Shard()), artifact, Gram(X, run.device), targets, n_voxels)  # not divided
         values = decode(decoder_path, subject, X_test)
         decoded[key] = with_first_token(values, Y) if key == "c" else values.reshape(len(values), *Y.shape[1:])
-        inputs.append(decoder_path)
-    settings = {"test_scaling": form.test_scaling}
-    output = Artifact(folder / "takagi" / "decoded" / f"{name}.h5", subject, settings, inputs)
-    if not output.is_done(run.overwrite):
-        output.write({**decoded, "nsd_id": nsd_id})
-        print(f"wrote {output.path}")
+        decoded["nsd_id"] = nsd_id
+    output.write(decoded)
+    print(f"wrote {output.path}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
                 "image_size": experiment.detail.image_size,
             }
             flags = [TEST_STATISTICS] if form.decoder == "voxel_selection" and form.test_scaling == "test" else []
-            sampler = None
+            sampler, starts = None, {}  # of each batch, the same for all samples
             for sample in range(1, form.n_samples + 1):
                 seed = experiment.seed + sample - 1
                 place = run.config.folder(subject) / "reconstruction" / "takagi" / name
@@ -58,13 +58,14 @@ def main(argv: list[str] | None = None) -> None:
                 todo = list(output.batches_to_do(nsd_id, batch_size, run.shard))
                 for rows in tqdm(todo, desc=f"{subject} takagi/{name}, sample {sample}"):
                     sampler = sampler or open_sampler(run.config, run.device, form.sampler, c.shape[1])
-                    here = z[rows].to(run.device)
-                    draws = [torch_generator(experiment.seed, int(i), "posterior, again") for i in nsd_id[rows]]
                     with torch.no_grad():
-                        start = encode_again(
-                            sampler.vae, here, experiment.detail.image_size, form.encoded_range,
-                            draws if form.posterior == "sample" else None,
-                        )  # fmt: skip
+                        if rows[0] not in starts:
+                            draws = [torch_generator(experiment.seed, int(i), "posterior, again") for i in nsd_id[rows]]
+                            starts[rows[0]] = encode_again(
+                                sampler.vae, z[rows].to(run.device), experiment.detail.image_size, form.encoded_range,
+                                draws if form.posterior == "sample" else None,
+                            )  # fmt: skip
+                        start = starts[rows[0]]
                         noise = draw_noise(start.shape[1:], seed, nsd_id[rows], run.device)
                         images = sampler(start, c[rows].to(run.device), noise)
                     output.save(nsd_id[rows], to_uint8(images), seed)

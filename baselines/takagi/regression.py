@@ -26,7 +26,7 @@ def mean_over_trials(Y: np.ndarray, image_of_trial: np.ndarray) -> np.ndarray:
     image_of_trial : array of shape (n_trials,)
         Row of Y.
     """
-    share = np.bincount(image_of_trial, minlength=len(Y)) / len(image_of_trial)
+    share = (np.bincount(image_of_trial, minlength=len(Y)) / len(image_of_trial)).astype(np.float32)
     constant = (Y[0] == Y).all(axis=0)  # such a target is given back to the last bit
     return np.where(constant, Y[0], share @ Y).astype(np.float32)
 
@@ -38,9 +38,11 @@ def fit_predict(
     mean: np.ndarray,
     X_test: np.ndarray,
     alphas: Sequence[float],
-    n_at_once: int = 20_000,
 ) -> np.ndarray:
     """Fit on training trials, and predict test images.
+
+    Each output is fitted by itself, so that any of them can be fitted together; their targets by trials are what takes
+    memory.
 
     Parameters
     ----------
@@ -50,14 +52,10 @@ def fit_predict(
     image_of_trial : array of shape (n_trials,)
         Row of Y that each trial showed.
     mean : array of shape (n_outputs,)
-        Subtracted from the targets, and added to what is predicted; zeros as released. It is all that tells the
-        released regression from the corrected one, and each output is fitted by itself, so that both can be fitted at
-        once, their targets side by side.
+        Subtracted from the targets, and added to what is predicted; zeros as released.
     X_test : array of shape (n_test, n_voxels)
         Means over the trials of each test image.
     alphas : sequence of float
-    n_at_once : int
-        Outputs fitted at once; their targets by trials are what takes memory.
 
     Returns
     -------
@@ -66,14 +64,10 @@ def fit_predict(
     scaler = StandardScaler().fit(X)
     scaled, scaled_test = (scaler.transform(part).astype(np.float32) for part in (X, X_test))
     # The same numbers either way; himalaya advises the kernel where there are more voxels than trials, for time.
-    options = {"n_targets_batch": 2000, "n_targets_batch_refit": 2000}
+    options = {"n_targets_batch": 2000, "n_targets_batch_refit": 2000, "n_alphas_batch": 1}
     if X.shape[0] < X.shape[1]:
         model = KernelRidgeCV(alphas=list(alphas), solver_params=options)
     else:
         model = RidgeCV(alphas=list(alphas), fit_intercept=False, solver_params=options)
-    predicted = np.empty((len(X_test), Y.shape[1]), np.float32)
-    for start in range(0, Y.shape[1], n_at_once):
-        block = slice(start, start + n_at_once)
-        targets = (Y[:, block] - mean[block]).astype(np.float32)[image_of_trial]
-        predicted[:, block] = model.fit(scaled, targets).predict(scaled_test) + mean[block]
-    return predicted
+    targets = (Y - mean).astype(np.float32)[image_of_trial]
+    return model.fit(scaled, targets).predict(scaled_test) + mean

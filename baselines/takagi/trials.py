@@ -24,7 +24,9 @@ def write_trials(run: Run, subject: str) -> Artifact:
     Raises
     ------
     DataError
-        A file of NSD is missing or broken, or a voxel has no number in a session and `data.invalid_voxels` is "error".
+        A file of NSD is missing or broken, or a voxel is constant or not a number in a session and
+        `data.invalid_voxels` is "error". With "zero" such values are 0, as they are in NSD's files where there is no
+        data: the released code uses them as they are.
     """
     root, data, folder = run.config.nsd, run.config.experiment.data, run.config.folder(subject)
     settings = {"data": data.model_dump(mode="json", exclude={"rois"}), "streams": STREAMS}
@@ -36,16 +38,19 @@ def write_trials(run: Run, subject: str) -> Artifact:
     paths = [nsd.session_path(root, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
     for session, _ in tqdm(list(artifact.parts_to_do(data.sessions, 1, run.shard)), desc=f"{subject} trials"):
         betas = nsd.read_session(paths[session], voxels)
-        bad = ~np.isfinite(betas)
+        bad = ~np.isfinite(betas).all(axis=0) | (np.ptp(np.nan_to_num(betas), axis=0) == 0)
         if bad.any() and data.invalid_voxels == "error":
             raise DataError(
-                f"{paths[session]}: {bad.any(axis=0).sum()} voxels of the streams are not a number; fetch the file "
+                f"{paths[session]}: {bad.sum()} voxels of the streams are constant or not a number; fetch the file "
                 "again, or set experiment.data.invalid_voxels=zero"
             )
-        artifact.write_part(session, {"betas": np.where(bad, 0, betas)})
+        artifact.write_part(session, {"betas": np.nan_to_num(betas)})
     if not artifact.has_all_parts(data.sessions, 1):
         return artifact
-    betas = np.concatenate([part["betas"][:] for part in artifact.read_parts()])
+    parts = [part["betas"][:] for part in artifact.read_parts()]
+    if len(parts) != data.sessions:  # another shard, which finished at the same time, has used and deleted them
+        return artifact
+    betas = np.concatenate(parts)
     with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
         ids, n_test = prepared["nsd_id"][:], int(prepared["is_test"][:].sum())
     row_of = {nsd_id: row for row, nsd_id in enumerate(ids)}

@@ -49,7 +49,7 @@ def write_config(folder: Path, **execution: str) -> Path:
             "sampler": {"n_steps": 6, "noise_index": 3, "denoise_steps": 4},
         },
         ozcelik={**config["experiment"]["ozcelik"], "n_voxels": 20, "inversion_steps": 2},
-        controls={"ranks": [0, 2], "n_seeds": 1, "n_clusters": 4, "n_folds": 2, "n_units": 10},
+        controls={"ranks": [0, 2], "n_seeds": 1, "n_clusters": 4, "n_folds": 2, "n_units": 10, "n_ablated": 3},
     )
     config["execution"] = {"nsd": str(folder / "nsd"), "runs": str(folder / "runs"), "batch_size": 2, **execution}
     path = folder / "smallest.yaml"

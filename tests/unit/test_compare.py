@@ -10,7 +10,7 @@ from smallest import run, write_config
 
 from evaluation import comparison, results, significance
 from evaluation.catalogue import CEILING, KINDS, STAGE1, STAGE2, SYSTEMS, in_order, metrics_of, system
-from minddiffuser.config import REPOSITORY
+from minddiffuser.config import REPOSITORY, Experiment, Ozcelik
 from minddiffuser.store import write_arrays
 from reconstruction.folder import ReconstructionFolder
 
@@ -164,12 +164,17 @@ def test_stage_1_alone_is_compared_with_nothing():
 
 
 def test_every_system_of_the_catalogue_has_a_script_that_makes_it():
-    absent = comparison.absent_systems([])
+    absent = comparison.absent_systems([], Experiment())
     assert sorted(name for names in absent.values() for name in names) == sorted(SYSTEMS)
     for scripts in absent:
         assert scripts
         assert all((REPOSITORY / script).is_file() for script in scripts)
-    assert comparison.absent_systems(SYSTEMS) == {}
+    assert comparison.absent_systems(SYSTEMS, Experiment()) == {}
+    without = Experiment(takagi=None, ozcelik=Ozcelik(forms=("corrected",)))
+    wanted = {name for names in comparison.absent_systems([], without).values() for name in names}
+    assert set(SYSTEMS) - wanted == {
+        "takagi/original", "takagi/corrected", "takagi/minddiffuser", "ozcelik/original", "ozcelik/minddiffuser",
+    }  # fmt: skip
 
 
 def test_scores_of_another_state_are_told():
