@@ -20,7 +20,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch.nn import functional
 
 from baselines.ozcelik.features import instance_features, invert
-from baselines.ozcelik.generator import generator_of
+from baselines.ozcelik.generator import open_generator
 from data.miniature.adversarial import small_pictures, two_views
 from data.miniature.networks import WEIGHTS
 from data.miniature.train import SCENE_SEEDS, STEPS, WORK, draw_scenes
@@ -123,7 +123,7 @@ def main() -> None:
 def _assess_icgan(images: np.ndarray) -> list[tuple[str, str, str]]:
     """Rows of the card for the instance encoder and the generator, and a figure."""
     encoder = pretrained.open_instance_encoder(str(WEIGHTS / "instance_encoder"), None, CPU)
-    generator = generator_of(pretrained.icgan_state(str(WEIGHTS / "icgan")))
+    generator = open_generator(str(WEIGHTS / "icgan"), CPU)
     pictures, draw = small_pictures(torch.from_numpy(images)), torch.Generator().manual_seed(2)
     with torch.no_grad():
         a, b = instance_features(encoder, two_views(pictures[:100], draw)).chunk(2)
