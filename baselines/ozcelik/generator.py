@@ -269,6 +269,6 @@ def open_generator(name: str, device: torch.device) -> Generator:
         Its files are absent or broken, or are not of such a generator.
     """
     try:  # channels last: a quarter less time on a CPU
-        return generator_of(icgan_state(name)).to(device, memory_format=torch.channels_last)
+        return generator_of(icgan_state(name)).to(device).to(memory_format=torch.channels_last)
     except ValueError as error:
         raise DataError(f"experiment.ozcelik.generator: {name}: {error}") from error
