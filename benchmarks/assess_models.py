@@ -161,7 +161,7 @@ def _draw_curves() -> str:
     curves = {name: WORK / name / "curve.csv" for name in STEPS}
     if not all(path.exists() for path in curves.values()):
         return ""
-    remarks = ["\n![Training loss](curves.png)\n"]
+    remarks = ["\n![Training loss](curves.png)\n", "Of the generator it is the discriminator's loss.\n"]
     figure, axes = plt.subplots(2, 3, figsize=(10, 5), layout="constrained")
     for axis, (name, path) in zip(axes.flat, curves.items(), strict=True):
         curve = pd.read_csv(path)
