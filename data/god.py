@@ -1,0 +1,475 @@
+"""Read the Generic Object Decoding dataset from its own files; the only module that knows their format.
+
+Five subjects saw 1,200 training images of 150 categories once (24 runs of 50 trials), 50 test images of 50 other
+categories 35 times (35 runs of 50), and imagined those 50 categories 10 times (20 runs of 25). Numbers of trials, runs
+and repetitions are read from the files, never assumed, so that the miniature is read by the same code.
+
+A folder holds `Subject1.h5` (or the same as `Subject1.mat`), `imageID_training.csv` and `imageID_test.csv`. A subject
+is called what its file is called. Values are one row a trial, motion-corrected (SPM), averaged over the trial's
+volumes, in units like percent signal change, and not standardised.
+
+Reference: Horikawa & Kamitani 2017, doi 10.1038/ncomms15037; the file layout is that of bdpy's BData
+(https://github.com/KamitaniLab/bdpy).
+"""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from minddiffuser.store import DataError, write_arrays
+
+TRAINING, PERCEPTION, IMAGERY = 1, 2, 3  # values of the column DataType
+TYPE_NAMES = {TRAINING: "training", PERCEPTION: "perception test", IMAGERY: "imagery test"}
+TRAINING_IMAGES, TEST_IMAGES = "imageID_training.csv", "imageID_test.csv"
+N_TRIALS = 1200 + 1750 + 500  # of a subject of the real experiment
+
+# Voxels in ROI_VC. What is read here is the release preprocessed with SPM. The one preprocessed with fMRIPrep has
+# other voxels, and files of other names (Subject1_ImageNetTraining.h5 ...).
+SPM_VOXELS = {"Subject1": 4466, "Subject2": 4404, "Subject3": 4643, "Subject4": 4133, "Subject5": 4370}
+UNCONFIRMED = ("Subject2", "Subject4")  # counts of SPM_VOXELS for which there is no source
+FMRIPREP_VOXELS = {"Subject1": 3444, "Subject2": 4979, "Subject3": 5355, "Subject4": 4656, "Subject5": 6237}
+
+_WHERE = "download it from https://figshare.com/articles/dataset/Generic_Object_Decoding/7387130 (Subject1.h5 ...)"
+_WHERE_IMAGES = "it is in the folder data of https://github.com/KamitaniLab/GenericObjectDecoding"
+
+
+@dataclass(frozen=True)
+class Images:
+    """A list of images, in the order of its file.
+
+    Attributes
+    ----------
+    ids : array of shape (n_images,), int64
+        WordNet offset times 10**6 plus number of the image: 1518878010042 is n01518878_10042.
+    names : tuple of str
+        File names, such as n01518878_10042.JPEG.
+    wnids : tuple of str
+        WordNet ids of the categories, such as n01518878.
+    """
+
+    ids: np.ndarray
+    names: tuple[str, ...]
+    wnids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The trials of one subject, in the order of the file: the order of presentation.
+
+    Attributes
+    ----------
+    X : array of shape (n_trials, n_voxels), float64
+        Voxels of one ROI, not standardised.
+    data_type : array of shape (n_trials,), int64
+        TRAINING, PERCEPTION or IMAGERY.
+    run : array of shape (n_trials,), int64
+        From 1, inside each data type.
+    image : array of shape (n_trials,), int64
+        Row of the trial's image in `training_images`, or, for both kinds of test, in `test_images`.
+    training_images, test_images : Images
+    rois : dict of str to array of shape (n_voxels,), bool
+        For each ROI of the file, which of these voxels belong to it. ROIs overlap.
+    release : "SPM" or "unknown"
+        What the number of voxels in ROI_VC says; the miniature is unknown.
+    """
+
+    X: np.ndarray
+    data_type: np.ndarray
+    run: np.ndarray
+    image: np.ndarray
+    training_images: Images
+    test_images: Images
+    rois: dict[str, np.ndarray]
+    release: str
+
+
+def read_subject(folder: Path, subject: str, roi: str = "ROI_VC") -> Recording:
+    """Read the trials of one subject, each joined with its image by the image's id.
+
+    Columns are found by their metadata keys. `category_index` and `image_index` are not used: they were wrong in
+    releases before July 2020. Where there is no `stimulus_id`, as in old releases, `Label` is the column of ids.
+    Peak memory: twice the file, which has 124 MB.
+
+    Parameters
+    ----------
+    folder : Path
+        Where `Subject1.h5` or `Subject1.mat` and the two lists of images are.
+    subject : str
+        Name of the file without its suffix.
+    roi : str
+        Whose voxels to read: ROI_VC (all visual cortex), ROI_LVC, ROI_HVC, ROI_V1, ... ROI_V4, ROI_LOC, ROI_FFA or
+        ROI_PPA.
+
+    Raises
+    ------
+    DataError
+        A file is missing, broken, of another release or another subject; a key is missing or marks the wrong columns;
+        the ROI is unknown; voxels are not numbers; runs do not count from 1 inside each data type; images of the
+        trials are not those of the lists.
+
+    Warns
+    -----
+    UserWarning
+        The file has the trials of the real experiment, but a number of voxels that is not known.
+    """
+    path = folder / f"{subject}.h5"
+    if not path.is_file() and path.with_suffix(".mat").is_file():
+        path = path.with_suffix(".mat")
+    data, metadata = read_bdata(path)
+    release = _check_release(path, subject, metadata, len(data))
+    known = [key for key in metadata if key.startswith("ROI_")]
+    if roi not in known:
+        raise DataError(f"{path} has no ROI {roi}; known are {', '.join(known) or 'none'}")
+    columns = metadata[roi] == 1
+    if not columns.any() or (columns & (metadata.get("VoxelData", metadata[roi]) != 1)).any():
+        raise DataError(f"{path}: {roi} marks no column, or one that is not of VoxelData; {_WHERE}")
+    id_key = "stimulus_id" if "stimulus_id" in metadata else "Label"
+    data_type, run, ids = (_read_column(path, data, metadata, key) for key in ("DataType", "Run", id_key))
+    data_type, run = _as_whole(path, "DataType", data_type), _as_whole(path, "Run", run)
+    X, rois = data[:, columns], {key: metadata[key][columns] == 1 for key in known}
+    _check_finite(path, X, rois, roi)
+    _check_runs(path, data_type, run)
+    training_images, test_images = read_images(folder / TRAINING_IMAGES), read_images(folder / TEST_IMAGES)
+    image = np.empty(len(X), np.int64)
+    for kind in TYPE_NAMES:
+        images, name = (training_images, TRAINING_IMAGES) if kind == TRAINING else (test_images, TEST_IMAGES)
+        rows = data_type == kind
+        if rows.any():
+            image[rows] = _join(f"{path}, {id_key} of {TYPE_NAMES[kind]}", ids[rows], images, folder / name)
+    return Recording(X, data_type, run, image, training_images, test_images, rois, release)
+
+
+def read_images(path: Path) -> Images:
+    """Read a list of images: lines such as `1518878.010042,"n01518878_10042.JPEG"`, without a header.
+
+    Raises
+    ------
+    DataError
+        The file is missing; a line is something else, or its id is not that of its file name; an image is there twice.
+    """
+    if not path.is_file():
+        raise DataError(f"a list of images is missing: expected {path}; {_WHERE_IMAGES}")
+    keys, names, wnids = [], [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        found = re.fullmatch(r'(\d+\.\d{1,6}),"?((n\d{8})_(\d{1,6})\.\w+)"?', line.strip())
+        key = int(found[3][1:]) * 10**6 + int(found[4]) if found else -1
+        if found is None or round(float(found[1]) * 1e6) != key:
+            raise DataError(
+                f"{path}, line {number}: {line[:80]!r} is not an id and the file name of that id, such as "
+                f'1518878.010042,"n01518878_10042.JPEG"; {_WHERE_IMAGES}'
+            )
+        keys.append(key)
+        names.append(found[2])
+        wnids.append(found[3])
+    ids = np.array(keys, np.int64)
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) != len(ids) or not len(ids):
+        raise DataError(f"{path} is empty, or has images more than once: {_list(unique[counts > 1])}; {_WHERE_IMAGES}")
+    return Images(ids, tuple(names), tuple(wnids))
+
+
+def image_keys(ids: np.ndarray) -> np.ndarray:
+    """Make integers of ids that are stored as numbers: 1518878.010042 becomes 1518878010042.
+
+    The part before the point is the WordNet offset, the six digits after it are the number of the image. What is
+    not within .01 of an integer, more than float64 can be off by, is no id.
+
+    Parameters
+    ----------
+    ids : array, float64
+
+    Returns
+    -------
+    array of the same shape, int64
+
+    Raises
+    ------
+    ValueError
+        A number is no id; the message lists them.
+    """
+    scaled = np.asarray(ids, np.float64) * 1e6
+    wrong = ~np.isfinite(scaled) | (scaled < 0) | (scaled >= 1e14)
+    wrong |= np.abs(np.where(wrong, 0, scaled) - np.round(np.where(wrong, 0, scaled))) > 0.01
+    if wrong.any():
+        found = np.unique(np.asarray(ids)[wrong])
+        raise ValueError(f"{wrong.sum()} numbers are no ids of images: {', '.join(map(repr, found[:10].tolist()))}")
+    return np.round(scaled).astype(np.int64)
+
+
+def run_groups(data_type: np.ndarray, run: np.ndarray, grouping: Literal["by_type", "as_released"]) -> np.ndarray:
+    """Tell which trials are standardised together, by numbering the groups.
+
+    Runs count from 1 inside each data type. Ferrante et al. 2022 (arXiv 2212.06726) take those of equal number
+    together: the first group of the real data is the first runs of training, perception and imagery, 50 + 50 + 25
+    trials, so that test trials change the training data.
+
+    Parameters
+    ----------
+    data_type, run : arrays of shape (n_trials,), int
+    grouping : "by_type" or "as_released"
+        Runs apart from each other; or, as in that paper's code, runs of equal number together.
+
+    Returns
+    -------
+    array of shape (n_trials,), int64
+        From 0.
+    """
+    keys = {"by_type": [data_type, run], "as_released": [run]}[grouping]
+    return np.unique(np.stack(keys), axis=1, return_inverse=True)[1].ravel()
+
+
+def standardise_runs(
+    X: np.ndarray, data_type: np.ndarray, run: np.ndarray, grouping: Literal["by_type", "as_released"] = "by_type"
+) -> np.ndarray:
+    """Scale each voxel to mean 0 and deviation 1 (of the population) over the trials of a run.
+
+    Parameters
+    ----------
+    X : array of shape (n_trials, n_voxels)
+    data_type, run : arrays of shape (n_trials,), int
+    grouping : "by_type" or "as_released"
+        See `run_groups`.
+
+    Returns
+    -------
+    array of shape (n_trials, n_voxels), float64
+        A voxel that is constant in a run is 0 there.
+    """
+    groups, scaled = run_groups(data_type, run, grouping), np.empty(X.shape)
+    for group in range(groups.max() + 1):
+        rows = groups == group
+        trials = X[rows].astype(np.float64)
+        constant = np.ptp(trials, axis=0) == 0
+        deviation = np.where(constant, 1, trials.std(axis=0))
+        scaled[rows] = np.where(constant, 0, (trials - trials.mean(axis=0)) / deviation)
+    return scaled
+
+
+def average(X: np.ndarray, image: np.ndarray, n_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Average the trials of each image: of `X[data_type == PERCEPTION]`, 35 in the real data, or of IMAGERY, 10.
+
+    Parameters
+    ----------
+    X : array of shape (n_trials, n_voxels)
+    image : array of shape (n_trials,), int
+        Row of each trial's image in the list of images.
+    n_images : int
+
+    Returns
+    -------
+    means : array of shape (n_images, n_voxels), float64
+    n_repetitions : array of shape (n_images,), int64
+
+    Raises
+    ------
+    DataError
+        An image has no trial.
+    """
+    n_repetitions = np.bincount(image, minlength=n_images)
+    if len(n_repetitions) > n_images or not n_repetitions.all():
+        empty = np.flatnonzero(n_repetitions == 0)[:10].tolist()
+        raise DataError(f"trials are of {len(n_repetitions)} images, not {n_images}; rows without a trial: {empty}")
+    return np.stack([X[image == i].mean(axis=0, dtype=np.float64) for i in range(n_images)]), n_repetitions
+
+
+def split(n_trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out a tenth of the training trials for validation, as Ferrante et al. 2022 do.
+
+    The split is by trial: both parts have images of the same categories, which the test images do not share.
+
+    Returns
+    -------
+    training, validation : arrays of int64
+        Rows, in the order of scikit-learn's `train_test_split(test_size=0.1, random_state=42)`; of 1,200 trials,
+        1,080 and 120.
+    """
+    training, validation = train_test_split(np.arange(n_trials), test_size=0.1, random_state=42)
+    return training, validation
+
+
+def read_bdata(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Read a BData file, `.h5` as bdpy writes it or `.mat` of version 7.3 as MATLAB does.
+
+    Groups are called `dataset` and `metadata`, or `dataSet` and `metaData` in older files. MATLAB's files are
+    transposed, and their keys are references to arrays of characters.
+
+    Returns
+    -------
+    data : array of shape (n_samples, n_columns), float64
+    metadata : dict of str to array of shape (n_columns,), float64
+        For each key its values: 1 for columns that belong to it, not a number where it says nothing.
+
+    Raises
+    ------
+    DataError
+        The file is missing, truncated, not HDF5, lacks a group, or its shapes do not fit each other.
+    """
+    if not path.is_file():
+        raise DataError(f"a subject's recording is missing: expected {path}; {_WHERE}")
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            data = _member(path, file, "dataset", "dataSet")
+            group = _member(path, file, "metadata", "metaData")
+            key, value = _member(path, group, "key"), _member(path, group, "value")
+            of_matlab = h5py.check_ref_dtype(key.dtype) is not None
+            if of_matlab:
+                keys = ["".join(map(chr, np.ravel(file[reference][()]))).strip() for reference in np.ravel(key[()])]
+            else:
+                keys = [str(name).strip() for name in np.ravel(key.asstr()[()])]
+            data, values = np.asarray(data[()], np.float64), np.asarray(value[()], np.float64)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{path} is truncated or not an HDF5 file (.h5, or .mat of version 7.3): {error}; {_WHERE}"
+        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} is not laid out as BData: {error!r}; {_WHERE}") from error
+    if of_matlab:
+        data, values = data.T, values.T
+    if data.ndim != 2 or values.shape != (len(keys), data.shape[-1]):
+        raise DataError(
+            f"{path}: data of shape {data.shape} (samples, columns) and {len(keys)} keys do not fit values of shape "
+            f"{values.shape} (keys, columns); {_WHERE}"
+        )
+    if twice := {name for name in keys if keys.count(name) > 1}:
+        raise DataError(f"{path} has metadata keys more than once: {', '.join(sorted(twice))}; {_WHERE}")
+    return data, dict(zip(keys, values, strict=True))
+
+
+def write_bdata(
+    path: Path, columns: Mapping[str, np.ndarray], metadata: Mapping[str, Mapping[str, np.ndarray | float]]
+) -> None:
+    """Write a BData file as bdpy reads and writes it; it is seen whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Ending in `.h5`, or bdpy does not open it.
+    columns : mapping of str to array of shape (n_samples,) or (n_samples, k)
+        In this order; each key marks its own columns with 1.
+    metadata : mapping of str to mapping of str to array of shape (k,) or number
+        Further keys, each with its values on the columns of some of the keys above: `{"ROI_V1": {"VoxelData": mask}}`.
+        Elsewhere they are not a number.
+    """
+    arrays = [np.reshape(array, (len(array), -1)) for array in columns.values()]
+    owner = np.repeat(list(columns), [array.shape[1] for array in arrays])
+    values = [np.where(owner == key, 1, np.nan) for key in columns]
+    for given in metadata.values():
+        values.append(np.full(len(owner), np.nan))
+        for key, value in given.items():
+            values[-1][owner == key] = value
+    keys = [*columns, *metadata]
+    described = [f"1 = {key}" for key in columns] + [f"value of {key}" for key in metadata]
+    contents = {
+        "dataset": np.concatenate(arrays, axis=1).astype(np.float64),
+        "metadata/key": _encode(keys),
+        "metadata/description": _encode(described),
+        "metadata/value": np.stack(values),
+    }
+    write_arrays(path, contents, {})
+
+
+def _encode(texts: Sequence[str]) -> np.ndarray:
+    return np.array([text.encode() for text in texts], h5py.string_dtype("ascii"))
+
+
+def _member(path: Path, group: h5py.Group, *names: str) -> h5py.Group | h5py.Dataset:
+    found = next((name for name in names if name in group), None)
+    if found is None:
+        raise DataError(
+            f"{path} has no {' or '.join(names)} in {group.name}, but {', '.join(group) or 'nothing'}: it is not a "
+            f"recording in the layout of BData; {_WHERE}"
+        )
+    return group[found]
+
+
+def _read_column(path: Path, data: np.ndarray, metadata: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    """Read the one column that a key marks: (n_trials,), float64."""
+    if key not in metadata:
+        raise DataError(f"{path} has no metadata key {key}; it has {', '.join(metadata)}; {_WHERE}")
+    columns = np.flatnonzero(metadata[key] == 1)
+    if len(columns) != 1:
+        raise DataError(f"{path}: the metadata key {key} marks {len(columns)} columns, not one; {_WHERE}")
+    return data[:, columns[0]]
+
+
+def _as_whole(path: Path, key: str, column: np.ndarray) -> np.ndarray:
+    largest = max(TYPE_NAMES) if key == "DataType" else len(column)  # there are no more runs than trials
+    wrong = ~((column >= 1) & (column <= largest) & (column == np.round(column)))
+    if wrong.any():
+        raise DataError(f"{path}: {key} has {np.unique(column[wrong])[:10].tolist()} in {wrong.sum()} trials; {_WHERE}")
+    return column.astype(np.int64)
+
+
+def _check_release(path: Path, subject: str, metadata: Mapping[str, np.ndarray], n_trials: int) -> str:
+    n_voxels = int((metadata.get("ROI_VC", np.zeros(0)) == 1).sum())
+    if n_voxels == SPM_VOXELS.get(subject):
+        return "SPM"
+    tables = (("fMRIPrep", FMRIPREP_VOXELS), ("SPM", SPM_VOXELS))
+    match = next(((r, name) for r, table in tables for name, n in table.items() if n == n_voxels), None)
+    seen = f"{path} has {n_voxels} voxels in ROI_VC"
+    expected = f"{SPM_VOXELS.get(subject, 'an unknown number')} of {subject} in the release preprocessed with SPM"
+    if subject in UNCONFIRMED:
+        expected += " (a number without a source)"
+    if match and not (match[0] == "SPM" and match[1] in UNCONFIRMED):
+        raise DataError(f"{seen}, as {match[1]} in the {match[0]} release, not {expected}; {_WHERE}")
+    if n_trials == N_TRIALS:
+        also = f", as {match[1]} in the SPM release (a number without a source)" if match else ""
+        warnings.warn(f"{seen}{also}, not {expected}: check where it is from; {_WHERE}", stacklevel=3)
+    return "unknown"
+
+
+def _check_finite(path: Path, X: np.ndarray, rois: Mapping[str, np.ndarray], roi: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(X).all(axis=0))
+    if len(bad):
+        counts = ", ".join(f"{mask[bad].sum()} in {name}" for name, mask in rois.items() if mask[bad].any())
+        raise DataError(
+            f"{path}: {len(bad)} of {X.shape[1]} voxels of {roi} are not a number in some trials ({counts}): "
+            f"voxels {bad[:10].tolist()} of {roi}; {_WHERE}"
+        )
+
+
+def _check_runs(path: Path, data_type: np.ndarray, run: np.ndarray) -> None:
+    for kind, name in TYPE_NAMES.items():
+        runs = np.unique(run[data_type == kind])
+        if not len(runs) and kind != IMAGERY:
+            raise DataError(f"{path} has no {name} trials (DataType {kind}); {_WHERE}")
+        if not np.array_equal(runs, np.arange(1, len(runs) + 1)):
+            raise DataError(
+                f"{path}: runs of the {name} trials are numbered {_span(runs)}, not from 1 as in the dataset, where "
+                f"Run starts again in each data type; {_WHERE}"
+            )
+
+
+def _span(runs: np.ndarray) -> str:
+    return ", ".join(map(str, runs)) if len(runs) < 12 else f"{runs[0]} ... {runs[-1]} ({len(runs)} of them)"
+
+
+def _join(what: str, ids: np.ndarray, images: Images, list_path: Path) -> np.ndarray:
+    """Find the row of each trial's image in the list: (n_trials,)."""
+    try:
+        keys = image_keys(ids)
+    except ValueError as error:
+        raise DataError(f"{what}: {error}; {_WHERE}") from error
+    unknown, unseen = np.setdiff1d(keys, images.ids), np.setdiff1d(images.ids, keys)
+    if len(unknown) or len(unseen):
+        raise DataError(
+            f"{what}, and {list_path} are of different images: {len(unknown)} only in the recording"
+            f"{_list(unknown, ': ')}; {len(unseen)} only in the list{_list(unseen, ': ')}; fetch both again"
+        )
+    order = np.argsort(images.ids)
+    return order[np.searchsorted(images.ids, keys, sorter=order)]
+
+
+def _list(keys: np.ndarray, before: str = "") -> str:
+    """Name the first ten images."""
+    if not len(keys):
+        return ""
+    names = ", ".join(f"n{key // 10**6:08d}_{key % 10**6}" for key in keys[:10].tolist())
+    return f"{before}{names}{' ...' if len(keys) > 10 else ''}"
