@@ -19,11 +19,8 @@ from reconstruction.folder import TEST_STATISTICS, ReconstructionFolder, to_uint
 def main(argv: list[str] | None = None) -> None:
     """Reconstruct each subject's test images, in each form."""
     run = parse(__doc__, argv)
-    seed, batch_size, settings = (
-        run.config.experiment.seed,
-        run.config.execution.batch_size,
-        run.config.experiment.ozcelik,
-    )
+    experiment, batch_size = run.config.experiment, run.config.execution.batch_size
+    settings = experiment.ozcelik
     if settings is None:
         print("experiment.ozcelik is null: nothing to do")
         return
@@ -45,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
                 here = {key: values[rows].to(run.device) for key, values in decoded.items()}
                 with torch.no_grad():
                     pictures = generator(here["noise"], here["features"], here.get("dense"))
-                output.save(nsd_id[rows], to_uint8(pictures / 2 + 0.5), seed)
+                output.save(nsd_id[rows], to_uint8(pictures / 2 + 0.5), experiment.seed)
             output.write_index()
             print(f"{output.path}: {len(nsd_id)} test images")
 
