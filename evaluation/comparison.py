@@ -95,7 +95,7 @@ def absent_systems(present: Collection[str], experiment: Experiment) -> dict[tup
         settings = rivals.get(kind)
         left_out = kind in rivals and (settings is None or form not in settings.forms)
         if name not in present and not left_out:
-            pattern = MADE_BY.get(name) or MADE_BY[name.partition("/")[0]]
+            pattern = MADE_BY.get(name) or MADE_BY[kind]
             found.setdefault(tuple(scripts(pattern)), []).append(name)
     return found
 

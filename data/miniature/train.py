@@ -237,7 +237,11 @@ def train_instance_encoder(images: torch.Tensor, n_steps: int, seed: int) -> Non
         return adversarial.contrast(a, b, temperature=0.2)
 
     optimise("instance_encoder", nn.ModuleDict({"encoder": encoder, "head": head}), loss_at, n_steps, 2e-3, seed)
-    encoder.half().save_pretrained(networks.WEIGHTS / "instance_encoder")
+    folder = networks.WEIGHTS / "instance_encoder"
+    encoder.half().save_pretrained(folder)
+    size = {"height": adversarial.SIZE, "width": adversarial.SIZE}
+    processing = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": size}  # as instance_features has it
+    (folder / "preprocessor_config.json").write_text(json.dumps(processing, indent=2) + "\n")
 
 
 def _tokenizer() -> networks.CLIPTokenizer:
