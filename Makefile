@@ -6,8 +6,8 @@ UV ?= uv
 
 BIN := $(VENV)/bin
 RUN := runs/$(basename $(notdir $(CONFIG)))
-SUMMARY := $(RUN)/evaluation/summary.csv
 PAGE := $(RUN)/evaluation/index.html
+WORDNET := models/wordnet/usr/share/wordnet
 # Written last, so that an installation that was killed is not taken for a finished one.
 INSTALLED := $(VENV)/.installed
 INSTALLING := $(VENV)/.installing
@@ -16,9 +16,11 @@ INSTALLING := $(VENV)/.installing
 SCRIPTS := \
 	data/01_make_miniature.py \
 	data/02_prepare_subject.py \
+	data/03_make_god.py \
 	feature_extraction/11_semantic.py \
 	feature_extraction/12_detail.py \
 	feature_extraction/13_structural.py \
+	baselines/semantic_brain_decoding/14_bank.py \
 	feature_decoding/21_select_units.py \
 	feature_decoding/22_semantic.py \
 	feature_decoding/23_detail.py \
@@ -26,6 +28,7 @@ SCRIPTS := \
 	feature_decoding/25_accuracy.py \
 	feature_decoding/27_weight_maps.py \
 	feature_decoding/28_controls.py \
+	baselines/semantic_brain_decoding/29_decode_labels.py \
 	reconstruction/31_stage1.py \
 	reconstruction/32_stage2.py \
 	reconstruction/33_controls.py \
@@ -34,15 +37,18 @@ SCRIPTS := \
 	baselines/takagi/36_reconstruct_takagi.py \
 	baselines/ozcelik/37_decode_ozcelik.py \
 	baselines/ozcelik/38_reconstruct_ozcelik.py \
+	baselines/semantic_brain_decoding/39_generate.py \
+	evaluation/40_score_concepts.py \
 	evaluation/41_score.py \
 	evaluation/42_compare.py \
 	evaluation/43_report.py
 
 # Not part of the main job: data/00_get_models.py (`make models`), and feature_decoding/26_search.py, which helps to choose
-# settings. Without experiment.miniature in CONFIG there is nothing for data/01_make_miniature.py to do.
+# settings. Without experiment.miniature in CONFIG there is nothing for data/01_make_miniature.py to do, without
+# experiment.semantic_brain_decoding nothing for the scripts that belong to it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo models test test-all lint lock clean
+.PHONY: help install demo models wordnet test test-all lint lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -73,13 +79,20 @@ demo: $(INSTALLED) ## reconstruct images from simulated fMRI, start to end (what
 		$(BIN)/python $$script --config $(CONFIG) || exit; \
 		echo "   $$(($$(date +%s) - begin)) s"; \
 	done
-	@printf '\n== %s\n' $(SUMMARY)
-	@$(BIN)/python -c 'import sys, pandas; from evaluation.text_tables import text_table; \
-		print(text_table(pandas.read_csv(sys.argv[1], dtype={"subject": str}), "mean", "main"))' $(SUMMARY)
 	@printf '\nThe page with the pictures: %s\n' $(PAGE)
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
 	@$(BIN)/python data/00_get_models.py --config $(CONFIG)
+
+wordnet: $(WORDNET)/data.noun ## get WordNet 3.0 from Debian's archive, without root (with root: apt-get install wordnet-base)
+	@echo "WordNet is in $(WORDNET)"
+
+# Unpacked beside its place, which it then takes whole.
+$(WORDNET)/data.noun:
+	@rm -rf models/wordnet.partial && mkdir -p models/wordnet.partial
+	cd models/wordnet.partial && { apt-get download wordnet-base || { apt-get update && apt-get download wordnet-base; }; }
+	cd models/wordnet.partial && dpkg-deb -x wordnet-base_*.deb . && rm wordnet-base_*.deb
+	@rm -rf models/wordnet && mv models/wordnet.partial models/wordnet
 
 test: $(INSTALLED) ## run the tests
 	@$(BIN)/python -m pytest

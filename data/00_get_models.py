@@ -10,15 +10,16 @@ only script that uses the network; all others open local files.
 """
 
 from minddiffuser.cli import execute, parse
-from minddiffuser.pretrained import damaged_files, download, download_scoring_weights
+from minddiffuser.pretrained import damaged_files, download, download_resnet50, download_scoring_weights
 from minddiffuser.store import DataError
 
 
 def main(argv: list[str] | None = None) -> None:
     """Download and check."""
     config = parse(__doc__, argv).config
+    concepts, hub = config.experiment.semantic_brain_decoding, config.execution.torch_hub
     folders = []
-    for folder in download(config.experiment.models):
+    for folder in download(config.experiment.models, concepts is not None and concepts.safety_checker):
         print(f"{folder}: checking", flush=True)
         if damaged := damaged_files(folder):
             names = ", ".join(map(str, damaged))
@@ -27,7 +28,9 @@ def main(argv: list[str] | None = None) -> None:
             )
         folders.append(folder)
     if config.experiment.evaluation.networks == "imagenet":
-        folders += download_scoring_weights(config.execution.torch_hub)
+        folders += download_scoring_weights(hub)
+    if concepts is not None and concepts.network == "resnet50":
+        folders.append(download_resnet50(hub))
     print(f"{len(folders)} models are downloaded and whole" if folders else "all models are local: nothing to download")
 
 

@@ -12,6 +12,7 @@ Reference: Horikawa & Kamitani 2017, doi 10.1038/ncomms15037; the file layout is
 (https://github.com/KamitaniLab/bdpy).
 """
 
+import hashlib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Literal
 
 import h5py
 import numpy as np
+from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from minddiffuser.store import DataError, write_arrays
@@ -90,6 +92,16 @@ class Recording:
     release: str
 
 
+def fingerprint(folder: Path, subject: str) -> str:
+    """Hash a subject's recording and the lists of images, so that what is made of them knows when they change."""
+    digest = hashlib.sha256()
+    for path in (_recording(folder, subject), folder / TRAINING_IMAGES, folder / TEST_IMAGES):
+        if path.is_file():  # read_subject tells what is missing
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
 def read_subject(folder: Path, subject: str, roi: str = "ROI_VC") -> Recording:
     """Read the trials of one subject, each joined with its image by the image's id.
 
@@ -119,9 +131,7 @@ def read_subject(folder: Path, subject: str, roi: str = "ROI_VC") -> Recording:
     UserWarning
         The file has the trials of the real experiment, but a number of voxels that is not known.
     """
-    path = folder / f"{subject}.h5"
-    if not path.is_file() and path.with_suffix(".mat").is_file():
-        path = path.with_suffix(".mat")
+    path = _recording(folder, subject)
     data, metadata = read_bdata(path)
     release = _check_release(path, subject, metadata, len(data))
     known = [key for key in metadata if key.startswith("ROI_")]
@@ -173,6 +183,51 @@ def read_images(path: Path) -> Images:
     if len(unique) != len(ids) or not len(ids):
         raise DataError(f"{path} is empty, or has images more than once: {_list(unique[counts > 1])}; {_WHERE_IMAGES}")
     return Images(ids, tuple(names), tuple(wnids))
+
+
+def read_pictures(folder: Path, names: Sequence[str]) -> np.ndarray:
+    """Read stimuli, which are squares of 500 pixels, from `images/training` or `images/test` of the dataset's folder.
+
+    Returns
+    -------
+    array of shape (n_images, height, width, 3), uint8
+
+    Raises
+    ------
+    DataError
+        Pictures are missing, unreadable, or of different sizes; the message lists them.
+    """
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        some = ", ".join(missing[:10])
+        raise DataError(
+            f"{folder} lacks {len(missing)} of {len(names)} stimuli: {some}{' ...' if missing[10:] else ''}; "
+            "they are given on request, see README"
+        )
+    pictures = []
+    for name in names:
+        try:
+            with Image.open(folder / name) as picture:
+                pictures.append(np.asarray(picture.convert("RGB")))
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for a broken file are of all three kinds
+            raise DataError(f"{folder / name} cannot be read: {error}; fetch it again") from error
+    if len(sizes := {picture.shape for picture in pictures}) > 1:
+        raise DataError(f"pictures in {folder} differ in size: {sorted(sizes)}")
+    return np.stack(pictures)
+
+
+def picture_key(name: str) -> int:
+    """Make an integer of the name of a picture, as ImageNet has it: n01518878_10042.JPEG becomes 1518878010042.
+
+    Raises
+    ------
+    DataError
+        The name is another one.
+    """
+    found = re.fullmatch(r"n(\d{8})_(\d{1,6})\.\w+", name)
+    if found is None:
+        raise DataError(f"{name} is not named as ImageNet's pictures are, such as n01518878_10042.JPEG")
+    return int(found[1]) * 10**6 + int(found[2])
 
 
 def image_keys(ids: np.ndarray) -> np.ndarray:
@@ -373,6 +428,11 @@ def write_bdata(
         "metadata/value": np.stack(values),
     }
     write_arrays(path, contents, {})
+
+
+def _recording(folder: Path, subject: str) -> Path:
+    path = folder / f"{subject}.h5"
+    return path.with_suffix(".mat") if not path.is_file() and path.with_suffix(".mat").is_file() else path
 
 
 def _encode(texts: Sequence[str]) -> np.ndarray:

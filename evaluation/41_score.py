@@ -49,6 +49,9 @@ def main(argv: list[str] | None = None) -> None:
     """Score each subject, then summarise all that have scores."""
     run = parse(__doc__, argv, add_arguments)
     config, evaluation, models = run.config, run.config.experiment.evaluation, run.config.experiment.models
+    if not run.subjects:
+        print("experiment.subjects is empty: nothing to do")
+        return
     for subject in run.subjects:
         index = config.folder(subject) / "reconstruction" / STAGE1 / "index.csv"
         if not index.is_file():

@@ -6,16 +6,19 @@
 Reads `summary.csv`, `paired.csv` and `scores.json` in `runs/<name>/evaluation/`, as `evaluation/41_score.py` wrote
 them, and `baselines/published.csv`. Prints, for the mean over subjects and for each of them, the scores of every system
 in the four main metrics, what MindDiffuser (stage 2) has more than it, and the table of the paper (arXiv 2303.14139,
-Table 2) as quoted; then what is absent, with the command that makes it, and what changed since it was scored. Writes
-beside what it reads:
+Table 2) as quoted; then what is absent, with the command that makes it, and what changed since it was scored. Where the
+configuration has Generic Object Decoding, on which one rival is run, the tables of `concepts/`, as
+`evaluation/40_score_concepts.py` wrote them, follow: that rival, its controls, its differences to them, and what its
+paper says. Writes beside what it reads:
 
     comparison.csv  subject, system, metric, mean, ci_low, ci_high, n, difference, difference_low, difference_high,
                     n_difference, p, p_holm, published: one row a subject, system and metric; the difference is stage 2
                     less the system
-    comparison.md   the same tables as markdown, for a README
+    comparison.md   the same tables as markdown, for a README, and those of Generic Object Decoding
 
-With --subject, of that subject alone. With --run it first runs all scripts from `reconstruction/31_stage1.py` to
-`evaluation/41_score.py`, with the same arguments, each of which finds what is done; it stops at the first that fails.
+With --subject, of that subject alone, of the one dataset or the other. With --run it first runs all scripts that this
+needs, with the same arguments, each of which finds what is done: from `reconstruction/31_stage1.py` to
+`evaluation/41_score.py`, and 14, 29, 39 and 40 for Generic Object Decoding; it stops at the first that fails.
 """
 
 import argparse
@@ -26,73 +29,139 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from evaluation import comparison, results
-from evaluation.catalogue import ALL_SUBJECTS, TABULATED, system
-from minddiffuser.cli import Run, execute, parse
+from evaluation import comparison, concepts, results
+from evaluation.catalogue import ALL_SUBJECTS, CONCEPT_METRICS, TABULATED, metric, system
+from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY
 from minddiffuser.store import DataError, Shard, write_atomically
+from reconstruction import folder
 
 SCORE = "evaluation/41_score.py"
+Sections = list[tuple[str, list[list[str]]]]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Collect, print, write."""
-    run = parse(__doc__, argv, add_arguments)
+    run = parse(__doc__, argv, add_arguments, lambda experiment: (*experiment.subjects, *concept_subjects(experiment)))
     arguments = shared_arguments(run.own)
+    subjects = [subject for subject in run.subjects if subject in run.config.experiment.subjects]
+    of_concepts = [subject for subject in run.subjects if subject not in subjects]
     if run.own.run:
         if run.shard != Shard():
             raise DataError("--run does the whole job; give --shard to the scripts themselves")
-        made_by = [script for pattern in comparison.MADE_BY.values() for script in comparison.scripts(pattern)]
-        for script in [*made_by, SCORE]:
-            print(f"\n== {script}", flush=True)
-            line = [sys.executable, str(REPOSITORY / script), *arguments]
-            if run.overwrite:
-                line.append("--overwrite")
-            if code := subprocess.run(line, check=False).returncode:
-                raise DataError(
-                    f"{script} ended with exit code {code}; what is done is kept, and found by the next --run"
-                )
+        run_scripts(run, bool(subjects), bool(of_concepts), arguments)
 
     output = run.config.folder() / "evaluation"
-    summary, paired = results.read_table(output, "summary"), results.read_table(output, "paired")
-    record, quoted = results.read_record(output), comparison.read_quoted()
-    shown = [*([ALL_SUBJECTS] if len(run.subjects) > 1 else []), *run.subjects]
-    summary, paired = summary[summary["subject"].isin(shown)], paired[paired["subject"].isin(shown)]
-    compared = comparison.compare(summary, paired, quoted)
-    sections = comparison.sections(compared, quoted)
-    remarks = remarks_on(run, record, {s: set(table["system"]) for s, table in compared.groupby("subject")}, arguments)
+    sections: Sections = []
+    remarks: list[str] = []
+    written = ["comparison.md"]
+    if subjects:
+        sections, remarks = compare(run, subjects, output, arguments)
+        written.insert(0, "comparison.csv")
+    if of_concepts:
+        try:
+            tables = concepts.read_tables(output / "concepts")
+        except DataError:
+            if not subjects:
+                raise
+            remarks.append(f"absent: Generic Object Decoding; made by: {commands(concept_scripts(), arguments)}")
+        else:
+            shown = [*([ALL_SUBJECTS] if len(of_concepts) > 1 else []), *of_concepts]
+            shown = [subject for subject in shown if subject in set(tables.summary["subject"])]
+            sections += comparison.concept_sections(tables.summary, tables.paired, tables.permutation, shown)
+            remarks += concept_remarks(run, of_concepts, tables, shown, arguments)
 
     parts = [f"{title}\n\n{comparison.as_markdown(table)}\n" for title, table in sections]
     write_atomically(output / "comparison.md", "\n".join([*parts, *(f"- {remark}\n" for remark in remarks)]))
-    write_atomically(output / "comparison.csv", compared.to_csv(index=False, float_format="%.6f"))
     for title, table in sections:
         print(f"\n{textwrap.fill(title, 120)}\n\n{comparison.as_text(table)}")
     print("".join(f"\n{remark}" for remark in remarks))
-    print(f"\nwritten: {output}/comparison.csv, comparison.md")
+    print(f"\nwritten: {output}/{', '.join(written)}")
 
 
-def remarks_on(run: Run, record: dict[str, Any], present: dict[str, set[str]], arguments: list[str]) -> list[str]:
+def compare(run: Run, subjects: list[str], output: Path, arguments: list[str]) -> tuple[Sections, list[str]]:
+    """Give the tables of NSD and what is to be said of them, and write comparison.csv."""
+    summary, paired = results.read_table(output, "summary"), results.read_table(output, "paired")
+    record, quoted = results.read_record(output), comparison.read_quoted()
+    shown = [*([ALL_SUBJECTS] if len(subjects) > 1 else []), *subjects]
+    summary, paired = summary[summary["subject"].isin(shown)], paired[paired["subject"].isin(shown)]
+    compared = comparison.compare(summary, paired, quoted)
+    write_atomically(output / "comparison.csv", compared.to_csv(index=False, float_format="%.6f"))
+    present = {subject: set(table["system"]) for subject, table in compared.groupby("subject")}
+    return comparison.sections(compared, quoted), remarks_on(run, subjects, record, present, arguments)
+
+
+def remarks_on(
+    run: Run, subjects: list[str], record: dict[str, Any], present: dict[str, set[str]], arguments: list[str]
+) -> list[str]:
     """Say what the tables do not: samples, what is absent, and what has changed since it was scored."""
-    found = {
+    found: dict[str, list[str]] = {
         f"{comparison.label(name)}: an image's score is the mean over {n} samples": []
         for name, n in results.samples_of(record).items()
     }
-    for subject in run.subjects:
+    for subject in subjects:
         states = results.states_of(run.config.folder(subject))
         missing = comparison.absent_systems({*present.get(subject, set()), *states}, run.config.experiment)
         for scripts, names in missing.items():
-            commands = " && ".join(shlex.join(["python", script, *arguments]) for script in scripts)
-            found.setdefault(f"absent: {', '.join(names)}; made by: {commands}", []).append(subject)
+            found.setdefault(f"absent: {', '.join(names)}; made by: {commands(scripts, arguments)}", []).append(subject)
         for name, reason in results.stale(record, subject, states).items():
             if system(name).kind in TABULATED:
-                command = shlex.join(["python", SCORE, *arguments])
+                command = commands([SCORE], arguments)
                 found.setdefault(f"WARNING: {name} {reason}; score it with: {command}", []).append(subject)
     return [f"{', '.join(subjects)}: {remark}" if subjects else remark for remark, subjects in found.items()]
 
 
+def concept_remarks(
+    run: Run, subjects: list[str], tables: concepts.Tables, shown: list[str], arguments: list[str]
+) -> list[str]:
+    """Say whether the rival beats its controls, and of its tables what `remarks_on` says of the others."""
+    found: dict[str, list[str]] = {
+        f"{comparison.label(name)}: an image's pictures are scored by their mean over {n} labels": []
+        for name, n in results.samples_of(tables.record).items()
+    }
+    for subject in subjects:
+        folder_of_subject = run.config.folder(subject)
+        states = concepts.states_of(folder_of_subject)
+        pictured = [name for name in states if folder.state(folder_of_subject / "reconstruction" / name)]
+        if missing := comparison.absent_concepts(pictured, run.config.experiment):
+            remark = f"absent: {', '.join(missing)}; made by: {commands(concept_scripts(), arguments)}"
+            found.setdefault(remark, []).append(subject)
+        for name, reason in results.stale(tables.record, subject, states).items():
+            command = commands([concepts.SCORE], arguments)
+            found.setdefault(f"WARNING: {name} {reason}; score it with: {command}", []).append(subject)
+    for name, reason in tables.record["absent"].items():
+        if name in CONCEPT_METRICS:
+            found[f"{metric(name).label} is absent: {reason}"] = []
+    remarks = [f"{', '.join(of)}: {remark}" if of else remark for remark, of in found.items()]
+    return [line for subject in shown for line in comparison.against_controls(tables.paired, subject)] + remarks
+
+
+def run_scripts(run: Run, is_nsd: bool, is_god: bool, arguments: list[str]) -> None:
+    """Run all scripts that make what is compared; the first that fails ends it."""
+    made_by = [script for pattern in comparison.MADE_BY.values() for script in comparison.scripts(pattern)]
+    both = [*([*made_by, SCORE] if is_nsd else []), *(concept_scripts() if is_god else [])]
+    for script in both:
+        print(f"\n== {script}", flush=True)
+        line = [sys.executable, str(REPOSITORY / script), *arguments]
+        if run.overwrite:
+            line.append("--overwrite")
+        if code := subprocess.run(line, check=False).returncode:
+            raise DataError(f"{script} ended with exit code {code}; what is done is kept, and found by the next --run")
+
+
+def concept_scripts() -> list[str]:
+    """Scripts that make and score what is compared on Generic Object Decoding."""
+    return [*comparison.scripts(comparison.CONCEPTS_MADE_BY), concepts.SCORE]
+
+
+def commands(scripts: list[str] | tuple[str, ...], arguments: list[str]) -> str:
+    """Command line that runs scripts one after the other."""
+    return " && ".join(shlex.join(["python", script, *arguments]) for script in scripts)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what makes all that is compared."""
-    parser.add_argument("--run", action="store_true", help="first run every script that this needs, 31 to 41")
+    parser.add_argument("--run", action="store_true", help="first run every script that this needs")
 
 
 def shared_arguments(own: argparse.Namespace) -> list[str]:

@@ -4,15 +4,17 @@
 
 Reads the tables of `evaluation/41_score.py`, the test rows of `prepared.h5`, the stimuli with COCO's captions and
 categories, the reconstructions of every system that has scores, and, where they are, the trajectories of stage 2,
-`decoded/*.png` and `noise_ceiling.csv` of each subject. Writes to `runs/<name>/evaluation/`:
+`decoded/*.png` and `noise_ceiling.csv` of each subject. Where the configuration has Generic Object Decoding also the
+tables of `evaluation/40_score_concepts.py`, and that dataset's stimuli and pictures. Writes to
+`runs/<name>/evaluation/`:
 
     index.html    everything on one page, which needs no other file and no network
-    examples.png  for each subject 8 refined test images with their reconstructions
+    examples.png  for each subject of NSD 8 refined test images with their reconstructions
 
-With --subject, both show that subject alone. Pictures are shown at 128 pixels or less: some 5 MB for each system of
-982 real images. Of a trajectory the page has up to 12 pictures, evenly spaced; where that would be more than 6,000 in
-all, fewer, but at least 3. Peak memory: the images of one system, twice (1.6 GB for 982 real images), and thrice the
-page.
+With --subject, both show that subject alone, of the one dataset or the other. Pictures are shown at 128 pixels or
+less: some 5 MB for each system of 982 real images. Of a trajectory the page has up to 12 pictures, evenly spaced;
+where that would be more than 6,000 in all, fewer, but at least 3. Peak memory: the images of one system, twice (1.6 GB
+for 982 real images), and thrice the page.
 """
 
 import io
@@ -22,11 +24,11 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from data import nsd
-from evaluation import report, results
-from evaluation.catalogue import STAGE2, TABULATED, system
+from data import god, nsd
+from evaluation import concepts, report, results
+from evaluation.catalogue import CONCEPT_SYSTEMS, CORRECTED, STAGE2, TABULATED, system
 from evaluation.examples import examples
-from minddiffuser.cli import execute, parse
+from minddiffuser.cli import concept_subjects, execute, parse
 from minddiffuser.config import Config
 from minddiffuser.store import DataError, open_arrays, write_atomically
 from reconstruction import folder
@@ -34,26 +36,54 @@ from reconstruction import folder
 
 def main(argv: list[str] | None = None) -> None:
     """Write the page and the picture."""
-    run = parse(__doc__, argv)
+    run = parse(__doc__, argv, subjects_of=lambda experiment: (*experiment.subjects, *concept_subjects(experiment)))
     config = run.config
     output = config.folder() / "evaluation"
-    tables = read_tables(output)
-    for subject in run.subjects:
-        if subject not in set(tables.scores["subject"]):
+    names = [subject for subject in run.subjects if subject in config.experiment.subjects]
+    tables = read_tables(output) if names else None
+    for subject in names:
+        if tables is not None and subject not in set(tables.scores["subject"]):
             raise DataError(
                 f"{output} has no scores of {subject}; run: python evaluation/41_score.py --subject {subject}"
             )
-    ways = [config.folder(subject) / "reconstruction" / STAGE2 / "trajectory" for subject in run.subjects]
+    ways = [config.folder(subject) / "reconstruction" / STAGE2 / "trajectory" for subject in names]
     n_pictures = report.pictures_per_trajectory(sum(len(list(way.glob("*.csv"))) for way in ways))
-    subjects = [read_subject(config, subject, tables.scores, n_pictures) for subject in run.subjects]
+    subjects = [read_subject(config, name, tables.scores, n_pictures) for name in names] if tables else []
+    of_concepts = None
+    if others := [subject for subject in run.subjects if subject not in names]:
+        try:
+            of_concepts = read_concepts(config, others, output / "concepts")
+        except DataError as error:
+            if tables is None:
+                raise
+            print(f"Generic Object Decoding is left out: {error}")
 
-    page = report.page(config, subjects, tables)
+    page = report.page(config, subjects, tables, of_concepts)
     write_atomically(output / "index.html", page)
-    png = io.BytesIO()
-    examples(subjects, tables.scores).save(png, "png", optimize=True)
-    write_atomically(output / "examples.png", png.getvalue())
     print(f"{output / 'index.html'} ({len(page) / 1e6:.1f} MB): open it in a browser")
-    print(f"{output / 'examples.png'}: examples for a README or a talk")
+    if tables is not None:
+        png = io.BytesIO()
+        examples(subjects, tables.scores).save(png, "png", optimize=True)
+        write_atomically(output / "examples.png", png.getvalue())
+        print(f"{output / 'examples.png'}: examples for a README or a talk")
+
+
+def read_concepts(config: Config, subjects: list[str], output: Path) -> report.Concepts:
+    """Read what the page shows of Generic Object Decoding, of those of the subjects that have scores."""
+    tables = concepts.read_tables(output)
+    subjects = [subject for subject in subjects if subject in set(tables.summary["subject"])]
+    if not subjects:
+        raise DataError(f"{output} has no scores of these subjects; run: python {concepts.SCORE}")
+    found = []
+    for subject in subjects:
+        places = {name: config.folder(subject) / "reconstruction" / name for name in CONCEPT_SYSTEMS}
+        places = {name: place for name, place in places.items() if folder.state(place)}
+        settings = {name: json.loads((place / "settings.json").read_text()) for name, place in places.items()}
+        samples = folder.sample_folders(places[CORRECTED]) if CORRECTED in places else []
+        found.append(report.ConceptSubject(subject, [report.thumbnails(*folder.read(s)) for s in samples], settings))
+    images = god.read_images(config.god / god.TEST_IMAGES)
+    stimuli = report.thumbnails(images.ids, god.read_pictures(config.god / "images" / "test", images.names))
+    return report.Concepts(tables, found, stimuli)
 
 
 def read_tables(output: Path) -> report.Tables:

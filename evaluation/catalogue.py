@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
+# On another dataset, Generic Object Decoding: the rival in its form without faults, and its controls.
+CORRECTED, CONSTANT, PERMUTED = "semantic_brain_decoding/corrected", "control/constant_label", "control/permuted_labels"
 STAND_IN = "_stand_in"  # ends the name of a metric whose network another one stands in for
 ALL_SUBJECTS = "all"  # in place of a subject: the mean over subjects
 
@@ -36,7 +38,7 @@ class Metric:
     ----------
     label, meaning : str
     group : str
-        Table that it belongs to, see `GROUPS`.
+        Table that it belongs to, see `GROUPS` and `CONCEPT_GROUPS`.
     higher_is_better : bool
     among_own : bool
         Its candidates are the system's own pictures, so that systems with other images face another task.
@@ -102,6 +104,32 @@ SYSTEMS = {
     "control/grey": System("grey", "uniform grey, whatever was seen", "control"),
 }
 
+_FERRANTE = "Ferrante et al. (arXiv 2212.06726), pictures by Stable Diffusion from decoded labels: "
+
+# Those of Generic Object Decoding, which has other subjects and images: they never stand beside those above.
+CONCEPT_SYSTEMS = {
+    "semantic_brain_decoding/original": System(
+        "Ferrante, original",
+        _FERRANTE + "as released, with training and test trials scaled together, features that depend on the batch, "
+        "stimuli among the images looked up, and variance restored with statistics of the test set",
+        "other",
+    ),
+    CORRECTED: System("Ferrante, corrected", _FERRANTE + "without these faults", "other"),
+    "semantic_brain_decoding/classifier": System(
+        "Ferrante, classifier",
+        _FERRANTE + "corrected, with labels of the network's own last layer in place of the nearest images' labels",
+        "other",
+    ),
+    CONSTANT: System(
+        "constant label", "whatever was seen, the one label that suits the training images best", "control"
+    ),
+    PERMUTED: System(
+        "permuted labels",
+        "labels that the corrected form decoded of the other test images: what chance gives",
+        "control",
+    ),
+}
+
 GROUPS = {
     "main": "PixCorr, two-dimensional SSIM, and the CLIP that did not guide stage 2",
     "more": "Other measures of likeness",
@@ -109,6 +137,7 @@ GROUPS = {
     "mindeye": "The field's eight, as MindEye computes them (by way of 256 pixels; two-dimensional SSIM)",
     "features": "Decoded features, without pictures",
 }
+CONCEPT_GROUPS = {"concepts": "Decoded labels, before any picture is made of them"}
 
 _TWO_WAY = "two-way identification of the stimulus by the reconstruction (chance .5): "
 _DISTANCE = "correlation distance (lower is better): "
@@ -177,14 +206,38 @@ METRICS = {
     "feature_two_way": Metric("two-way", "stimulus from brain among two (chance .5)", "features"),
 }  # fmt: skip
 
+CONCEPT_METRICS = {
+    "wup": Metric(
+        "Wu-Palmer",
+        "similarity in WordNet of the first label and the true category; 1 is the same, but a random label of ImageNet "
+        "has .45 already",
+        "concepts",
+    ),
+    "wup_of_labels": Metric(
+        "Wu-Palmer of all labels", "the same, mean over all labels decoded of an image", "concepts"
+    ),
+    "exact_class": Metric(
+        "exact class",
+        "whether the first label is the true category, of images whose category is among the labels",
+        "concepts",
+    ),
+    "label_two_way": Metric(
+        "label two-way",
+        "how often the first label is nearer in WordNet to the true category than to that of another test image "
+        "(chance .5)",
+        "concepts",
+    ),
+}
+
 
 def system(name: str) -> System:
     """Describe a system by its name.
 
-    One of `SYSTEMS`, `bottleneck/10`, `seed/1`, `others/NAME`, `features/c`, or `features/c@naive_split`.
+    One of `SYSTEMS` or `CONCEPT_SYSTEMS`, `bottleneck/10`, `seed/1`, `others/NAME`, `features/c`, or
+    `features/c@naive_split`.
     """
-    if name in SYSTEMS:
-        return SYSTEMS[name]
+    if described := SYSTEMS.get(name) or CONCEPT_SYSTEMS.get(name):
+        return described
     kind, _, rest = name.partition("/")
     if kind == "bottleneck":
         return System(f"{int(rest)} numbers", f"stage 1 from decoded z and c of rank {int(rest)}", "bottleneck")
@@ -203,8 +256,8 @@ def system(name: str) -> System:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sort systems by kind, inside one as in `SYSTEMS`, and what is not there by folder, then number or name."""
-    known = list(SYSTEMS)
+    """Sort systems by kind, inside one as in the dictionaries, and what is not there by folder, then number or name."""
+    known = [*SYSTEMS, *CONCEPT_SYSTEMS]
 
     def place(name: str) -> tuple[int, int, str, int, str]:
         folder, _, rest = name.partition("/")
@@ -220,7 +273,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 def metric(name: str) -> Metric:
     """Describe a metric by its name; that of a stand-in says so."""
-    described = METRICS[name.removesuffix(STAND_IN)]
+    described = {**METRICS, **CONCEPT_METRICS}[name.removesuffix(STAND_IN)]
     if not name.endswith(STAND_IN):
         return described
     meaning = described.meaning + "; a layer of the CLIP that scores stands in here"
@@ -229,5 +282,5 @@ def metric(name: str) -> Metric:
 
 def metrics_of(group: str, present: set[str]) -> list[str]:
     """Names of a group's metrics in order; those with a stand-in among the `present` are given as that."""
-    names = [name for name, described in METRICS.items() if described.group == group]
+    names = [name for name, described in {**METRICS, **CONCEPT_METRICS}.items() if described.group == group]
     return [name + STAND_IN if name + STAND_IN in present else name for name in names]

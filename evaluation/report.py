@@ -2,7 +2,8 @@
 
 It is made from the tables of scores and from thumbnails, and is the same bytes for the same inputs. The page is
 `page/page.html.j2` with its style and script put in. Pictures are lines of base64 that the script decodes when they
-come into view, so that thousands of them cost nothing before; equal pictures are stored once.
+come into view, so that thousands of them cost nothing before; equal pictures are stored once. Those of Generic Object
+Decoding, which are few, stand in the page itself.
 """
 
 import base64
@@ -22,9 +23,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from evaluation import comparison
+from evaluation import comparison, concepts, results
 from evaluation.catalogue import (
     ALL_SUBJECTS,
+    CONCEPT_METRICS,
+    CORRECTED,
     GROUPS,
     METRICS,
     STAGE1,
@@ -126,6 +129,41 @@ class Tables:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ConceptSubject:
+    """What is shown of one subject of Generic Object Decoding.
+
+    Attributes
+    ----------
+    name : str
+    pictures : list of dict of id to bytes
+        Thumbnails of the corrected form, by rank of the label that they are made of.
+    settings : dict of system to dict
+        What is in `settings.json` of each folder of pictures.
+    """
+
+    name: str
+    pictures: list[dict[int, bytes]]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """What is shown of Generic Object Decoding.
+
+    Attributes
+    ----------
+    tables : concepts.Tables
+    subjects : sequence of ConceptSubject
+    stimuli : dict of id to bytes
+        Thumbnails of the test images, which are the same for all.
+    """
+
+    tables: concepts.Tables
+    subjects: Sequence[ConceptSubject]
+    stimuli: dict[int, bytes]
+
+
 def thumbnail(image: Image.Image) -> bytes:
     """Encode a picture as WebP of at most 128 pixels a side; small ones, up to 64, are kept exactly."""
     scale = min(THUMBNAIL / max(image.size), 1)
@@ -167,31 +205,37 @@ def read_trajectories(stage2: Path, ids: Iterable[int], n_pictures: int) -> dict
     return found
 
 
-def page(config: Config, subjects: Sequence[SubjectResults], tables: Tables) -> str:
+def page(
+    config: Config, subjects: Sequence[SubjectResults], tables: Tables | None, of_concepts: Concepts | None = None
+) -> str:
     """Build the HTML page.
 
     Parameters
     ----------
     config : Config
     subjects : sequence of SubjectResults
-    tables : Tables
+    tables : Tables or None
+        Of these subjects; None where there are none.
+    of_concepts : Concepts or None
+        None leaves Generic Object Decoding out.
 
     Returns
     -------
     str
     """
+    tables = tables or _no_tables()
     names = [subject.name for subject in subjects]
     choices = [ALL_SUBJECTS, *names] if len(names) > 1 and (tables.summary["subject"] == ALL_SUBJECTS).any() else names
     summary = tables.summary[tables.summary["subject"].isin(choices)]
-    flags = _flags(subjects)
+    flags, present = _flags(subjects), set(summary["metric"])
     album = _Album()
     data = {
         "subjects": names,
         "kinds": TABULATED,
         "systems": {name: _described(name) for name in in_order(summary["system"].unique())},
-        "metrics": _metrics(set(summary["metric"])),
+        "metrics": _metrics(present),
         "titles": GROUPS,
-        "groups": {group: metrics_of(group, set(summary["metric"])) for group in GROUPS},
+        "groups": {group: metrics_of(group, present) for group in GROUPS},
         "summary": _nested(summary),
         **_images(subjects, tables.scores, album),
     }
@@ -203,7 +247,10 @@ def page(config: Config, subjects: Sequence[SubjectResults], tables: Tables) -> 
         subjects=subjects,
         choices=choices,
         all_subjects=ALL_SUBJECTS,
-        groups=[_group(group, summary, choices, flags, tables) for group in GROUPS],
+        groups=[
+            _group(group, title, metrics_of(group, present), summary, choices, flags, tables.absent, tables.samples)
+            for group, title in GROUPS.items()
+        ],
         samples=_sampled(tables.samples, [name for subject in subjects for name in subject.pictures]),
         spread=_spread(tables.spread, choices),
         differences=_differences(tables.paired, choices),
@@ -214,7 +261,8 @@ def page(config: Config, subjects: Sequence[SubjectResults], tables: Tables) -> 
         beside_paper=_beside_paper(summary, choices),
         base64=lambda content: base64.b64encode(content).decode(),
         settings=_yaml(config.model_dump(mode="json", include={"name", "preset", "experiment"})),
-        scoring=_yaml(tables.settings),
+        god=None if of_concepts is None else _concepts(of_concepts),
+        scoring=_yaml(tables.settings or (of_concepts.tables.record["settings"] if of_concepts else {})),
         versions={"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         bibtex=_bibtex(),
         style=Markup((folder / "page.css").read_text()),
@@ -239,7 +287,7 @@ class _Album:
     def blocks(self) -> Iterable[tuple[str, int, str]]:
         """Yield the name of each block, the number of its first picture, and its lines."""
         pictures = list(self._numbers)
-        stops = [*list(self._starts.values())[1:], len(pictures)]
+        stops = [*self._starts.values(), len(pictures)][1:]
         for (block, start), stop in zip(self._starts.items(), stops, strict=True):
             yield block, start, "\n".join(base64.b64encode(picture).decode() for picture in pictures[start:stop])
 
@@ -290,6 +338,68 @@ def _scores_by_image(scores: pd.DataFrame, ids: list[int]) -> dict[str, dict[str
     return {name: found[name] for name in in_order(found)}
 
 
+def _no_tables() -> Tables:
+    """Tables without rows, where there is no subject of NSD."""
+    scores, summary, paired = (
+        pd.DataFrame(columns=["subject", "system", *columns])
+        for columns in (
+            ["nsd_id", "metric", "value"],
+            ["metric", "mean", "ci_low", "ci_high", "n"],
+            ["baseline", "metric", "difference", "ci_low", "ci_high", "p", "p_holm", "n"],
+        )
+    )
+    return Tables(scores, summary, paired)
+
+
+def _concepts(found: Concepts) -> dict[str, Any]:
+    """Gather what the page shows of Generic Object Decoding."""
+    tables, names = found.tables, [subject.name for subject in found.subjects]
+    choices = [ALL_SUBJECTS, *names] if len(names) > 1 and (tables.summary["subject"] == ALL_SUBJECTS).any() else names
+    summary = tables.summary[tables.summary["subject"].isin(choices)]
+    record, flags, present = tables.record, _flags(found.subjects), set(summary["metric"])
+    samples = results.samples_of(record)
+    tabulated = {
+        "concepts": ("Labels", metrics_of("concepts", present), {}),  # of which the first is scored
+        "pictures": ("Pictures", comparison.PICTURE_METRICS, samples),
+        **{name: (GROUPS[name], metrics_of(name, present), samples) for name in ("more", "brain_diffuser", "mindeye")},
+    }
+    groups = [
+        _group(f"god-{name}", title, metrics, summary, choices, flags, record["absent"], of_group)
+        for name, (title, metrics, of_group) in tabulated.items()
+    ]
+    return {
+        "choices": choices,
+        "groups": groups,
+        "verdicts": comparison.against_controls(tables.paired, choices[0]),
+        "differences": _differences(tables.paired, choices, "concepts"),
+        "permutation": comparison.permutation_rows(
+            pd.concat([tables.permutation[tables.permutation["subject"] == choice] for choice in choices])
+        ),
+        "quoted": comparison.quoted_concepts(),
+        "caution": comparison.CONCEPT_CAUTION,
+        "constants": sorted(set(record["constants"].values())),
+        "subjects": [
+            {"name": subject.name, "settings": subject.settings, "images": _answers(found, subject)}
+            for subject in found.subjects
+        ],
+    }
+
+
+def _answers(found: Concepts, subject: ConceptSubject) -> list[dict[str, Any]]:
+    """Test images of a subject, each with the labels that the corrected form decoded, and their pictures."""
+    labels, images = found.tables.labels, []
+    labels = labels[(labels["subject"] == subject.name) & (labels["system"] == CORRECTED)]
+    for image, rows in labels.groupby("image", sort=False):
+        key = concepts.image_key(str(image))
+        answers = [
+            {"label": row["label"], "wup": row["wup"], "picture": of_rank.get(key)}
+            for row, of_rank in zip(rows.to_dict("records"), subject.pictures, strict=False)
+        ]
+        stimulus = {"label": rows["true_label"].iloc[0], "picture": found.stimuli.get(key)}
+        images.append({"name": image, "stimulus": stimulus, "answers": answers})
+    return images
+
+
 def _described(name: str) -> dict[str, str]:
     described = system(name)
     return {"label": described.label, "meaning": described.meaning, "kind": described.kind}
@@ -313,7 +423,7 @@ def _nested(summary: pd.DataFrame) -> dict[str, dict[str, dict[str, list[float]]
     return found
 
 
-def _flags(subjects: Sequence[SubjectResults]) -> dict[str, list[str]]:
+def _flags(subjects: Sequence[SubjectResults | ConceptSubject]) -> dict[str, list[str]]:
     """Gather what a reader must know of a system, as its folder says, of all subjects."""
     found: dict[str, list[str]] = {}
     for subject in subjects:
@@ -325,10 +435,16 @@ def _flags(subjects: Sequence[SubjectResults]) -> dict[str, list[str]]:
 
 
 def _group(
-    group: str, summary: pd.DataFrame, choices: list[str], flags: dict[str, list[str]], all_tables: Tables
+    group: str,
+    title: str,
+    names: Sequence[str],
+    summary: pd.DataFrame,
+    choices: list[str],
+    flags: dict[str, list[str]],
+    absent: dict[str, str],
+    samples: dict[str, str],
 ) -> dict[str, Any]:
     """One table of the page: its columns, and for each choice of subject its rows, by kind of system."""
-    names = metrics_of(group, set(summary["metric"]))
     kinds = {"features": "Decoded features"} if group == "features" else TABULATED
     summary = summary[summary["metric"].isin(names)]
     present = set(summary["metric"])
@@ -339,7 +455,7 @@ def _group(
             "meaning": metric(name).meaning,
             "higher": metric(name).higher_is_better,
             "stand_in": name.endswith(STAND_IN),
-            "absent": None if name in present else all_tables.absent.get(name, "not computed"),
+            "absent": None if name in present else absent.get(name, "not computed"),
         }
         for name in names
     ]
@@ -362,11 +478,11 @@ def _group(
     shown = {row["system"] for parts in tables.values() for _, rows in parts for row in rows}
     return {
         "name": group,
-        "title": GROUPS[group],
+        "title": title,
         "columns": columns,
         "tables": {choice: [part for part in parts if part[1]] for choice, parts in tables.items()},
         "flags": {system(name).label: found for name, found in flags.items() if name in shown},
-        "samples": _sampled(all_tables.samples, shown),
+        "samples": _sampled(samples, shown),
     }
 
 
@@ -397,32 +513,21 @@ def _spread(spread: pd.DataFrame | None, choices: list[str]) -> dict[str, list[d
     return found
 
 
-def _differences(paired: pd.DataFrame, choices: list[str]) -> list[dict[str, Any]]:
-    """Paired differences by subject and pair, those in main metrics apart from the rest."""
-    place = {name: k for k, name in enumerate(METRICS)}
+def _differences(paired: pd.DataFrame, choices: list[str], main: str = "main") -> list[dict[str, Any]]:
+    """Paired differences by subject and pair, those in metrics of the main group apart from the rest."""
+    place = {name: k for k, name in enumerate([*CONCEPT_METRICS, *METRICS])}
     found = []
     for (subject, name, baseline), group in paired.groupby(["subject", "system", "baseline"], sort=False):
         if subject in choices:
             rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
             places = group["metric"].map(lambda measure: place[measure.removesuffix(STAND_IN)])
             for _, row in group.assign(place=places).sort_values("place", kind="stable").iterrows():
-                rows[metric(row["metric"]).group == "main"].append({"reading": _reading(row), **row.to_dict()})
+                rows[metric(row["metric"]).group == main].append({"reading": _reading(row), **row.to_dict()})
             pair = {"subject": subject, "system": system(str(name)).label, "baseline": system(str(baseline)).label}
             is_first = subject not in {pair["subject"] for pair in found}
-            verdict = _verdict(rows[True] or rows[False])
+            verdict = comparison.verdict(pd.DataFrame(rows[True] or rows[False]))
             found.append({**pair, "is_first": is_first, "verdict": verdict, "main": rows[True], "others": rows[False]})
     return found
-
-
-def _verdict(rows: list[dict[str, Any]]) -> str:
-    """Say in a line in which metrics a pair differs, once corrected for the number of comparisons."""
-    found: dict[str, list[str]] = {"better in": [], "worse in": [], "no firm difference in": []}
-    for row in rows:
-        described = metric(row["metric"])
-        is_firm = row["p_holm"] <= 0.05 and not row["ci_low"] <= 0 <= row["ci_high"]
-        side = "better in" if (row["difference"] > 0) == described.higher_is_better else "worse in"
-        found[side if is_firm else "no firm difference in"].append(described.label.replace(" ↓", ""))
-    return "; ".join(f"{words} {', '.join(labels)}" for words, labels in found.items() if labels)
 
 
 def _reading(row: pd.Series) -> str:
@@ -468,6 +573,7 @@ def _published() -> dict[str, Any]:
         "retrieval_reported_as_brain": "brain retrieval*",
     }  # fmt: skip
     sources: dict[str, list[dict[str, Any]]] = {}
+    table = table[table["metric"].isin(list(names))]  # others are of another dataset
     for (source, name, n), group in table.groupby(["source", "system", "n"], sort=False):
         value_of = dict(zip(group["metric"], group["value"], strict=True))
         row = {"system": name, "n": n, "values": [value_of.get(measure) for measure in names]}

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from evaluation.catalogue import GROUPS, metric, metrics_of
+from evaluation.catalogue import CONCEPT_GROUPS, GROUPS, metric, metrics_of
 
 
 def text_table(table: pd.DataFrame, value: str, group: str, absent: Collection[str] = ()) -> str:
@@ -17,7 +17,7 @@ def text_table(table: pd.DataFrame, value: str, group: str, absent: Collection[s
     value : str
         Name of the column that the interval is of.
     group : str
-        One of `catalogue.GROUPS`.
+        One of `catalogue.GROUPS` or `CONCEPT_GROUPS`.
     absent : collection of str
         Metrics that could not be computed, which are shown as that.
 
@@ -41,7 +41,8 @@ def text_table(table: pd.DataFrame, value: str, group: str, absent: Collection[s
     wide = wide.reindex(columns=[name for name in names if name in wide or name in absent])
     wide = wide.assign(**{name: "absent" for name in wide if name in absent}).fillna("")
     wide = wide.rename(columns={name: metric(name).label for name in names})
-    return f"{GROUPS[group]}\n{wide.rename_axis(columns=None).reset_index().to_string(index=False)}"
+    title = {**GROUPS, **CONCEPT_GROUPS}[group]
+    return f"{title}\n{wide.rename_axis(columns=None).reset_index().to_string(index=False)}"
 
 
 def has(table: pd.DataFrame, group: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minddiffuser.config import REPOSITORY, Config, ConfigError, load
+from minddiffuser.config import REPOSITORY, Config, ConfigError, Experiment, load
 from minddiffuser.store import DataError, Shard
 
 if TYPE_CHECKING:
@@ -40,11 +40,14 @@ class Run:
 
 
 def parse(
-    doc: str | None, argv: list[str] | None, add_own: Callable[[argparse.ArgumentParser], object] = lambda _: None
+    doc: str | None,
+    argv: list[str] | None,
+    add_own: Callable[[argparse.ArgumentParser], object] = lambda _: None,
+    subjects_of: Callable[[Experiment], tuple[str, ...]] = lambda experiment: experiment.subjects,
 ) -> Run:
     """Read the shared arguments and the configuration; a wrong key or value ends with exit code 2.
 
-    `add_own` adds the arguments that only this script has.
+    `add_own` adds the arguments that only this script has; `subjects_of` gives the subjects of its dataset.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = REPOSITORY / "configs" / "miniature.yaml"
@@ -60,11 +63,17 @@ def parse(
         config = load(args.config, args.set)
     except ConfigError as error:
         parser.exit(2, f"error: {error}\n")
-    known = config.experiment.subjects
+    known = subjects_of(config.experiment)
     if args.subject and args.subject not in known:
-        parser.exit(2, f"error: --subject {args.subject}: {args.config} has {', '.join(known)}\n")
+        parser.exit(2, f"error: --subject {args.subject}: {args.config} has {', '.join(known) or 'none here'}\n")
     subjects = (args.subject,) if args.subject else known
     return Run(config, subjects, args.shard, args.device or config.execution.device, args.overwrite, args)
+
+
+def concept_subjects(experiment: Experiment) -> tuple[str, ...]:
+    """Subjects of Generic Object Decoding, which have other names than those of NSD."""
+    settings = experiment.semantic_brain_decoding
+    return settings.subjects if settings else ()
 
 
 def execute(main: Callable[[], None]) -> None:

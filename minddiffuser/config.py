@@ -57,6 +57,20 @@ class Miniature(_Section):
     roi_scale: float = Field(default=0.2, gt=0, le=1, description="voxels, as a share of those of NSD's subject 1")
 
 
+class MiniatureGod(_Section):
+    """Size of the simulated Generic Object Decoding, and of the ImageNet beside it.
+
+    The real one: 150 training categories of 8 images, 50 test categories of one image, 35 and 10 repetitions.
+    """
+
+    n_training: int = Field(default=24, ge=2, description="training images of a category, each shown once")
+    n_test: int = Field(default=4, ge=1, description="test images of a category")
+    n_repetitions: int = Field(default=16, ge=1, description="of each test image")
+    n_imagery: int = Field(default=2, ge=0, description="times that each test image is imagined")
+    n_bank: int = Field(default=60, ge=1, description="ImageNet's images of a class, besides those of the experiment")
+    roi_scale: float = Field(default=0.5, gt=0, le=1, description="voxels, as a share of those of Subject1")
+
+
 class Models(_Section):
     """The pretrained models: hub names, or paths relative to the repository."""
 
@@ -308,6 +322,63 @@ class Ozcelik(_Section):
         return self
 
 
+class SemanticBrainDecoding(_Section):
+    """The rival of Ferrante et al. (arXiv 2212.06726), in the forms of `CONCEPT_FORMS`; defaults are of "corrected".
+
+    It has data of its own: Generic Object Decoding (Horikawa & Kamitani 2017).
+    """
+
+    forms: tuple[Literal["original", "corrected", "classifier"], ...] = ("original", "corrected", "classifier")
+    subjects: tuple[str, ...] = Field(
+        default=("Subject1", "Subject2", "Subject3", "Subject4", "Subject5"), description="as their files are called"
+    )
+    roi: str = "ROI_VC"
+    run_grouping: Literal["by_type", "as_released"] = Field(
+        default="by_type",
+        description="which trials are scaled together: a run; released: as_released, runs of equal number of training, "
+        "test and imagery",
+    )
+    network: Literal["resnet50", "scoring_clip"] = Field(
+        default="resnet50",
+        description="whose pooled features are decoded (resnet50: torchvision's first weights)",
+    )
+    image_size: int = Field(default=224, ge=32, description="pixels, of the shorter side")
+    batch_norm: Literal["evaluation", "training"] = Field(
+        default="evaluation",
+        description="statistics of the stimuli's features; released: training, those of a batch of 64 images",
+    )
+    bank_per_class: int = Field(default=500, ge=1, description="ImageNet images of each class in the bank, at random")
+    bank_has_stimuli: bool = Field(
+        default=False, description="may the bank have the very images of the experiment; released: true"
+    )
+    training_rows: Literal["all", "split"] = Field(
+        default="all", description="trials to fit on; released: split, nine tenths, the others only for errors"
+    )
+    alpha: float = Field(default=1000.0, gt=0)
+    restore_variance: Literal["train", "test", "none"] = Field(
+        default="train",
+        description="whose predictions' statistics bring decoded features to the training images' mean and deviation; "
+        "released: test (transductive)",
+    )
+    labels: Literal["neighbours", "classifier"] = Field(
+        default="neighbours", description="nearest in the bank, or first by the network's own last layer"
+    )
+    n_labels: int = Field(default=5, ge=1, description="of each image; the first is what is scored")
+    n_pictures: int = Field(default=5, ge=1, description="of each image: one of each of its first labels")
+    prompt: str = "An image of a {label}"
+    n_steps: int = Field(default=50, ge=2, description="of Stable Diffusion's PNDM sampler")
+    guidance_scale: float = Field(default=7.5, ge=0)
+    safety_checker: bool = Field(
+        default=False, description="make pictures black that Stable Diffusion's checker flags, as the authors did"
+    )
+
+    @model_validator(mode="after")
+    def _pictures_of_labels(self) -> "SemanticBrainDecoding":
+        if self.n_pictures > self.n_labels:
+            raise ValueError(f"n_pictures {self.n_pictures} must be at most n_labels {self.n_labels}")
+        return self
+
+
 class Experiment(_Section):
     """All that changes results."""
 
@@ -330,6 +401,12 @@ class Experiment(_Section):
     controls: Controls = Controls()
     takagi: Takagi | None = Field(default=Takagi(), description="null: not run")
     ozcelik: Ozcelik | None = Field(default=Ozcelik(), description="null: not run; needs IC-GAN's weights")
+    miniature_god: MiniatureGod | None = Field(
+        default=None, description="what data/03_make_god.py makes; absent for the real dataset"
+    )
+    semantic_brain_decoding: SemanticBrainDecoding | None = Field(
+        default=None, description="null: not run; needs Generic Object Decoding and ImageNet"
+    )
 
 
 class Execution(_Section):
@@ -337,6 +414,16 @@ class Execution(_Section):
 
     nsd: Path = Field(
         default=Path("nsd"), description="folder with nsddata, nsddata_betas, nsddata_stimuli and COCO's annotations"
+    )
+    god: Path = Field(
+        default=Path("god"),
+        description="Generic Object Decoding: Subject1.h5 ..., imageID_*.csv, images/*",
+    )
+    imagenet: Path = Field(default=Path("imagenet"), description="ILSVRC 2012's training images, a folder a class")
+    wordnet: Path | None = Field(
+        default=None,
+        description="folder with data.noun (None: what `make wordnet` unpacked, or /usr/share/wordnet of Debian's "
+        "wordnet-base)",
     )
     runs: Path = Path("runs")
     torch_hub: Path | None = Field(
@@ -369,6 +456,19 @@ class Config(_Section):
     def nsd(self) -> Path:
         """Root of the Natural Scenes Dataset."""
         return REPOSITORY / self.execution.nsd
+
+    @property
+    def god(self) -> Path:
+        """Root of Generic Object Decoding."""
+        return REPOSITORY / self.execution.god
+
+    @property
+    def wordnet(self) -> Path:
+        """Folder of WordNet."""
+        if self.execution.wordnet is not None:
+            return REPOSITORY / self.execution.wordnet
+        unpacked = REPOSITORY / "models" / "wordnet" / "usr" / "share" / "wordnet"
+        return unpacked if unpacked.is_dir() else Path("/usr/share/wordnet")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -416,6 +516,18 @@ OZCELIK_FORMS: dict[str, dict[str, Any]] = {
     },
 }
 
+CONCEPT_FORMS: dict[str, dict[str, Any]] = {
+    "original": {
+        "run_grouping": "as_released",
+        "batch_norm": "training",
+        "bank_has_stimuli": True,
+        "training_rows": "split",
+        "restore_variance": "test",
+    },
+    "corrected": {},
+    "classifier": {"labels": "classifier"},
+}
+
 
 def takagi_form(experiment: Experiment, settings: Takagi, form: str) -> Takagi:
     """Give the settings of a form of Takagi's method, some of which depend on others of the experiment."""
@@ -430,6 +542,11 @@ def takagi_form(experiment: Experiment, settings: Takagi, form: str) -> Takagi:
 def ozcelik_form(settings: Ozcelik, form: str) -> Ozcelik:
     """Give the settings of a form of Ozcelik's method."""
     return settings.model_copy(update=OZCELIK_FORMS[form])
+
+
+def concept_form(settings: SemanticBrainDecoding, form: str) -> SemanticBrainDecoding:
+    """Give the settings of a form of Semantic Brain Decoding."""
+    return settings.model_copy(update=CONCEPT_FORMS[form])
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Config:

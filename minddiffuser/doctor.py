@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from baselines.ozcelik.generator import Generator, open_generator
-from data import nsd
+from baselines.semantic_brain_decoding.classes import read_classes
+from baselines.semantic_brain_decoding.wordnet import open_wordnet
+from data import god, nsd
 from minddiffuser import pretrained
-from minddiffuser.cli import Run, execute, parse
-from minddiffuser.config import Config, layer_name
+from minddiffuser.cli import Run, concept_subjects, execute, parse
+from minddiffuser.config import REPOSITORY, Config, layer_name
 from minddiffuser.store import DataError
 
 
@@ -68,12 +70,17 @@ def main(argv: list[str] | None = None) -> None:
     layers = check("CLIP that guides", check_clip, run.config)
     check("CLIP that scores", check_scoring_clip, run.config)
     generator = check("IC-GAN, for Ozcelik", check_icgan, run.config) if run.config.experiment.ozcelik else None
+    concepts = () if run.own.subject else concept_subjects(run.config.experiment)
+    n_pictures = {s: check(f"{s} of Generic Object Decoding", check_recording, run.config, s) for s in concepts}
+    if concepts:
+        check("ImageNet, WordNet and the decoded network", check_bank, run.config)
     if not problems:
         call = time_unet(models["unet"], run.config, device)
         step = time_inversion(generator, run.config, device) if generator else None
         rows = [row for s in run.subjects for row in estimate(run.config, s, sizes[s], models, layers, call)]
         if generator and step:
             rows += [estimate_ozcelik(run.config, s, sizes[s], generator, step) for s in run.subjects]
+        rows += [estimate_concepts(run.config, s, n, call) for s, n in n_pictures.items()]
         check("disk", check_disk, run.config, sum(disk for _, _, _, disk, _ in rows) / 1e9)
         print(f"\n{'stage':<25}{'time':>10}{'memory':>12}{'disk':>11}   derived from")
         for name, seconds, memory, disk, how in rows:
@@ -157,6 +164,29 @@ def check_icgan(config: Config) -> tuple[Generator, str]:
     n = sum(tensor.numel() for tensor in generator.parameters()) / 1e6
     text = f"{settings.generator}, {generator.size} pixels, {n:,.1f} million weights, and {settings.instance_encoder}"
     return generator, text
+
+
+def check_recording(config: Config, subject: str) -> tuple[int, str]:
+    """Check a recording of Generic Object Decoding, and its stimuli; give the number of pictures to generate."""
+    settings = config.experiment.semantic_brain_decoding
+    assert settings
+    recording = god.read_subject(config.god, subject, settings.roi)
+    for folder, images in (("training", recording.training_images), ("test", recording.test_images)):
+        god.read_pictures(config.god / "images" / folder, images.names)
+    n_test = len(recording.test_images.ids)
+    release = "" if config.experiment.miniature_god else f", release {recording.release}"
+    found = f"{len(recording.X)} trials, {recording.X.shape[1]} voxels in {settings.roi}, {n_test} test images{release}"
+    return n_test * (len(settings.forms) * settings.n_pictures + 1), found
+
+
+def check_bank(config: Config) -> tuple[None, str]:
+    """Check what labels are looked up and scored with."""
+    settings, execution = config.experiment.semantic_brain_decoding, config.execution
+    assert settings
+    classes = read_classes(REPOSITORY / execution.imagenet)
+    pretrained.open_pooled_network(settings.network, config.experiment.models, execution.torch_hub, torch.device("cpu"))
+    open_wordnet(config.wordnet)
+    return None, f"{len(classes.wnids)} classes, {settings.network}"
 
 
 def check_device(run: Run) -> tuple[torch.device, str]:
@@ -327,6 +357,15 @@ def estimate_ozcelik(
     memory = 8 * (4 * size.n_train * size.n_voxels + size.n_train**2) + 4 * size.n_train * n_outputs
     how = f"a step of the inversion of {batch} images, {step:.2f} s"
     return f"{subject} 37 Ozcelik", size.n_train / batch * n_steps * step, memory, 4 * size.n_train * n_outputs, how
+
+
+def estimate_concepts(config: Config, subject: str, n: int, call: UNetCall) -> tuple[str, float, float, float, str]:
+    """Estimate what generating pictures from labels takes, which is nearly all of 29 and 39."""
+    settings = config.experiment.semantic_brain_decoding
+    assert settings
+    seconds = n / config.execution.batch_size * (settings.n_steps + 1) * call.forward
+    how = f"{n} pictures of {settings.n_steps} steps"
+    return f"{subject} 39 labels", seconds, call.memory, n * config.experiment.detail.image_size**2 * 1.5, how
 
 
 def time_inversion(generator: Generator, config: Config, device: torch.device) -> float:

@@ -43,9 +43,12 @@ _SCORING_URLS = {
     "efficientnet_b1_v2": "https://download.pytorch.org/models/efficientnet_b1-c27df63c.pth",
     "swav_resnet50": "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
 }
+# torchvision's IMAGENET1K_V1: its later weights (V2) have other features.
+_RESNET50_URL = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
 # NumPy's numbers in checkpoints, under the name that NumPy has for them now and had before its version 2.
 _SCALAR = np.float64(0).__reduce__()[0]
 _OLD_NUMBERS: list[Any] = [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype(np.float64))]
+_DELETE = "delete it and run data/00_get_models.py"
 _ICGAN_URL = "https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz"
 
 
@@ -86,6 +89,28 @@ class InstanceEncoder(NamedTuple):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     size: int
+
+
+class PooledNetwork(NamedTuple):
+    """A convolutional network whose features, averaged over places, are decoded.
+
+    Attributes
+    ----------
+    model : Module
+        In evaluation mode; its batch norm can be set to use a batch's own statistics.
+    forward : callable
+        From normalised pixels (n, 3, size, size) to features (n, n_features).
+    head : pair of arrays, or None
+        Weights (n_classes, n_features) and bias (n_classes,) of its last layer, where it is a classifier.
+    mean, std : tuples of three float
+        What pixels in [0, 1] are normalised with.
+    """
+
+    model: torch.nn.Module
+    forward: Callable[[torch.Tensor], torch.Tensor]
+    head: tuple[np.ndarray, np.ndarray] | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
 
 
 class Clip(NamedTuple):
@@ -296,13 +321,11 @@ def feature_network(name: str, folder: Path | None, device: torch.device) -> Fea
     from torchvision import models
 
     path = scoring_weights(folder)[name]
-    if not path.is_file():
-        raise MissingModelError(f"{path} is absent; python data/00_get_models.py downloads it")
     architecture = name.removeprefix("swav_").removesuffix("_v1").removesuffix("_v2")
     options = {"transform_input": True, "init_weights": False} if name == "inception_v3" else {}
     model = models.get_model(architecture, weights=None, **options)
+    state = _read_weights(path, name)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         if name == "swav_resnet50":  # trained without a classifier, which is not used here either
             state = {key.removeprefix("module."): value for key, value in state.items()}
             state = {
@@ -310,10 +333,8 @@ def feature_network(name: str, folder: Path | None, device: torch.device) -> Fea
             }
             state = {**{key: value for key, value in model.state_dict().items() if key.startswith("fc.")}, **state}
         model.load_state_dict(state)
-    except (OSError, EOFError, RuntimeError, KeyError, AttributeError, pickle.UnpicklingError) as error:
-        raise MissingModelError(
-            f"{path} is truncated, or not the weights of {name} ({error}); delete it and run data/00_get_models.py"
-        ) from error
+    except (RuntimeError, KeyError, AttributeError) as error:
+        raise MissingModelError(f"{path} is not the weights of {name} ({error}); {_DELETE}") from error
     model = _frozen(model, device)
     outputs = _outputs_of(model, ["features.4", "features.11"] if name == "alexnet" else ["avgpool"])
 
@@ -322,6 +343,66 @@ def feature_network(name: str, folder: Path | None, device: torch.device) -> Fea
         return dict(outputs)
 
     return FeatureNetwork(forward, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _read_weights(path: Path, name: str) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise MissingModelError(f"{path} is absent; python data/00_get_models.py downloads it")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise MissingModelError(f"{path} is truncated, or not the weights of {name} ({error}); {_DELETE}") from error
+
+
+def resnet50_weights(folder: Path | None) -> Path:
+    """Where the weights of torchvision's ResNet-50 are, or would be: in torch.hub's `folder`, or its own."""
+    return (folder or Path(torch.hub.get_dir())) / "checkpoints" / _RESNET50_URL.rsplit("/", 1)[1]
+
+
+def open_pooled_network(name: str, models: Models, hub: Path | None, device: torch.device) -> PooledNetwork:
+    """Open a network whose pooled features are decoded: "resnet50", in torch.hub's folder `hub`, or "scoring_clip".
+
+    Raises
+    ------
+    MissingModelError
+        The weights are absent or broken.
+    """
+    if name == "scoring_clip":
+        clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, device)
+        require_stand_ins(clip)
+        features = clip_features(clip)
+        visual: Any = clip.model.visual
+        return PooledNetwork(visual, lambda x: features.forward(x)["pooled"], None, clip.mean, clip.std)
+    from torchvision.models import resnet50
+
+    path = resnet50_weights(hub)
+    model, state = resnet50(weights=None), _read_weights(path, name)
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, AttributeError) as error:
+        raise MissingModelError(f"{path} is not the weights of {name} ({error}); {_DELETE}") from error
+    head = state["fc.weight"].float().numpy(), state["fc.bias"].float().numpy()
+    model = _frozen(model, device)
+    model.fc = torch.nn.Identity()
+    return PooledNetwork(model, model, head, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def open_safety_checker(models: Models, device: torch.device) -> tuple[Any, Any]:
+    """Open Stable Diffusion's safety checker, and what prepares pictures for it.
+
+    Raises
+    ------
+    MissingModelError
+        It is not with the model; CompVis' checkpoint file and the miniature have none.
+    """
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPImageProcessor
+
+    source = (models.stable_diffusion, models.stable_diffusion_revision)
+    if (REPOSITORY / models.stable_diffusion).is_file():
+        raise MissingModelError(f"{models.stable_diffusion} has no safety checker; set safety_checker to false")
+    checker = _open_part(StableDiffusionSafetyChecker.from_pretrained, *source, "safety_checker")
+    return _frozen(checker, device), _open_part(CLIPImageProcessor.from_pretrained, *source, "feature_extractor")
 
 
 def open_instance_encoder(name: str, hub: Path | None, device: torch.device) -> InstanceEncoder:
@@ -454,8 +535,10 @@ def _clip_repository(name: str, tag: str) -> str:
     return known["hf_hub"].rstrip("/")
 
 
-def download(models: Models) -> Iterator[Path]:
+def download(models: Models, safety_checker: bool = False) -> Iterator[Path]:
     """Download what a configuration names on the hub and is not here yet; yield the folder of each model.
+
+    Stable Diffusion's safety checker (1.2 GB) only if it is asked for.
 
     Raises
     ------
@@ -478,7 +561,10 @@ def download(models: Models) -> Iterator[Path]:
         try:
             yield Path(
                 snapshot_download(
-                    repository, revision=revision, allow_patterns=patterns, ignore_patterns=["safety_checker/*"]
+                    repository,
+                    revision=revision,
+                    allow_patterns=patterns,
+                    ignore_patterns=None if safety_checker else ["safety_checker/*"],
                 )
             )
         except HFValidationError as error:
@@ -499,14 +585,23 @@ def download_scoring_weights(folder: Path | None) -> Iterator[Path]:
         There is no network, or a file is not what its name says.
     """
     for name, path in scoring_weights(folder).items():
-        checksum = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-        if not path.is_file() or (checksum and not _sha256(path).startswith(checksum[1])):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                torch.hub.download_url_to_file(_SCORING_URLS[name], str(path), checksum and checksum[1])
-            except (OSError, RuntimeError) as error:
-                raise MissingModelError(f"{_SCORING_URLS[name]} could not be downloaded: {error}") from error
-        yield path
+        yield _download_weights(_SCORING_URLS[name], path)
+
+
+def download_resnet50(folder: Path | None) -> Path:
+    """Download torchvision's ResNet-50 like the networks that score."""
+    return _download_weights(_RESNET50_URL, resnet50_weights(folder))
+
+
+def _download_weights(url: str, path: Path) -> Path:
+    checksum = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    if not path.is_file() or (checksum and not _sha256(path).startswith(checksum[1])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), checksum and checksum[1])
+        except (OSError, RuntimeError) as error:
+            raise MissingModelError(f"{url} could not be downloaded: {error}") from error
+    return path
 
 
 def damaged_files(folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """The folder that every method writes its reconstructions to, and that evaluation reads.
 
     <nsd_id>.png      the picture, RGB
-    index.csv         nsd_id, seed (-1: unknown), loss, iteration, seconds
+    index.csv         nsd_id, seed (-1: unknown), loss, iteration, seconds; flagged, where a safety checker was on
     settings.json     what made it, with a fingerprint, and flags of what to know before comparing it
     records/          one row of the index for each picture that is done
     sample_2/ ...     where a system makes several pictures of an image: the second of each, in a folder like this one
@@ -115,20 +115,32 @@ class ReconstructionFolder:
         seed: int,
         losses: Sequence[float] | None = None,
         iterations: Sequence[int] | None = None,
+        flagged: Sequence[bool] | None = None,
     ) -> None:
-        """Save a batch of pictures, uint8 (n, height, width, 3), and their rows of the index."""
+        """Save a batch of pictures, uint8 (n, height, width, 3), and their rows of the index.
+
+        `flagged` are those that a safety checker made black; None where there was none.
+        """
         seconds = (time.monotonic() - self._began) / len(nsd_ids)
         for k, nsd_id in enumerate(nsd_ids):
             write_png(self.path / f"{nsd_id:05d}.png", images[k])
             record = {"nsd_id": int(nsd_id), "seed": seed, "loss": None, "iteration": 0, "seconds": round(seconds, 2)}
             if losses is not None and iterations is not None:
                 record.update(loss=float(losses[k]), iteration=int(iterations[k]))
+            if flagged is not None:
+                record["flagged"] = bool(flagged[k])
             write_atomically(self._record(nsd_id), json.dumps(record) + "\n")
 
     def write_index(self) -> None:
         """Gather the records of all pictures that are done, of all shards, into index.csv."""
         records = [json.loads(path.read_text()) for path in sorted((self.path / "records").glob("[0-9]*.json"))]
-        write_atomically(self.path / "index.csv", pd.DataFrame(records, columns=COLUMNS).to_csv(index=False))
+        columns = [*COLUMNS, *(["flagged"] if any("flagged" in record for record in records) else [])]
+        write_atomically(self.path / "index.csv", pd.DataFrame(records, columns=columns).to_csv(index=False))
+
+    def n_flagged(self) -> int:
+        """Count the pictures that a safety checker made black."""
+        index = pd.read_csv(self.path / "index.csv")
+        return int(index["flagged"].sum()) if "flagged" in index else 0
 
     def _record(self, nsd_id: int) -> Path:
         return self.path / "records" / f"{nsd_id:05d}.json"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from minddiffuser.config import REPOSITORY, load
+
 # Fast tests do not gain from threads, and two test processes would fight for them.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
@@ -16,3 +18,12 @@ def test_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("set MINDDIFFUSER_TEST_DATA to the folder of third-party test data")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def wordnet_folder() -> Path:
+    """Folder of WordNet where the scripts look for it; tests that need it are skipped where it is absent."""
+    folder = load(REPOSITORY / "configs" / "miniature.yaml").wordnet
+    if not (folder / "data.noun").is_file():
+        pytest.skip(f"there is no WordNet in {folder}: apt-get install wordnet-base, or make wordnet")
+    return folder

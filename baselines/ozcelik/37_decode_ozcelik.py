@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from baselines.ozcelik.generator import open_generator
-from baselines.ozcelik.regression import fit_predict, held_out_predictions, restore_variance
 from baselines.ozcelik.targets import extract_instances, invert_training_images
+from baselines.regression import fit_predict, held_out_predictions, restore_variance
 from feature_decoding.decoders import decode, fit_decoder, load_voxels
 from feature_decoding.ridge import Gram
 from minddiffuser.cli import Run, execute, parse

@@ -85,10 +85,22 @@ def sample_scene(rng: np.random.Generator) -> Scene:
                 facing=int(rng.choice([-1, 1])),
             )
         )
+    return _sample_place(tuple(objects), rng)
+
+
+def sample_scene_of(kind: str, colour: str, rng: np.random.Generator) -> Scene:
+    """Draw a scene with one large object of this kind and colour; all else is random."""
+    radius = float(rng.uniform(13, 20))
+    x, y = rng.uniform(radius * 0.8, IMAGE_SIZE - radius * 0.8, size=2)
+    item = SceneObject(kind, colour, float(x), float(y), radius, facing=int(rng.choice([-1, 1])))
+    return _sample_place((item,), rng)
+
+
+def _sample_place(objects: tuple[SceneObject, ...], rng: np.random.Generator) -> Scene:
     return Scene(
         background=str(rng.choice(BACKGROUNDS)),
         horizon=float(rng.uniform(0.35, 0.65)),
-        objects=tuple(objects),
+        objects=objects,
         texture_seed=int(rng.integers(2**31)),
     )
 
@@ -165,7 +177,7 @@ def _shade(colour: tuple[int, ...], factor: float) -> tuple[int, ...]:
 
 def _gradient(top: tuple[int, ...], bottom: tuple[int, ...], height: int) -> np.ndarray:
     ramp = np.linspace(0, 1, max(height, 1))[:, None]
-    return (np.array(top) * (1 - ramp) + np.array(bottom) * ramp)[:, None, :].repeat(_CANVAS, axis=1)
+    return (np.array(top) * (1 - ramp) + np.array(bottom) * ramp)[:, None, :]  # (height, 1, 3): rows of one colour
 
 
 def _draw_background(scene: Scene, rng: np.random.Generator) -> Image.Image:
@@ -182,7 +194,7 @@ def _draw_background(scene: Scene, rng: np.random.Generator) -> Image.Image:
     sky, ground = skies_and_grounds[scene.background]
     pixels = np.concatenate([_gradient(*sky, horizon), _gradient(*ground, _CANVAS - horizon)])
     pixels += rng.normal(0, 6, size=3)  # the light of the day
-    canvas = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    canvas = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8).repeat(_CANVAS, axis=1))
     draw = ImageDraw.Draw(canvas)
     if scene.background == "night":
         for _ in range(14):

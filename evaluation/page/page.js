@@ -649,11 +649,13 @@
 
   // Listening --------------------------------------------------------------------------------------------------------
 
-  for (const button of findAll("[data-choose]")) button.addEventListener("click", () => choose(button.dataset.choose));
   for (const button of findAll("table.scores thead button")) button.addEventListener("click", () => sortTables(button));
+  find("#copy").addEventListener("click", copy);
+  if (!sheet) return; // there is no subject of the Natural Scenes Dataset
+
+  for (const button of findAll("[data-choose]")) button.addEventListener("click", () => choose(button.dataset.choose));
   for (const group of findAll("[data-plots]")) group.addEventListener("toggle", drawOpenPlots);
   for (const control of findAll(".filters select, .filters input")) control.addEventListener("input", showSheet);
-  find("#copy").addEventListener("click", copy);
   sheet.addEventListener("click", ({ target }) => {
     const row = target.closest("img, .open")?.closest(".row");
     if (row) view(entries.indexOf(entryOf.get(row)));

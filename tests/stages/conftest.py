@@ -1,20 +1,24 @@
 """The smallest miniature, made once by the real scripts."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from smallest import GROUPS, run, write_config
+from smallest import ENVIRONMENT, GROUPS, run_here, write_config
 
 
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory) -> Path:
-    """Folder in which every script has run once, in order."""
+    """Folder in which every script has run once, in order, in two processes with the environment of `run`."""
     folder = tmp_path_factory.mktemp("smallest")
     config = write_config(folder)
-    for group in GROUPS:
-        with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(lambda script: run(script, config), group))
-        for script, done in zip(group, results, strict=True):
-            assert done.returncode == 0, f"{script}:\n{done.stdout}\n{done.stderr}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            for group in GROUPS:
+                results = list(pool.map(run_here, group, [config] * len(group)))
+                for script, done in zip(group, results, strict=True):
+                    assert done.returncode == 0, f"{script}:\n{done.stdout}\n{done.stderr}"
     return folder

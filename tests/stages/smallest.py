@@ -1,6 +1,9 @@
 """The smallest miniature: its configuration, and how tests run the real scripts on it."""
 
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +13,20 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 # One thread each, so that scripts run side by side; the same everywhere, because the number of threads changes bytes.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+CONCEPTS = "baselines/semantic_brain_decoding"
 # In order; the scripts of a group do not need each other.
 GROUPS = [
-    ["data/01_make_miniature.py"],
-    ["data/02_prepare_subject.py"],
+    ["data/01_make_miniature.py", "data/03_make_god.py"],
+    ["data/02_prepare_subject.py", f"{CONCEPTS}/14_bank.py"],
     ["feature_extraction/11_semantic.py", "feature_extraction/12_detail.py", "feature_extraction/13_structural.py"],
     ["feature_decoding/21_select_units.py", "feature_decoding/22_semantic.py", "feature_decoding/23_detail.py"],
     ["feature_decoding/24_structural.py", "feature_decoding/26_search.py", "feature_decoding/28_controls.py"],
     ["feature_decoding/25_accuracy.py", "feature_decoding/27_weight_maps.py", "reconstruction/31_stage1.py"],
     ["reconstruction/32_stage2.py", "reconstruction/33_controls.py", "baselines/takagi/35_decode_takagi.py"],
-    ["reconstruction/34_ablations.py", "baselines/ozcelik/37_decode_ozcelik.py"],
+    ["reconstruction/34_ablations.py", "baselines/ozcelik/37_decode_ozcelik.py", f"{CONCEPTS}/29_decode_labels.py"],
     ["baselines/takagi/36_reconstruct_takagi.py", "baselines/ozcelik/38_reconstruct_ozcelik.py"],
-    ["evaluation/41_score.py"],
+    [f"{CONCEPTS}/39_generate.py"],
+    ["evaluation/41_score.py", "evaluation/40_score_concepts.py"],
     ["evaluation/42_compare.py"],
     ["evaluation/43_report.py"],
 ]
@@ -49,9 +54,25 @@ def write_config(folder: Path, **execution: str) -> Path:
             "sampler": {"n_steps": 6, "noise_index": 3, "denoise_steps": 4},
         },
         ozcelik={**config["experiment"]["ozcelik"], "n_voxels": 20, "inversion_steps": 2},
+        miniature_god={
+            "n_training": 2,
+            "n_test": 1,
+            "n_repetitions": 3,
+            "n_imagery": 1,
+            "n_bank": 3,
+            "roi_scale": 0.02,
+        },
+        semantic_brain_decoding={
+            **config["experiment"]["semantic_brain_decoding"],
+            "bank_per_class": 3,
+            "n_labels": 3,
+            "n_pictures": 2,
+            "n_steps": 2,
+        },
         controls={"ranks": [0, 2], "n_seeds": 1, "n_clusters": 4, "n_folds": 2, "n_units": 10, "n_ablated": 3},
     )
-    config["execution"] = {"nsd": str(folder / "nsd"), "runs": str(folder / "runs"), "batch_size": 2, **execution}
+    places = {name: str(folder / name) for name in ("nsd", "god", "imagenet", "runs")}
+    config["execution"] = {**places, "batch_size": 2, **execution}
     path = folder / "smallest.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(config))
@@ -67,3 +88,23 @@ def run(script: str, config: Path, *arguments: str) -> subprocess.CompletedProce
     """Run a stage script to its end."""
     line = command(script, config, *arguments)
     return subprocess.run(line, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+
+
+def run_here(script: str, config: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a stage script to its end in this process, which has imported already what costs a new one seconds.
+
+    For what a script says; its threads are others than in `run`, and so may be the last bits of its numbers.
+    """
+    line, before = command(script, config, *arguments)[1:], sys.argv
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    try:
+        sys.argv = line
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            runpy.run_path(line[0], run_name="__main__")
+    except SystemExit as stopped:
+        code = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+        if isinstance(stopped.code, str):
+            err.write(f"{stopped.code}\n")
+    finally:
+        sys.argv = before
+    return subprocess.CompletedProcess(line, code, out.getvalue(), err.getvalue())

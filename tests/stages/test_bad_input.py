@@ -7,19 +7,19 @@ import subprocess
 
 import pandas as pd
 from PIL import Image
-from smallest import REPOSITORY, command, run, write_config
+from smallest import REPOSITORY, command, run, run_here, write_config
 
 
 def test_an_unknown_key_exits_2_and_names_it(tmp_path):
     config = write_config(tmp_path)
-    done = run("reconstruction/31_stage1.py", config, "--set", "experiment.guidance.iterations=5")
+    done = run_here("reconstruction/31_stage1.py", config, "--set", "experiment.guidance.iterations=5")
     assert done.returncode == 2
     assert "experiment.guidance.iterations: unknown key" in done.stderr
     assert "did you mean n_iterations?" in done.stderr
 
 
 def test_an_unknown_subject_exits_2(tmp_path):
-    done = run("data/02_prepare_subject.py", write_config(tmp_path), "--subject", "subj07")
+    done = run_here("data/02_prepare_subject.py", write_config(tmp_path), "--subject", "subj07")
     assert done.returncode == 2
     assert "subj01, subj02" in done.stderr
 
@@ -28,7 +28,7 @@ def test_features_of_another_subject_are_refused(whole_run, tmp_path):
     shutil.copytree(whole_run / "runs", tmp_path / "runs")
     config, folder = write_config(tmp_path), tmp_path / "runs" / "smallest"
     shutil.copy(folder / "subj02" / "features" / "detail.h5", folder / "subj01" / "features" / "detail.h5")
-    done = run("feature_decoding/23_detail.py", config, "--subject", "subj01")
+    done = run_here("feature_decoding/23_detail.py", config, "--subject", "subj01")
     assert done.returncode == 1
     assert "belongs to subj02, not to subj01" in done.stderr
     assert "Traceback" not in done.stderr
@@ -40,17 +40,17 @@ def test_results_of_other_settings_stop_the_script_and_stay(whole_run, tmp_path)
     path = tmp_path / "runs" / "smallest" / "subj01" / "decoders" / "detail.h5"
     before = path.read_bytes()
     change = ("--subject", "subj01", "--set", "experiment.decoding.alpha=7")
-    done = run("feature_decoding/23_detail.py", config, *change)
+    done = run_here("feature_decoding/23_detail.py", config, *change)
     assert done.returncode == 1
     assert "settings.alpha was 0.15, is 7.0" in done.stderr
     assert "--overwrite" in done.stderr
     assert path.read_bytes() == before
-    assert run("feature_decoding/23_detail.py", config, *change, "--overwrite").returncode == 0
+    assert run_here("feature_decoding/23_detail.py", config, *change, "--overwrite").returncode == 0
     assert path.read_bytes() != before
 
 
 def test_a_missing_earlier_stage_is_named(tmp_path):
-    done = run("feature_extraction/12_detail.py", write_config(tmp_path))
+    done = run_here("feature_extraction/12_detail.py", write_config(tmp_path))
     assert done.returncode == 1
     assert "prepared.h5 is missing; make it with: python data/02_prepare_subject.py" in done.stderr
 
@@ -58,7 +58,7 @@ def test_a_missing_earlier_stage_is_named(tmp_path):
 def test_an_unwritable_folder_is_one_clear_message(whole_run, tmp_path):
     config = write_config(tmp_path, nsd=str(whole_run / "nsd"), runs=str(tmp_path / "file"))
     (tmp_path / "file").write_text("in the way")
-    done = run("data/02_prepare_subject.py", config)
+    done = run_here("data/02_prepare_subject.py", config)
     assert done.returncode == 1
     assert "Not a directory" in done.stderr
     assert "Traceback" not in done.stderr
@@ -68,13 +68,13 @@ def test_the_real_experiment_says_what_is_missing_and_how_to_get_it(tmp_path):
     nowhere = [f"execution.{name}={tmp_path / name}" for name in ("nsd", "runs")]
     options = [word for setting in nowhere for word in ("--set", setting)]
     config = REPOSITORY / "configs" / "nsd_subj01.yaml"
-    done = run("data/02_prepare_subject.py", config, *options, "--device", "cpu")
+    done = run_here("data/02_prepare_subject.py", config, *options, "--device", "cpu")
     assert done.returncode == 1
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
     assert "Traceback" not in done.stderr
     for word in ("nsd_expdesign.mat", "naturalscenesdataset.org", "execution.nsd"):
         assert word in done.stderr
-    done = run("data/01_make_miniature.py", config, *options)  # which `make demo` runs for every configuration
+    done = run_here("data/01_make_miniature.py", config, *options)  # which `make demo` runs for every configuration
     assert done.returncode == 0
     assert "no experiment.miniature" in done.stdout
     assert not (tmp_path / "nsd").exists()
@@ -84,7 +84,7 @@ def test_missing_real_weights_say_how_to_get_them(whole_run, tmp_path):
     shutil.copytree(whole_run / "runs", tmp_path / "runs")
     config = write_config(tmp_path)
     options = ("--set", "experiment.models.stable_diffusion=CompVis/stable-diffusion-v1-4", "--overwrite")
-    done = run("feature_extraction/12_detail.py", config, "--set", f"execution.nsd={whole_run / 'nsd'}", *options)
+    done = run_here("feature_extraction/12_detail.py", config, "--set", f"execution.nsd={whole_run / 'nsd'}", *options)
     assert done.returncode == 1
     for word in ("data/00_get_models.py", "https://huggingface.co/CompVis/stable-diffusion-v1-4", "hf auth login"):
         assert word in done.stderr
@@ -132,7 +132,7 @@ def test_somebody_elses_folder_is_listed_fault_by_fault(whole_run, tmp_path):
     files[1].write_bytes(content[: len(content) // 2])
     Image.open(files[2]).resize((32, 32)).save(files[2])
     (pictures / "photo.png").write_bytes(content)
-    done = run("evaluation/41_score.py", config, *options)
+    done = run_here("evaluation/41_score.py", config, *options)
     assert done.returncode == 1
     for words in (
         "not named by NSD id: photo.png",
@@ -149,7 +149,7 @@ def test_somebody_elses_folder_is_listed_fault_by_fault(whole_run, tmp_path):
         path.unlink()
     for path in files[3:]:  # all of another size is no fault: they are resized for scoring
         Image.open(path).resize((100, 100)).save(path)
-    done = run("evaluation/41_score.py", config, *options, "--allow-missing")
+    done = run_here("evaluation/41_score.py", config, *options, "--allow-missing")
     assert done.returncode == 0, done.stderr
     summary = pd.read_csv(tmp_path / "runs/smallest/evaluation/summary.csv")
     theirs = summary[(summary["system"] == "others/theirs") & (summary["metric"] == "pixcorr")]

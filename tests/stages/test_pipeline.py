@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from smallest import ENVIRONMENT, command, run, write_config
+from smallest import CONCEPTS, ENVIRONMENT, command, run, run_here, write_config
 
 from data.nsd import Stimuli
 from evaluation.catalogue import METRICS, SYSTEMS
@@ -51,6 +51,8 @@ def copy_until(whole_run, folder, script):
     outputs = {
         "data/01_make_miniature.py": ["nsd", "runs"],
         "data/02_prepare_subject.py": ["runs"],
+        "data/03_make_god.py": ["god", "imagenet"],
+        f"{CONCEPTS}/14_bank.py": ["runs/smallest/bank"],
         "feature_decoding/23_detail.py": ["decoders/detail.*", "decoded/detail.*"],
         "reconstruction/32_stage2.py": ["reconstruction/minddiffuser/stage2"],
         "baselines/takagi/35_decode_takagi.py": ["takagi"],
@@ -220,12 +222,20 @@ OUTPUT = {
         f"runs/smallest/{s}/reconstruction/minddiffuser/stage2" for s in ("subj01", "subj02")
     ],
     "baselines/ozcelik/37_decode_ozcelik.py": [f"runs/smallest/{s}/ozcelik/decoded" for s in ("subj01", "subj02")],
+    "data/03_make_god.py": ["god", "imagenet"],
+    f"{CONCEPTS}/14_bank.py": ["runs/smallest/bank"],
 }
 SHARDED = {
-    **dict(list(OUTPUT.items())[1:]),
+    **{script: paths for script, paths in OUTPUT.items() if not script.startswith(("data/01", "data/03", CONCEPTS))},
     "baselines/takagi/35_decode_takagi.py": [f"runs/smallest/{s}/takagi/decoded" for s in ("subj01", "subj02")],
     "baselines/takagi/36_reconstruct_takagi.py": [f"runs/smallest/{s}/reconstruction" for s in ("subj01", "subj02")],
 }
+SLOW = ("data/02_prepare_subject.py", "baselines/takagi/35_decode_takagi.py", "baselines/ozcelik/37_decode_ozcelik.py")
+
+
+def but_slow_ones(scripts):
+    """Scripts for a test that runs each several times; what some of them do others do as well, in the same way."""
+    return [pytest.param(script, marks=[pytest.mark.slow] if script in SLOW else []) for script in scripts]
 
 
 def same_output(script, a, b):
@@ -236,13 +246,18 @@ def same_output(script, a, b):
             assert (a / part).read_bytes() == (b / part).read_bytes()
 
 
-@pytest.mark.parametrize("script", OUTPUT)
+@pytest.mark.parametrize("script", but_slow_ones(OUTPUT))
 def test_killed_and_run_again_ends_in_the_same_bytes(whole_run, tmp_path, script):
     config = copy_until(whole_run, tmp_path, script)
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command(script, config), env=ENVIRONMENT, **quiet)
-    sign = "[0-9]*.png" if "stage2" in script else "*.hdf5" if "01" in script else "*"
+    signs = {
+        "reconstruction/32_stage2.py": "[0-9]*.png",
+        "data/01_make_miniature.py": "*.hdf5",
+        "data/03_make_god.py": "*.JPEG",
+    }
+    sign = signs.get(script, "*")
     while process.poll() is None and not {p for p in tmp_path.rglob(sign) if p.is_file()} - before:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -252,7 +267,7 @@ def test_killed_and_run_again_ends_in_the_same_bytes(whole_run, tmp_path, script
     same_output(script, whole_run, tmp_path)
 
 
-@pytest.mark.parametrize("script", SHARDED)
+@pytest.mark.parametrize("script", but_slow_ones(SHARDED))
 def test_shards_end_in_the_same_bytes_as_one_run(whole_run, tmp_path, script):
     config = copy_until(whole_run, tmp_path, script)
     shards = ("1-of-2", "2-of-2") if "ozcelik" in script else ("2-of-2", "1-of-2")  # in any order
@@ -284,12 +299,12 @@ def test_somebody_elses_pictures_are_scored_beside_ours(whole_run, tmp_path):
         for system in ("minddiffuser/stage1", "others/twin")
     )
     pd.testing.assert_frame_equal(ours.drop(columns="system"), twins.drop(columns="system"))
-    assert run("evaluation/43_report.py", config).returncode == 0
+    assert run_here("evaluation/43_report.py", config).returncode == 0
     assert "others/twin" in (tmp_path / "runs/smallest/evaluation/index.html").read_text()
     flagged = tmp_path / "runs/smallest/subj01/reconstruction/others/twin/settings.json"
     assert json.loads(flagged.read_text())["flags"] == ["samples picked"]
     for options in (["--system", "twin"], ["--subject", "subj01"], ["--subject", "subj01", "--system", "a/b"]):
-        done = run("evaluation/41_score.py", config, "--images", str(stage1), *options)
+        done = run_here("evaluation/41_score.py", config, "--images", str(stage1), *options)
         assert done.returncode == 1
         assert "--images needs --s" in done.stderr
 

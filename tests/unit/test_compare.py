@@ -229,12 +229,16 @@ def test_tables_are_printed_and_written_and_the_absent_listed_with_their_command
         command = f"python reconstruction/34_ablations.py --config {config}"
         assert f"subj01, subj02: absent: ablation/without_c; made by: {command}" in text
         assert "Takagi, corrected: an image's score is the mean over 5 samples" in text
+        assert "absent: Generic Object Decoding; made by: python baselines/semantic_brain_decoding/14_bank.py" in text
+        assert "constant label" not in text  # nor any other system of that dataset
         assert "WARNING" not in text
 
 
 def test_of_one_subject_its_tables_alone(scored):
     config, folder = scored
-    assert run("evaluation/42_compare.py", config, "--subject", "subj02").returncode == 0
+    done = run("evaluation/42_compare.py", config, "--subject", "subj02")
+    assert done.returncode == 0
+    assert "Generic Object Decoding" not in done.stdout  # whose subjects are others
     assert set(results.read_table(folder / "evaluation", "comparison")["subject"]) == {"subj02"}
 
 
@@ -273,6 +277,9 @@ def test_a_run_stops_at_the_first_script_that_fails(tmp_path):
     assert "subj02/decoded/detail.h5 is missing" in done.stderr  # the script's own words
     assert "reconstruction/31_stage1.py ended with exit code 1" in done.stderr
     assert "32_stage2" not in done.stdout
+    done = run("evaluation/42_compare.py", write_config(tmp_path), "--run", "--subject", "Subject1")
+    assert "baselines/semantic_brain_decoding/14_bank.py ended with exit code 1" in done.stderr
+    assert "31_stage1" not in done.stdout
     done = run("evaluation/42_compare.py", write_config(tmp_path), "--run", "--shard", "1-of-2")
     assert done.returncode == 1
     assert "--shard" in done.stderr

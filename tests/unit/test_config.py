@@ -11,7 +11,9 @@ from minddiffuser.config import (
     ConfigError,
     Experiment,
     Ozcelik,
+    SemanticBrainDecoding,
     Takagi,
+    concept_form,
     load,
     ozcelik_form,
     takagi_form,
@@ -94,6 +96,8 @@ def test_the_preset_sets_every_field_whose_description_names_a_released_value():
 def test_the_forms_of_rivals_set_every_field_whose_description_names_their_value(form, says):
     experiment = Experiment()
     found = {"takagi": takagi_form(experiment, Takagi(), form), "ozcelik": ozcelik_form(Ozcelik(), form)}
+    if form == "original":
+        found["semantic_brain_decoding"] = concept_form(SemanticBrainDecoding(), form)
     for name, settings in found.items():
         documented = set()
         for key, field in type(settings).model_fields.items():
@@ -106,6 +110,11 @@ def test_the_forms_of_rivals_set_every_field_whose_description_names_their_value
         }
         assert documented
         assert changed - {"sampler", "max_length"} == documented  # these two follow other sections
+
+
+def test_more_pictures_than_labels_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="n_pictures 5 must be at most n_labels 2"):
+        load(write(tmp_path, "name: x\nexperiment: {semantic_brain_decoding: {n_labels: 2}}"))
 
 
 def test_a_rivals_noise_level_beyond_the_schedule_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import scale
 
@@ -583,3 +584,40 @@ def test_imagery_may_be_absent_but_not_training(folder):
         else:
             with pytest.raises(DataError, match=r"no training trials \(DataType 1\)"):
                 god.read_subject(folder, "Subject1")
+
+
+# Pictures
+
+
+def test_pictures_are_read_in_order_and_what_is_missing_or_odd_is_named(tmp_path):
+    names = ["n01443537_22563.JPEG", "n01621127_19020.JPEG"]
+    for name, value in zip(names, (10, 200), strict=True):
+        Image.new("L", (6, 6), value).save(tmp_path / name)
+    found = god.read_pictures(tmp_path, names[::-1])
+    assert found.shape == (2, 6, 6, 3)
+    assert found[0].mean() > found[1].mean()
+    with pytest.raises(DataError, match=r"lacks 1 of 3 stimuli: n01677366_18182\.JPEG"):
+        god.read_pictures(tmp_path, [*names, "n01677366_18182.JPEG"])
+    Image.new("L", (7, 6)).save(tmp_path / names[1])
+    with pytest.raises(DataError, match="differ in size"):
+        god.read_pictures(tmp_path, names)
+    (tmp_path / names[0]).write_bytes(b"\xff\xd8")
+    with pytest.raises(DataError, match=r"n01443537_22563\.JPEG cannot be read"):
+        god.read_pictures(tmp_path, names)
+
+
+def test_names_of_pictures_are_keys():
+    assert god.picture_key("n01518878_10042.JPEG") == 1518878010042
+    for name in ("n1518878_10042.JPEG", "n01518878-10042.JPEG", "tench.JPEG", "n01518878_1234567.JPEG"):
+        with pytest.raises(DataError, match="is not named as ImageNet's pictures are"):
+            god.picture_key(name)
+
+
+def test_a_fingerprint_changes_with_the_recording_and_with_the_lists(tmp_path):
+    for name in ("Subject1.h5", "Subject2.h5", god.TRAINING_IMAGES, god.TEST_IMAGES):
+        (tmp_path / name).write_text(name)
+    first = god.fingerprint(tmp_path, "Subject1")
+    assert first == god.fingerprint(tmp_path, "Subject1")
+    assert first != god.fingerprint(tmp_path, "Subject2")
+    (tmp_path / god.TEST_IMAGES).write_text("another")
+    assert first != god.fingerprint(tmp_path, "Subject1")

@@ -13,7 +13,7 @@ from transformers import ResNetConfig, ResNetModel
 
 from baselines.ozcelik.features import instance_features, invert
 from baselines.ozcelik.generator import Generator, generator_of, open_generator
-from baselines.ozcelik.regression import fit_predict, held_out_predictions, restore_variance
+from baselines.regression import fit_predict, held_out_predictions, restore_variance
 from baselines.takagi.pictures import encode_again
 from data.miniature import networks
 from feature_extraction.latents import decode, encode, to_model_range

@@ -1,4 +1,4 @@
-"""Ozcelik's decoders: one ridge regression for each of the three targets, and the variance that it takes away."""
+"""Plain ridge regression on all voxels, as several rivals have it, and the variance that it takes away."""
 
 import numpy as np
 from sklearn.model_selection import KFold

@@ -1,0 +1,353 @@
+"""Labels decoded on Generic Object Decoding: how near they are to what was seen, and how near others would be.
+
+A label is known by its WordNet id, such as n02690373. The true category of an image is in its name. One label is the
+answer to one image in one table of scores (`label_scores`), and all else is looked up there: what a system scores,
+what one label scores as the answer to all images, and what labels score that belong to other images.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from evaluation.catalogue import ALL_SUBJECTS, CONCEPT_SYSTEMS, CONSTANT, CORRECTED, PERMUTED
+from minddiffuser.seeds import numpy_generator
+from minddiffuser.store import DataError, open_arrays
+from reconstruction import folder
+
+SCORE = "evaluation/40_score_concepts.py"
+FROM_WORDNET = ("wup", "wup_of_labels", "label_two_way")  # metrics that need it
+FORMS = tuple(name for name, system in CONCEPT_SYSTEMS.items() if system.kind == "other")
+ERRORS = ("mse_training", "mse_validation", "mse_test", "mse_test_raw")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What was decoded of one subject's test images, in one form of the rival.
+
+    Attributes
+    ----------
+    ids : array of shape (n_images,), int64
+        1443537022563 for n01443537_22563.
+    files : tuple of str
+        The stimuli: n01443537_22563.JPEG.
+    labels : array of shape (n_images, n_labels), str
+        WordNet ids; the first is the label, the others its runners-up.
+    names : dict of str to str
+        What each class of the bank is called, by WordNet id.
+    validation_true, validation_labels : arrays of shape (n,) and (n, n_labels), str
+        Of single trials of training images that were not fitted; n is 0 where all were.
+    errors : dict of str to float
+        Mean squared errors of the decoded features, those of `ERRORS` that there are.
+    fingerprint : str
+        Of the file.
+    """
+
+    ids: np.ndarray
+    files: tuple[str, ...]
+    labels: np.ndarray
+    names: dict[str, str]
+    validation_true: np.ndarray
+    validation_labels: np.ndarray
+    errors: dict[str, float]
+    fingerprint: str
+
+    @property
+    def true(self) -> np.ndarray:
+        """True categories of the test images: (n_images,), str."""
+        return np.array([image_name(key).partition("_")[0] for key in self.ids])
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What `evaluation/40_score_concepts.py` writes; its docstring has the columns.
+
+    Attributes
+    ----------
+    summary, paired, permutation, labels : DataFrame
+    record : dict
+        The settings, the states of what was scored, numbers of samples, and what is absent.
+    """
+
+    summary: pd.DataFrame
+    paired: pd.DataFrame
+    permutation: pd.DataFrame
+    labels: pd.DataFrame
+    record: dict[str, Any]
+
+
+def image_name(key: int) -> str:
+    """Name of an image: n01443537_22563 for 1443537022563."""
+    return f"n{key // 10**6:08d}_{key % 10**6}"
+
+
+def image_key(name: str) -> int:
+    """Key of an image, which `image_name` makes a name of."""
+    return int(name[1:9]) * 10**6 + int(name[10:])
+
+
+def decoded_path(folder_of_subject: Path, name: str) -> Path:
+    """Where the labels of a system such as "semantic_brain_decoding/corrected" are."""
+    rival, _, form = name.partition("/")
+    return folder_of_subject / rival / "decoded" / f"{form}.h5"
+
+
+def read_decoded(folder_of_subject: Path, subject: str, name: str) -> Decoded:
+    """Read the labels that a system decoded.
+
+    Raises
+    ------
+    DataError
+        The file is missing, broken, or of another subject.
+    """
+    script = "baselines/semantic_brain_decoding/29_decode_labels.py"
+    with open_arrays(decoded_path(folder_of_subject, name), f"{script} --subject {subject}", subject) as file:
+        wnids = file["class_wnid"].asstr()[:].astype(str)
+        true, validation = np.zeros(0, str), np.zeros((0, 1), int)
+        if "validation_wnid" in file:
+            true, validation = file["validation_wnid"].asstr()[:].astype(str), file["validation_classes"][:]
+        return Decoded(
+            ids=file["nsd_id"][:],
+            files=tuple(file["image_name"].asstr()[:].tolist()),
+            labels=wnids[file["classes"][:]],
+            names=dict(zip(wnids.tolist(), file["class_label"].asstr()[:].tolist(), strict=True)),
+            validation_true=true,
+            validation_labels=wnids[validation],
+            errors={error: float(file[error][()]) for error in ERRORS if error in file},
+            fingerprint=str(file.attrs["fingerprint"]),
+        )
+
+
+def read_tables(output: Path) -> Tables:
+    """Read what was scored from its folder.
+
+    Raises
+    ------
+    DataError
+        A table is missing; the message names the command that makes it.
+    """
+    paths = {name: output / f"{name}.csv" for name in ("summary", "paired", "permutation", "labels")}
+    for path in (*paths.values(), output / "scores.json"):
+        if not path.is_file():
+            raise DataError(f"{path} is missing; make it with: python {SCORE}")
+    tables = {name: pd.read_csv(path, dtype={"subject": str}) for name, path in paths.items()}
+    return Tables(**tables, record=json.loads((output / "scores.json").read_text()))
+
+
+def states_of(folder_of_subject: Path) -> dict[str, str]:
+    """Systems and controls of a subject that are there, and what they were made of: labels, and pictures if any."""
+    found = {}
+    for name in FORMS:
+        if (path := decoded_path(folder_of_subject, name)).is_file():
+            pictures = folder.state(folder_of_subject / "reconstruction" / name) or "no pictures"
+            with open_arrays(path, "the stage before") as file:
+                found[name] = f"labels {file.attrs['fingerprint']}; {pictures}"
+    if found and (pictures := folder.state(folder_of_subject / "reconstruction" / CONSTANT)):
+        found[CONSTANT] = f"test images of {next(iter(found.values())).partition(';')[0]}; {pictures}"
+    if CORRECTED in found:
+        found[PERMUTED] = found[CORRECTED].partition(";")[0]
+    return found
+
+
+def label_scores(
+    true: Sequence[str] | np.ndarray,
+    labels: Sequence[str] | np.ndarray,
+    classes: Collection[str],
+    similarity: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """Score every label as the answer to every image.
+
+    Parameters
+    ----------
+    true : n_images str
+        Categories of the images.
+    labels : n_labels str
+    classes : collection of str
+        All classes of the bank. Images of other categories cannot be named right.
+    similarity : array of shape (n_images, n_labels), or None
+        Wu-Palmer similarity of each category to each label; None without WordNet.
+
+    Returns
+    -------
+    dict of metric to array of shape (n_images, n_labels)
+        "exact_class", NaN for images whose category is not in the bank; and, with similarities, "wup" and
+        "label_two_way": of the images of other categories, the share to whose category the label is less near than
+        to this image's; as near counts half. NaN where there are no such images.
+    """
+    true, labels = np.asarray(true), np.asarray(labels)
+    exact = (true[:, None] == labels).astype(float)
+    exact[~np.isin(true, list(classes))] = np.nan
+    if similarity is None:
+        return {"exact_class": exact}
+    own, other = similarity[:, None], similarity[None]
+    nearer = (own > other) + 0.5 * (own == other)  # (n_images, n_images, n_labels)
+    is_foil = true[:, None] != true
+    n_foils = is_foil.sum(axis=1, keepdims=True).astype(float)
+    n_foils[n_foils == 0] = np.nan
+    two_way = np.einsum("ij,ijl->il", is_foil, nearer) / n_foils
+    return {"wup": similarity, "exact_class": exact, "label_two_way": two_way}
+
+
+def crossed_scores(
+    true: np.ndarray, labels: np.ndarray, classes: Collection[str], similarity: pd.DataFrame | None
+) -> dict[str, np.ndarray]:
+    """Score the labels that were decoded of each image as the answer to each image.
+
+    Parameters
+    ----------
+    true : array of shape (n_images,), str
+    labels : array of shape (n_images, n_labels), str
+        The first of an image is what is scored; "wup_of_labels" is the mean over all.
+    classes : collection of str
+        As in `label_scores`.
+    similarity : DataFrame or None
+        Wu-Palmer similarity, a row a category and a column a label.
+
+    Returns
+    -------
+    dict of metric to array of shape (n_images, n_images)
+        Rows are images, columns those whose labels answer: the diagonal is the system's own score.
+    """
+    unique, columns = np.unique(labels, return_inverse=True)
+    columns = columns.reshape(labels.shape)
+    of_labels = None if similarity is None else similarity.loc[true, unique].to_numpy()
+    found = {}
+    for name, scores in label_scores(true, unique, classes, of_labels).items():
+        found[name] = scores[:, columns[:, 0]]
+        if name == "wup":
+            found["wup_of_labels"] = scores[:, columns].mean(axis=2)
+    return found
+
+
+def expectation_over_others(crossed: np.ndarray) -> np.ndarray:
+    """Score that an image has on average when the labels of another image, drawn at random, answer: (n_images,)."""
+    return (crossed.sum(axis=1) - np.diag(crossed)) / (len(crossed) - 1)
+
+
+def permutation_test(crossed: np.ndarray, n_permutations: int, seed: int) -> dict[str, float]:
+    """Test whether the mean score is higher than that of the same labels, dealt out to the images at random.
+
+    p = (1 + number of permutations with a mean at least as high) / (1 + n_permutations), one-sided. It is exact
+    whatever the labels are, constant ones included, and says nothing of what a constant label would reach.
+
+    Parameters
+    ----------
+    crossed : array of shape (n_images, n_images)
+        Of `crossed_scores`; images whose row is not a number do not count.
+    n_permutations, seed : int
+
+    Returns
+    -------
+    dict
+        observed; permuted_mean and permuted_high, mean and 97.5 % quantile over permutations; p; n, images that count.
+
+    References
+    ----------
+    Good (2005), Permutation, Parametric, and Bootstrap Tests of Hypotheses, chapter 3.
+    """
+    n = len(crossed)
+    rows = np.flatnonzero(np.isfinite(crossed).all(axis=1))
+    identity = np.broadcast_to(np.arange(n), (n_permutations, n))
+    dealt = numpy_generator(seed, "permutations of labels", n).permuted(identity, axis=1)
+    means = crossed[rows, dealt[:, rows]].mean(axis=1)
+    observed = crossed[rows, rows].mean()
+    return {
+        "observed": observed,
+        "permuted_mean": means.mean(),
+        "permuted_high": np.quantile(means, 0.975),
+        "p": (1 + (means >= observed - 1e-9).sum()) / (1 + n_permutations),
+        "n": len(rows),
+    }
+
+
+def permutation_table(
+    crossed: Mapping[tuple[str, str], Mapping[str, np.ndarray]], n_permutations: int, seed: int
+) -> pd.DataFrame:
+    """Test the labels of every system, for each subject and over several.
+
+    Parameters
+    ----------
+    crossed : mapping of (subject, system) to mapping of metric to array of shape (n_images, n_images)
+        Of `crossed_scores`, of the same images; what is not of `FORMS` is left out.
+    n_permutations, seed : int
+
+    Returns
+    -------
+    DataFrame
+        Columns subject, system, metric, observed, permuted_mean, permuted_high, p, n. For "all" the subjects' mean
+        score is tested, their labels dealt out in the same way.
+    """
+    tested = {key: tables for key, tables in crossed.items() if key[1] in FORMS}
+    subjects = {subject for subject, _ in tested}
+    for name in FORMS if len(subjects) > 1 else ():
+        of_subjects = [tables for (_, system), tables in tested.items() if system == name]
+        if len(of_subjects) == len(subjects):
+            tested[ALL_SUBJECTS, name] = {
+                metric: np.mean([tables[metric] for tables in of_subjects], axis=0) for metric in of_subjects[0]
+            }
+    rows = [
+        {"subject": subject, "system": name, "metric": metric, **permutation_test(table, n_permutations, seed)}
+        for (subject, name), tables in tested.items()
+        for metric, table in tables.items()
+        if np.isfinite(table).all(axis=1).any()
+    ]
+    columns = ["subject", "system", "metric", "observed", "permuted_mean", "permuted_high", "p", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def contact_sheet(
+    labels: pd.DataFrame, stimuli: Mapping[int, np.ndarray], pictures: Sequence[Mapping[int, np.ndarray]]
+) -> Image.Image:
+    """Draw test images, each with the pictures of its labels beside it.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Rows of labels.csv of one subject and system, by rank.
+    stimuli : mapping of id to array of shape (height, width, 3), uint8
+        The images to show, in this order.
+    pictures : sequence of mapping of id to array of shape (height, width, 3), uint8
+        By rank of the label; of the last labels there may be none.
+
+    Returns
+    -------
+    PIL.Image.Image
+    """
+    tile, gap, head, foot = 144, 10, 30, 44
+    x_of = [gap + k * (tile + gap) + (2 * gap if k else 0) for k in range(len(pictures) + 1)]
+    step = tile + foot
+    sheet = Image.new("RGB", (x_of[-1] + tile + gap, head + len(stimuli) * step + 26), "white")
+    draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(14), ImageFont.load_default(12)
+    heads = ["stimulus", *(f"label {rank + 1}" for rank in range(len(pictures)))]
+    for x, text in zip(x_of, heads, strict=True):
+        draw.text((x, 8), text, "black", font)
+
+    def show(picture: np.ndarray, x: int, y: int, text: str, below: str) -> None:
+        how = Image.Resampling.LANCZOS if picture.shape[1] > tile else Image.Resampling.NEAREST
+        sheet.paste(Image.fromarray(picture).resize((tile, tile), how), (x, y))
+        draw.text((x, y + tile + 3), _fit(text, small, tile), "black", small)
+        draw.text((x, y + tile + 18), below, "#555555", small)
+
+    for row, (key, stimulus) in enumerate(stimuli.items()):
+        y, of_image = head + row * step, labels[labels["image"] == image_name(key)]
+        show(stimulus, x_of[0], y, of_image["true_label"].iloc[0], "true category")
+        for x, of_rank, label in zip(x_of[1:], pictures, of_image.to_dict("records"), strict=False):
+            similarity = "" if np.isnan(label["wup"]) else f"Wu-Palmer {label['wup']:.2f}"
+            show(of_rank[key], x, y, label["label"], similarity)
+    rule = "test images at evenly spaced quantiles of the score, from worst to best"
+    draw.text((gap, sheet.height - 20), f"{labels['subject'].iloc[0]}, {rule}", "#555555", small)
+    return sheet
+
+
+def _fit(text: str, font: Any, width: int) -> str:
+    """Shorten a label to a width in pixels: first to its first name, then anywhere."""
+    if font.getlength(text) > width:
+        text = text.partition(",")[0]
+    while font.getlength(text) > width:
+        text = f"{text.rstrip('…')[:-1]}…"
+    return text
