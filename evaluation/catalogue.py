@@ -213,6 +213,11 @@ CONCEPT_METRICS = {
         "has .45 already",
         "concepts",
     ),
+    "wup_of_new": Metric(
+        "Wu-Palmer of new",
+        "the same, of images whose category is not among the labels: no training image and no label has it",
+        "concepts",
+    ),
     "wup_of_labels": Metric(
         "Wu-Palmer of all labels", "the same, mean over all labels decoded of an image", "concepts"
     ),

@@ -21,7 +21,7 @@ from minddiffuser.store import DataError, open_arrays
 from reconstruction import folder
 
 SCORE = "evaluation/40_score_concepts.py"
-FROM_WORDNET = ("wup", "wup_of_labels", "label_two_way")  # metrics that need it
+FROM_WORDNET = ("wup", "wup_of_new", "wup_of_labels", "label_two_way")  # metrics that need it
 FORMS = tuple(name for name, system in CONCEPT_SYSTEMS.items() if system.kind == "other")
 ERRORS = ("mse_training", "mse_validation", "mse_test", "mse_test_raw")
 
@@ -175,9 +175,10 @@ def label_scores(
     Returns
     -------
     dict of metric to array of shape (n_images, n_labels)
-        "exact_class", NaN for images whose category is not in the bank; and, with similarities, "wup" and
-        "label_two_way": of the images of other categories, the share to whose category the label is less near than
-        to this image's; as near counts half. NaN where there are no such images.
+        "exact_class", NaN for images whose category is not in the bank; and, with similarities, "wup"; "wup_of_new",
+        the same, but NaN for images whose category is in the bank; and "label_two_way": of the images of other
+        categories, the share to whose category the label is less near than to this image's; as near counts half. NaN
+        where there are no such images.
     """
     true, labels = np.asarray(true), np.asarray(labels)
     exact = (true[:, None] == labels).astype(float)
@@ -190,7 +191,8 @@ def label_scores(
     n_foils = is_foil.sum(axis=1, keepdims=True).astype(float)
     n_foils[n_foils == 0] = np.nan
     two_way = np.einsum("ij,ijl->il", is_foil, nearer) / n_foils
-    return {"wup": similarity, "exact_class": exact, "label_two_way": two_way}
+    new = np.where(np.isnan(exact), similarity, np.nan)
+    return {"wup": similarity, "wup_of_new": new, "exact_class": exact, "label_two_way": two_way}
 
 
 def crossed_scores(
