@@ -2,11 +2,12 @@
 
     python evaluation/40_score_concepts.py [--config configs/miniature.yaml] [--subject Subject1]
 
-Labels are scored by WordNet (Wu & Palmer 1994), in `execution.wordnet`; where it is absent, so is what needs it. Two
-controls tell what a score is worth: one label for all images, the one that suits the training images best, in which
-the brain has no part; and the labels that "corrected" decoded of the other test images, on average over these. A
-permutation test deals out the labels of each form to the images at random. Pictures are scored as in
-`evaluation/41_score.py`: mean over those of all labels of an image.
+Labels are scored by WordNet (Wu & Palmer 1994), in `execution.wordnet`; where it is absent, so is what needs it. Three
+controls tell what a score is worth: one label for all images, the one that suits the training categories best, in
+which the brain has no part; the labels that "corrected" decoded of the other test images, on average over these; and
+the labels of the stimuli's own features, which is what perfect decoding would reach. A permutation test deals out the
+labels of each form to the images at random. Pictures are scored as in `evaluation/41_score.py`: mean over those of all
+labels of an image.
 
 Reads, for each subject of `experiment.semantic_brain_decoding`, `semantic_brain_decoding/decoded/<form>.h5`, the
 folders `reconstruction/semantic_brain_decoding/<form>` and `reconstruction/control/constant_label`, and the stimuli in
@@ -15,15 +16,16 @@ folders `reconstruction/semantic_brain_decoding/<form>` and `reconstruction/cont
     scores.csv       subject, system, image (such as n01443537_22563), metric, value: one row an image and metric
     summary.csv      subject, system, metric, mean, ci_low, ci_high, n; subject "all": mean over subjects
     paired.csv       subject, system, baseline, metric, difference, ci_low, ci_high, p, p_holm, n
-    permutation.csv  subject, system, metric, observed, permuted_mean, permuted_high (97.5 % quantile), p, n
+    permutation.csv  subject, system, metric, observed, permuted_mean, permuted_high (97.5 % quantile), p, p_holm, n
     labels.csv       subject, system, image, true_wnid, true_label, rank, wnid, label, wup: what was decoded
     errors.csv       subject, system, mse_training, mse_validation, mse_test, mse_test_raw: of decoded features;
                      wup_validation, n_validation: of the labels of single trials that were not fitted
     scores.json      the settings and the states of the folders, as that of 41_score.py; absent metrics and why
     examples.png     some test images of one subject with the pictures of "corrected" and their labels
 
-`evaluation/catalogue.py` says what each system and metric is. Pictures that did not change are not scored again. Peak
-memory: that of 41_score.py for as many images.
+All but scores.csv and labels.csv count the images of a category as one: n is the number of categories; in the real
+data that of images. `evaluation/catalogue.py` says what each system and metric is. Pictures that did not change are not
+scored again. Peak memory: that of 41_score.py for as many images.
 """
 
 import io
@@ -36,6 +38,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from baselines.semantic_brain_decoding.labels import best_constant
 from baselines.semantic_brain_decoding.wordnet import open_wordnet, wu_palmer
 from data import god
 from evaluation import comparison, concepts, scoring, significance, text_tables
@@ -45,6 +48,7 @@ from evaluation.catalogue import (
     CONSTANT,
     CORRECTED,
     METRICS,
+    PERFECT,
     PERMUTED,
     STAND_IN,
     in_order,
@@ -59,8 +63,9 @@ from reconstruction import folder
 Key = tuple[str, str]  # a subject and a system
 OTHER_FORMS = tuple(name for name in FORMS if name != CORRECTED)
 PAIRS = [
-    *((name, control) for name in (CORRECTED, *OTHER_FORMS) for control in (CONSTANT, PERMUTED)),
+    *((name, CONSTANT) for name in (CORRECTED, *OTHER_FORMS)),
     *((CORRECTED, name) for name in OTHER_FORMS),
+    (PERFECT, CORRECTED),
 ]
 N_EXAMPLES = 6
 _GENERATE = "make them with: python baselines/semantic_brain_decoding/39_generate.py"
@@ -96,8 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     states = {key: state for key, state in states.items() if key[0] in run.subjects or key in fresh}
 
     decoded = read_decoded(run, states)
-    answers = {s: settings_of(place_of(config, s, CONSTANT))["settings"] for s, name in states if name == CONSTANT}
-    constants = {subject: str(answer["wnid"]) for subject, answer in answers.items()}
+    constants = {} if wordnet is None else choose_constants(config, wordnet, decoded)
     similarity = None if wordnet is None else similarities(wordnet, decoded, constants)
     crossed = cross(decoded, constants, similarity)
     is_fresh = np.array([key in fresh for key in zip(kept["subject"], kept["system"], strict=True)], bool)
@@ -107,12 +111,17 @@ def main(argv: list[str] | None = None) -> None:
     if "exact_class" not in set(scores["metric"]):
         absent["exact_class"] = "no test image's category is among the classes of the bank"
 
+    of_categories = concepts.by_category(scores)
     names = scores["nsd_id"].map(concepts.image_name)
     tables = {
         "scores": scores.assign(nsd_id=names).rename(columns={"nsd_id": "image"}),
-        "summary": significance.summarise(scores, evaluation.n_bootstrap, experiment.seed),
-        "paired": significance.compare(scores, PAIRS, evaluation.n_bootstrap, evaluation.n_flips, experiment.seed),
-        "permutation": concepts.permutation_table(crossed, evaluation.n_flips, experiment.seed),
+        "summary": significance.summarise(of_categories, evaluation.n_bootstrap, experiment.seed),
+        "paired": significance.compare(
+            of_categories, PAIRS, evaluation.n_bootstrap, evaluation.n_flips, experiment.seed
+        ),
+        "permutation": concepts.permutation_table(
+            crossed, next(iter(decoded.values())).true, evaluation.n_flips, experiment.seed
+        ),
         "labels": label_table(wordnet, decoded, similarity),
         "errors": error_table(wordnet, decoded),
     }
@@ -124,12 +133,12 @@ def main(argv: list[str] | None = None) -> None:
         "absent": absent,
         "scored": [[*key, state] for key, state in sorted(states.items())],
         "samples": [[*key, n] for key, n in sorted(samples.items()) if n > 1],
-        "constants": {subject: answer["label"] for subject, answer in answers.items()},
+        "constants": {subject: decoded[subject, CORRECTED].names[wnid] for subject, wnid in constants.items()},
     }
     write_atomically(output / "scores.json", json.dumps(record, indent=2) + "\n")
-    draw_examples(config, output / "examples.png", decoded, tables)
+    drawn = draw_examples(config, output / "examples.png", decoded, tables)
     show(run, tables, record)
-    print(f"\nwritten: {output}/{'.csv, '.join(tables)}.csv, examples.png")
+    print(f"\nwritten: {output}/{'.csv, '.join(tables)}.csv{', examples.png' if drawn else ''}")
 
 
 def read_decoded(run: Run, states: dict[Key, str]) -> dict[Key, Decoded]:
@@ -149,10 +158,25 @@ def read_decoded(run: Run, states: dict[Key, str]) -> dict[Key, Decoded]:
     return found
 
 
+def choose_constants(config: Config, wordnet: Any, decoded: dict[Key, Decoded]) -> dict[str, str]:
+    """Choose for each subject the label that suits the training categories best, as the pictures of it were made."""
+    found = {}
+    for (subject, system), of_key in decoded.items():
+        if system != CORRECTED:
+            continue
+        wnids = list(of_key.names)
+        found[subject] = wnids[best_constant(wu_palmer(wordnet, of_key.training.tolist(), wnids))]
+        place = place_of(config, subject, CONSTANT)
+        if has_pictures(config, subject, CONSTANT) and settings_of(place)["settings"]["wnid"] != found[subject]:
+            raise DataError(f"{place} has pictures of another label than {of_key.names[found[subject]]!r}; {_GENERATE}")
+    return found
+
+
 def similarities(wordnet: Any, decoded: dict[Key, Decoded], constants: dict[str, str]) -> pd.DataFrame:
     """Wu-Palmer similarity of the true categories, in rows, and all labels that are an answer, in columns."""
     true = sorted({wnid for found in decoded.values() for wnid in found.true})
-    labels = sorted({*constants.values(), *(wnid for found in decoded.values() for wnid in found.labels.ravel())})
+    of_images = (labels for found in decoded.values() for labels in (found.labels, found.labels_of_stimuli))
+    labels = sorted({*constants.values(), *(wnid for labels in of_images for wnid in labels.ravel())})
     return pd.DataFrame(wu_palmer(wordnet, true, labels), true, labels)
 
 
@@ -161,7 +185,9 @@ def cross(
 ) -> dict[Key, dict[str, np.ndarray]]:
     """Score the labels of every image as the answer to every image, see `concepts.crossed_scores`."""
     answers = {key: (found, found.labels) for key, found in decoded.items()}
-    for (subject, _), found in decoded.items():
+    for (subject, system), found in decoded.items():
+        if system == CORRECTED:
+            answers[subject, PERFECT] = found, found.labels_of_stimuli
         if subject in constants:
             answers[subject, CONSTANT] = found, np.full((len(found.ids), 1), constants[subject])
     return {
@@ -247,11 +273,11 @@ def error_table(wordnet: Any, decoded: dict[Key, Decoded]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["subject", "system", *concepts.ERRORS, "wup_validation", "n_validation"])
 
 
-def draw_examples(config: Config, path: Path, decoded: dict[Key, Decoded], tables: dict[str, pd.DataFrame]) -> None:
-    """Draw the picture of examples, of the first subject with pictures of the corrected form."""
+def draw_examples(config: Config, path: Path, decoded: dict[Key, Decoded], tables: dict[str, pd.DataFrame]) -> bool:
+    """Draw the picture of examples, of the first subject with pictures of the corrected form, if there is one."""
     subject = next((s for s, name in decoded if name == CORRECTED and has_pictures(config, s, CORRECTED)), None)
     if subject is None:
-        return
+        return False
     samples = folder.sample_folders(place_of(config, subject, CORRECTED))
     pictures = [dict(zip(*folder.read(sample), strict=True)) for sample in samples]
     scores = tables["scores"].query("subject == @subject and system == @CORRECTED")
@@ -266,13 +292,14 @@ def draw_examples(config: Config, path: Path, decoded: dict[Key, Decoded], table
     sheet = concepts.contact_sheet(labels, dict(zip(chosen, stimuli, strict=True)), pictures)
     sheet.save(png, "png", optimize=True)
     write_atomically(path, png.getvalue())
+    return True
 
 
 def show(run: Run, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
     """Print the tables, controls beneath the systems, and what they say of the corrected form."""
     summary, paired, absent = tables["summary"], tables["paired"], record["absent"]
     whole = ALL_SUBJECTS if ALL_SUBJECTS in set(summary["subject"]) else summary["subject"].iloc[0]
-    print("\nGeneric Object Decoding: mean [95 % interval over images; subject all: over subjects and images]\n")
+    print("\nGeneric Object Decoding: mean [95 % interval over categories; subject all: over subjects, too]\n")
     for group in ("concepts", "main", "more", "brain_diffuser", "mindeye"):
         shown = summary if group in ("concepts", "main") else summary[summary["subject"] == whole]
         if text_tables.has(shown, group):
@@ -286,8 +313,8 @@ def show(run: Run, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> N
     print(textwrap.fill(comparison.PERMUTATION, 120))
     print(f"\n{comparison.as_text(comparison.permutation_rows(tables['permutation']))}\n")
     for subject in dict.fromkeys([whole, *summary["subject"]]):
-        print("\n".join(comparison.against_controls(paired, subject)))
-    print("\nerrors of decoded features; Wu-Palmer of single trials that were not fitted\n")
+        print("\n".join(comparison.against_controls(paired, tables["permutation"], subject)))
+    print("\nerrors of decoded features (original: other targets), Wu-Palmer of single trials that were not fitted\n")
     print(tables["errors"].to_string(index=False, float_format="%.4f", na_rep="–"))
     for subject in run.subjects:
         there = set(summary.loc[summary["subject"] == subject, "system"])

@@ -133,7 +133,8 @@ def concept_remarks(
         if name in CONCEPT_METRICS:
             found[f"{metric(name).label} is absent: {reason}"] = []
     remarks = [f"{', '.join(of)}: {remark}" if of else remark for remark, of in found.items()]
-    return [line for subject in shown for line in comparison.against_controls(tables.paired, subject)] + remarks
+    said = [comparison.against_controls(tables.paired, tables.permutation, subject) for subject in shown]
+    return [line for lines in said for line in lines] + remarks
 
 
 def run_scripts(run: Run, is_nsd: bool, is_god: bool, arguments: list[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
 # On another dataset, Generic Object Decoding: the rival in its form without faults, and its controls.
 CORRECTED, CONSTANT, PERMUTED = "semantic_brain_decoding/corrected", "control/constant_label", "control/permuted_labels"
+PERFECT = "control/perfect_decoding"
 STAND_IN = "_stand_in"  # ends the name of a metric whose network another one stands in for
 ALL_SUBJECTS = "all"  # in place of a subject: the mean over subjects
 
@@ -120,6 +121,11 @@ CONCEPT_SYSTEMS = {
         _FERRANTE + "corrected, with labels of the network's own last layer in place of the nearest images' labels",
         "other",
     ),
+    PERFECT: System(
+        "perfect decoding",
+        "the labels that the corrected form would give if it decoded the stimulus' features",
+        "control",
+    ),
     CONSTANT: System(
         "constant label", "whatever was seen, the one label that suits the training images best", "control"
     ),
@@ -209,8 +215,8 @@ METRICS = {
 CONCEPT_METRICS = {
     "wup": Metric(
         "Wu-Palmer",
-        "similarity in WordNet of the first label and the true category; 1 is the same, but a random label of ImageNet "
-        "has .45 already",
+        "similarity in WordNet of the first label and the true category; 1 is the same, but labels at random are well "
+        "above 0",
         "concepts",
     ),
     "wup_of_new": Metric(

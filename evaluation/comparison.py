@@ -12,7 +12,6 @@ from evaluation.catalogue import (
     CONCEPT_SYSTEMS,
     CONSTANT,
     CORRECTED,
-    PERMUTED,
     STAGE1,
     STAGE2,
     SYSTEMS,
@@ -58,7 +57,7 @@ CONCEPT_CAUTION = (
 )
 PERMUTATION = (
     "Generic Object Decoding: scores of the decoded labels, and of the same labels dealt out to the images at random: "
-    "mean (mean of the deals; 97.5 % of them are below), p of a one-sided permutation test, not corrected."
+    "mean (mean of the deals; 97.5 % of them are below), p of a one-sided permutation test, corrected by Holm's method."
 )
 
 
@@ -155,23 +154,29 @@ def verdict(rows: pd.DataFrame) -> str:
     return "; ".join(f"{words} {', '.join(labels)}" for words, labels in found.items() if labels)
 
 
-def against_controls(paired: pd.DataFrame, subject: str) -> list[str]:
-    """Say of each control of Generic Object Decoding whether the corrected form beats it: a sentence each."""
-    found, own = [], system(CORRECTED).label
-    of = "mean over subjects" if subject == ALL_SUBJECTS else subject
-    for control in (CONSTANT, PERMUTED):
-        is_it = (paired["subject"] == subject) & (paired["system"] == CORRECTED) & (paired["baseline"] == control)
-        rows = paired[is_it & paired["metric"].isin([*metrics_of("concepts", set()), *PICTURE_METRICS])]
-        other = system(control).label
-        if rows.empty:
-            found.append(f"{of}: {own}, is not compared with {other}: the one or the other is absent.")
-            continue
+def against_controls(paired: pd.DataFrame, permutation: pd.DataFrame, subject: str) -> list[str]:
+    """Say whether the corrected form beats the constant label, and its own labels dealt out at random, in sentences."""
+    own = f"{'mean over subjects' if subject == ALL_SUBJECTS else subject}: {system(CORRECTED).label},"
+    of_subject = paired[(paired["subject"] == subject) & (paired["system"] == CORRECTED)]
+    rows = of_subject[of_subject["baseline"] == CONSTANT]
+    rows = rows[rows["metric"].isin([*metrics_of("concepts", set()), *PICTURE_METRICS])]
+    other = system(CONSTANT).label
+    if rows.empty:
+        found = [f"{own} is not compared with {other}: the one or the other is absent."]
+    else:
         first = rows.iloc[0]
         beats = "beats" if is_firm(first) and first["difference"] > 0 else "is NOT shown to beat"
-        found.append(
-            f"{of}: {own}, {beats} {other} in {metric(first['metric']).label}: {_difference(first)}. All metrics: "
+        found = [
+            f"{own} {beats} {other} in {metric(first['metric']).label}: {_difference(first)}. All metrics: "
             f"{verdict(rows)}."
-        )
+        ]
+    tested = permutation[(permutation["subject"] == subject) & (permutation["system"] == CORRECTED)]
+    parts = {True: [], False: []}
+    for _, row in tested.iterrows():
+        parts[row["p_holm"] <= 0.05].append(f"{metric(row['metric']).label} (p {number(row['p_holm'], '.2g')})")
+    for is_firm_, words in ((True, "beats"), (False, "is NOT shown to beat")):
+        if parts[is_firm_]:
+            found.append(f"{own} {words} its labels dealt out at random in {', '.join(parts[is_firm_])}.")
     return found
 
 
@@ -269,7 +274,7 @@ def permutation_rows(permutation: pd.DataFrame) -> list[list[str]]:
             row = known.loc[measure]
             dealt = f"({number(row['permuted_mean'])}; {number(row['permuted_high'])})"
             other_n = "" if row["n"] == n else f" (n {row['n']:.0f})"
-            cells.append(f"{number(row['observed'])} {dealt} p {number(row['p'], '.2g')}{other_n}")
+            cells.append(f"{number(row['observed'])} {dealt} p {number(row['p_holm'], '.2g')}{other_n}")
         table.append([f"{subject}, {label(str(name))}", str(n), *cells])
     return table
 

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation.catalogue import ALL_SUBJECTS, CONCEPT_SYSTEMS, CONSTANT, CORRECTED, PERMUTED
+from evaluation.catalogue import ALL_SUBJECTS, CONCEPT_SYSTEMS, CONSTANT, CORRECTED, PERFECT, PERMUTED
+from evaluation.significance import holm
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import DataError, open_arrays
 from reconstruction import folder
@@ -38,6 +39,10 @@ class Decoded:
         The stimuli: n01443537_22563.JPEG.
     labels : array of shape (n_images, n_labels), str
         WordNet ids; the first is the label, the others its runners-up.
+    training : array of shape (n_categories,), str
+        WordNet ids of the categories of the training images.
+    labels_of_stimuli : array of shape (n_images, n_labels), str
+        Those of the images' own features.
     names : dict of str to str
         What each class of the bank is called, by WordNet id.
     validation_true, validation_labels : arrays of shape (n,) and (n, n_labels), str
@@ -51,6 +56,8 @@ class Decoded:
     ids: np.ndarray
     files: tuple[str, ...]
     labels: np.ndarray
+    training: np.ndarray
+    labels_of_stimuli: np.ndarray
     names: dict[str, str]
     validation_true: np.ndarray
     validation_labels: np.ndarray
@@ -115,6 +122,8 @@ def read_decoded(folder_of_subject: Path, subject: str, name: str) -> Decoded:
             ids=file["nsd_id"][:],
             files=tuple(file["image_name"].asstr()[:].tolist()),
             labels=wnids[file["classes"][:]],
+            training=file["training_wnid"].asstr()[:].astype(str),
+            labels_of_stimuli=wnids[file["classes_of_stimuli"][:]],
             names=dict(zip(wnids.tolist(), file["class_label"].asstr()[:].tolist(), strict=True)),
             validation_true=true,
             validation_labels=wnids[validation],
@@ -147,10 +156,11 @@ def states_of(folder_of_subject: Path) -> dict[str, str]:
             pictures = folder.state(folder_of_subject / "reconstruction" / name) or "no pictures"
             with open_arrays(path, "the stage before") as file:
                 found[name] = f"labels {file.attrs['fingerprint']}; {pictures}"
-    if found and (pictures := folder.state(folder_of_subject / "reconstruction" / CONSTANT)):
+    if found:
+        pictures = folder.state(folder_of_subject / "reconstruction" / CONSTANT) or "no pictures"
         found[CONSTANT] = f"test images of {next(iter(found.values())).partition(';')[0]}; {pictures}"
     if CORRECTED in found:
-        found[PERMUTED] = found[CORRECTED].partition(";")[0]
+        found[PERMUTED] = found[PERFECT] = found[CORRECTED].partition(";")[0]
     return found
 
 
@@ -231,7 +241,27 @@ def expectation_over_others(crossed: np.ndarray) -> np.ndarray:
     return (crossed.sum(axis=1) - np.diag(crossed)) / (len(crossed) - 1)
 
 
-def permutation_test(crossed: np.ndarray, n_permutations: int, seed: int) -> dict[str, float]:
+def by_category(scores: pd.DataFrame) -> pd.DataFrame:
+    """Average the scores over the images of a category, which count as one: a label that suits one suits the others.
+
+    The real test images are of one category each, and stay as they are.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns subject, system, nsd_id, metric, value.
+
+    Returns
+    -------
+    DataFrame
+        The same, with the number of the category in place of the image's id.
+    """
+    categories = scores.assign(nsd_id=scores["nsd_id"] // 10**6)
+    keys = ["subject", "system", "nsd_id", "metric"]
+    return categories.groupby(keys, sort=False, as_index=False)["value"].mean()[[*keys, "value"]]
+
+
+def permutation_test(crossed: np.ndarray, true: np.ndarray, n_permutations: int, seed: int) -> dict[str, float]:
     """Test whether the mean score is higher than that of the same labels, dealt out to the images at random.
 
     p = (1 + number of permutations with a mean at least as high) / (1 + n_permutations), one-sided. It is exact
@@ -241,12 +271,15 @@ def permutation_test(crossed: np.ndarray, n_permutations: int, seed: int) -> dic
     ----------
     crossed : array of shape (n_images, n_images)
         Of `crossed_scores`; images whose row is not a number do not count.
+    true : array of shape (n_images,), str
+        Their categories: the mean is over categories of means over images.
     n_permutations, seed : int
 
     Returns
     -------
     dict
-        observed; permuted_mean and permuted_high, mean and 97.5 % quantile over permutations; p; n, images that count.
+        observed; permuted_mean and permuted_high, mean and 97.5 % quantile over permutations; p; n, categories that
+        count.
 
     References
     ----------
@@ -256,19 +289,21 @@ def permutation_test(crossed: np.ndarray, n_permutations: int, seed: int) -> dic
     rows = np.flatnonzero(np.isfinite(crossed).all(axis=1))
     identity = np.broadcast_to(np.arange(n), (n_permutations, n))
     dealt = numpy_generator(seed, "permutations of labels", n).permuted(identity, axis=1)
-    means = crossed[rows, dealt[:, rows]].mean(axis=1)
-    observed = crossed[rows, rows].mean()
+    _, category, n_images = np.unique(true[rows], return_inverse=True, return_counts=True)
+    weights = 1 / (len(n_images) * n_images[category])
+    means = crossed[rows, dealt[:, rows]] @ weights
+    observed = float(crossed[rows, rows] @ weights)
     return {
         "observed": observed,
-        "permuted_mean": means.mean(),
-        "permuted_high": np.quantile(means, 0.975),
+        "permuted_mean": float(means.mean()),
+        "permuted_high": float(np.quantile(means, 0.975)),
         "p": (1 + (means >= observed - 1e-9).sum()) / (1 + n_permutations),
-        "n": len(rows),
+        "n": len(n_images),
     }
 
 
 def permutation_table(
-    crossed: Mapping[tuple[str, str], Mapping[str, np.ndarray]], n_permutations: int, seed: int
+    crossed: Mapping[tuple[str, str], Mapping[str, np.ndarray]], true: np.ndarray, n_permutations: int, seed: int
 ) -> pd.DataFrame:
     """Test the labels of every system, for each subject and over several.
 
@@ -276,13 +311,15 @@ def permutation_table(
     ----------
     crossed : mapping of (subject, system) to mapping of metric to array of shape (n_images, n_images)
         Of `crossed_scores`, of the same images; what is not of `FORMS` is left out.
+    true : array of shape (n_images,), str
+        Categories of the images.
     n_permutations, seed : int
 
     Returns
     -------
     DataFrame
-        Columns subject, system, metric, observed, permuted_mean, permuted_high, p, n. For "all" the subjects' mean
-        score is tested, their labels dealt out in the same way.
+        Columns subject, system, metric, observed, permuted_mean, permuted_high, p, p_holm, n. For "all" the subjects'
+        mean score is tested, their labels dealt out in the same way. p_holm is corrected for all of a subject.
     """
     tested = {key: tables for key, tables in crossed.items() if key[1] in FORMS}
     subjects = {subject for subject, _ in tested}
@@ -293,13 +330,16 @@ def permutation_table(
                 metric: np.mean([tables[metric] for tables in of_subjects], axis=0) for metric in of_subjects[0]
             }
     rows = [
-        {"subject": subject, "system": name, "metric": metric, **permutation_test(table, n_permutations, seed)}
+        {"subject": subject, "system": name, "metric": metric, **permutation_test(table, true, n_permutations, seed)}
         for (subject, name), tables in tested.items()
         for metric, table in tables.items()
         if np.isfinite(table).all(axis=1).any()
     ]
     columns = ["subject", "system", "metric", "observed", "permuted_mean", "permuted_high", "p", "n"]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    corrected = table.groupby("subject", sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
+    table.insert(columns.index("n"), "p_holm", corrected)
+    return table
 
 
 def contact_sheet(

@@ -370,7 +370,7 @@ def _concepts(found: Concepts) -> dict[str, Any]:
     return {
         "choices": choices,
         "groups": groups,
-        "verdicts": comparison.against_controls(tables.paired, choices[0]),
+        "verdicts": comparison.against_controls(tables.paired, tables.permutation, choices[0]),
         "differences": _differences(tables.paired, choices, "concepts"),
         "permutation": comparison.permutation_rows(
             pd.concat([tables.permutation[tables.permutation["subject"] == choice] for choice in choices])

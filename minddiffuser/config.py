@@ -64,7 +64,7 @@ class MiniatureGod(_Section):
     """
 
     n_training: int = Field(default=24, ge=2, description="training images of a category, each shown once")
-    n_test: int = Field(default=4, ge=1, description="test images of a category")
+    n_test: int = Field(default=2, ge=1, description="test images of a category")
     n_repetitions: int = Field(default=16, ge=1, description="of each test image")
     n_imagery: int = Field(default=2, ge=0, description="times that each test image is imagined")
     n_bank: int = Field(default=60, ge=1, description="ImageNet's images of a class, besides those of the experiment")
@@ -335,8 +335,8 @@ class SemanticBrainDecoding(_Section):
     roi: str = "ROI_VC"
     run_grouping: Literal["by_type", "as_released"] = Field(
         default="by_type",
-        description="which trials are scaled together: a run; released: as_released, runs of equal number of training, "
-        "test and imagery",
+        description="which trials are scaled together: a run (of tests: all images); released: as_released, runs "
+        "of equal number of training, test and imagery",
     )
     network: Literal["resnet50", "scoring_clip"] = Field(
         default="resnet50",
@@ -357,8 +357,8 @@ class SemanticBrainDecoding(_Section):
     alpha: float = Field(default=1000.0, gt=0)
     restore_variance: Literal["train", "test", "none"] = Field(
         default="train",
-        description="whose predictions' statistics bring decoded features to the training images' mean and deviation; "
-        "released: test (transductive)",
+        description="whose predictions' statistics bring decoded features to the training images' mean and deviation: "
+        "of held-out training trials, for as many trials as were averaged; released: test (transductive)",
     )
     labels: Literal["neighbours", "classifier"] = Field(
         default="neighbours", description="nearest in the bank, or first by the network's own last layer"
@@ -374,6 +374,8 @@ class SemanticBrainDecoding(_Section):
 
     @model_validator(mode="after")
     def _pictures_of_labels(self) -> "SemanticBrainDecoding":
+        if self.prompt.replace("{label}", "").count("{") or "{label}" not in self.prompt:
+            raise ValueError(f"prompt {self.prompt!r} must have {{label}}, and nothing else in braces")
         if self.n_pictures > self.n_labels:
             raise ValueError(f"n_pictures {self.n_pictures} must be at most n_labels {self.n_labels}")
         return self

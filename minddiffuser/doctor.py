@@ -81,6 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         if generator and step:
             rows += [estimate_ozcelik(run.config, s, sizes[s], generator, step) for s in run.subjects]
         rows += [estimate_concepts(run.config, s, n, call) for s, n in n_pictures.items()]
+        rows += [estimate_bank(run.config)] if concepts else []
         check("disk", check_disk, run.config, sum(disk for _, _, _, disk, _ in rows) / 1e9)
         print(f"\n{'stage':<25}{'time':>10}{'memory':>12}{'disk':>11}   derived from")
         for name, seconds, memory, disk, how in rows:
@@ -172,7 +173,9 @@ def check_recording(config: Config, subject: str) -> tuple[int, str]:
     assert settings
     recording = god.read_subject(config.god, subject, settings.roi)
     for folder, images in (("training", recording.training_images), ("test", recording.test_images)):
-        god.read_pictures(config.god / "images" / folder, images.names)
+        place = config.god / "images" / folder
+        if missing := [name for name in images.names if not (place / name).is_file()]:
+            raise DataError(f"{place} lacks {len(missing)} of {len(images.names)} stimuli, such as {missing[0]}")
     n_test = len(recording.test_images.ids)
     release = "" if config.experiment.miniature_god else f", release {recording.release}"
     found = f"{len(recording.X)} trials, {recording.X.shape[1]} voxels in {settings.roi}, {n_test} test images{release}"
@@ -184,6 +187,8 @@ def check_bank(config: Config) -> tuple[None, str]:
     settings, execution = config.experiment.semantic_brain_decoding, config.execution
     assert settings
     classes = read_classes(REPOSITORY / execution.imagenet)
+    if settings.safety_checker:
+        pretrained.open_safety_checker(config.experiment.models, torch.device("cpu"))
     pretrained.open_pooled_network(settings.network, config.experiment.models, execution.torch_hub, torch.device("cpu"))
     open_wordnet(config.wordnet)
     return None, f"{len(classes.wnids)} classes, {settings.network}"
@@ -366,6 +371,14 @@ def estimate_concepts(config: Config, subject: str, n: int, call: UNetCall) -> t
     seconds = n / config.execution.batch_size * (settings.n_steps + 1) * call.forward
     how = f"{n} pictures of {settings.n_steps} steps"
     return f"{subject} 39 labels", seconds, call.memory, n * config.experiment.detail.image_size**2 * 1.5, how
+
+
+def estimate_bank(config: Config) -> tuple[str, float, float, float, str]:
+    """Estimate the bank of ImageNet features: reading its images is what takes long, on a disk that we do not know."""
+    settings = config.experiment.semantic_brain_decoding
+    assert settings
+    n = settings.bank_per_class * len(read_classes(REPOSITORY / config.execution.imagenet).wnids)
+    return "14 bank", n / 200, 5e8, 2 * n * 2048 * 4, f"{n} images at 200 a second, a guess"
 
 
 def time_inversion(generator: Generator, config: Config, device: torch.device) -> float:

@@ -14,9 +14,10 @@ Writes `runs/<name>/bank/<network>.h5`:
     class_wnid, class_label  (n_classes,) str, by WordNet id, which is the order of the network's classes
     head_weight, head_bias   (n_classes, n_features) and (n_classes,), the network's own last layer; or, where it has
                              none (the miniature), a logistic regression on the bank
+    image_size, bank_per_class   as it was made
 
-Not of one subject: run it once. A killed run goes on with the next 2,000 images; `--shard` divides it. Peak memory: 0.5
-GB, and the network; 4 GB of disk, twice while its parts are joined.
+Not of one subject: run it once. Other pictures under the same names are not noticed. A killed run goes on with the next
+2,000 images; `--shard` divides it. Peak memory: 0.5 GB, and the network; 4 GB of disk, twice while parts are joined.
 """
 
 import hashlib
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     imagenet = REPOSITORY / config.execution.imagenet
     classes = read_classes(imagenet)
     paths, class_index = choose(imagenet, classes.wnids, settings.bank_per_class, config.experiment.seed)
+    keys = np.array([picture_key(path.name) for path in paths])  # here, so that a stray file stops nothing later
     names = "\n".join(path.name for path in paths)
     made_from = {
         **settings.model_dump(include={"network", "image_size", "bank_per_class"}),
@@ -68,8 +70,7 @@ def main(argv: list[str] | None = None) -> None:
             pictures, total=len(paths[rows]), desc=f"bank, part {number + 1} of {-(-len(paths) // ROWS_PER_PART)}"
         )
         features = pooled_features(network, progress, config.execution.batch_size, run.device)
-        keys = np.array([picture_key(path.name) for path in paths[rows]])
-        artifact.write_part(number, {"features": features, "image": keys, "class_index": class_index[rows]})
+        artifact.write_part(number, {"features": features, "image": keys[rows], "class_index": class_index[rows]})
     if not artifact.has_all_parts(len(paths), ROWS_PER_PART):
         return
     weight, bias = fit_head(artifact) if network.head is None else part_of_head(network.head, classes.wnids)
@@ -79,6 +80,8 @@ def main(argv: list[str] | None = None) -> None:
         "class_label": np.array(classes.labels, text),
         "head_weight": weight,
         "head_bias": bias,
+        "image_size": np.int64(settings.image_size),
+        "bank_per_class": np.int64(settings.bank_per_class),
     }
     artifact.join(len(paths), constants)
     print(f"{artifact.path}: {len(paths)} images of {len(classes.wnids)} classes")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from nltk.corpus.reader.wordnet import Synset, WordNetCorpusReader
 
 _HOW = (
-    "get WordNet 3.0 with: sudo apt-get install wordnet-base, or without root: make wordnet, and name the folder that "
-    "has data.noun in execution.wordnet"
+    "get WordNet 3.0 with: sudo apt-get install wordnet-base, or without root: make wordnet; elsewhere unzip what "
+    "python -m nltk.downloader wordnet fetches, and name the folder that has data.noun in execution.wordnet"
 )
 _LAST_NOUN = 15300051  # offset of the last line of data.noun in version 3.0
 # nltk needs the names of the files that WordNet was made from; Debian has them in a manual page only, lexnames(5).

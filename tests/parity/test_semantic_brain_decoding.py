@@ -11,7 +11,13 @@ from sklearn.neighbors import NearestNeighbors
 from torchvision import models as torchvision_models
 from torchvision import transforms
 
-from baselines.regression import fit_predict, held_out_predictions, restore_variance
+from baselines.regression import (
+    fit_predict,
+    fold_predictions,
+    held_out_predictions,
+    restore_variance,
+    spread_of_averages,
+)
 from baselines.semantic_brain_decoding.features import pooled_features, prepare, read_prepared
 from baselines.semantic_brain_decoding.neighbours import nearest
 from baselines.semantic_brain_decoding.pictures import open_text_to_image
@@ -107,6 +113,32 @@ def test_only_the_transductive_option_lets_test_images_change_one_another():
     few, all_rows = np.arange(3), np.arange(9)
     np.testing.assert_allclose(decode(few, False), decode(all_rows, False), rtol=1e-4)
     assert np.abs(decode(few, True) - decode(all_rows, True)).max() > 0.1
+
+
+@pytest.mark.parametrize("noise", [10, 20, 40])
+def test_averages_over_trials_regain_the_spread_of_the_targets_without_other_images(noise):
+    """Averages have far less noise than the single trials that are fitted and held out."""
+    rng = np.random.default_rng(5)
+    mixing = rng.normal(size=(40, 200))
+    Y, Y_test = rng.normal(size=(600, 40)), rng.normal(size=(50, 40))
+    X = Y @ mixing + noise * rng.normal(size=(600, 200))
+    image = np.repeat(np.arange(50), 35)
+    X_trials = Y_test[image] @ mixing + noise * rng.normal(size=(len(image), 200))
+    trials = fit_predict(X, Y, X_trials, 1000.0)
+    raw = np.stack([trials[image == i].mean(axis=0) for i in range(50)])
+    held_out, by_folds = fold_predictions(X, Y, X_trials, 1000.0, seed=0)
+    np.testing.assert_array_equal(held_out, held_out_predictions(X, Y, 1000.0, seed=0))
+    factor = spread_of_averages(held_out, by_folds, trials, image)
+
+    def spread(features):
+        return features.std(axis=0).mean() / Y.std(axis=0).mean()
+
+    assert spread(restore_variance(raw, held_out, Y)) < 0.75  # single trials' spread is no measure of averages'
+    assert spread(restore_variance(raw, held_out, Y, factor[:, None])) == pytest.approx(1, abs=0.15)
+    few = image < 3  # an image's factor does not depend on the others
+    np.testing.assert_allclose(spread_of_averages(held_out, by_folds[:, few], trials[few], image[few]), factor[:3])
+    one = np.arange(0, len(image), 35)  # of one trial each nothing is averaged
+    np.testing.assert_array_equal(spread_of_averages(held_out, by_folds[:, one], trials[one], image[one]), 1)
 
 
 def test_labels_of_unseen_classes_are_found_from_planted_responses_and_not_from_shuffled_ones():

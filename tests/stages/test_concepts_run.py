@@ -106,6 +106,26 @@ def test_images_that_the_lists_do_not_have_are_refused_by_name(copy):
     assert "Traceback" not in done.stderr
 
 
+def test_a_bank_of_other_settings_is_refused(copy):
+    change = ["--set", "experiment.semantic_brain_decoding.bank_per_class=2", "--overwrite"]
+    done = run_here(f"{CONCEPTS}/29_decode_labels.py", copy, "--subject", "Subject1", *change)
+    assert done.returncode == 1
+    assert "made with bank_per_class 3, not 2" in done.stderr
+
+
+def test_without_pictures_labels_are_scored_beside_all_controls(wordnet_folder, copy):
+    for subject in SUBJECTS:
+        shutil.rmtree(copy.parent / "runs" / "smallest" / subject / "reconstruction")
+    done = run_here("evaluation/40_score_concepts.py", copy)
+    assert done.returncode == 0, done.stderr
+    summary = pd.read_csv(copy.parent / "runs/smallest/evaluation/concepts/summary.csv")
+    wup = summary[summary["metric"] == "wup"].groupby("subject")["system"].unique()
+    controls = {f"control/{name}" for name in ("constant_label", "permuted_labels", "perfect_decoding")}
+    for subject in SUBJECTS:
+        assert set(wup[subject]) == {*(f"semantic_brain_decoding/{form}" for form in FORMS), *controls}
+    assert "examples.png" not in done.stdout
+
+
 def test_missing_stimuli_and_classes_are_named(copy):
     (copy.parent / "god" / "images" / "test" / god.read_images(copy.parent / "god" / god.TEST_IMAGES).names[3]).unlink()
     done = run_here(f"{CONCEPTS}/29_decode_labels.py", copy, "--subject", "Subject1", "--overwrite")

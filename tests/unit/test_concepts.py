@@ -24,6 +24,7 @@ from evaluation.catalogue import (
     CONSTANT,
     CORRECTED,
     METRICS,
+    PERFECT,
     PERMUTED,
     STAGE1,
     STAGE2,
@@ -147,20 +148,23 @@ def test_perfect_labels_are_found_and_constant_ones_are_not():
     cross = partial(concepts.crossed_scores, np.array(true), classes=true, similarity=similarity(true, true))
     perfect = cross(np.array(true)[:, None])
     for name in ("wup", "exact_class", "label_two_way"):
-        found = concepts.permutation_test(perfect[name], n_permutations, seed=0)
+        found = concepts.permutation_test(perfect[name], np.array(true), n_permutations, seed=0)
         assert found["p"] == 1 / (1 + n_permutations)  # the smallest there is
-        assert found["observed"] == 1 > found["permuted_high"] > found["permuted_mean"]
-    assert concepts.permutation_test(perfect["exact_class"], n_permutations, 0)["permuted_mean"] == pytest.approx(
-        1 / n, abs=0.01
-    )
-    constant = concepts.permutation_test(cross(np.array([true[3]] * n)[:, None])["wup"], n_permutations, seed=0)
+        assert found["observed"] == pytest.approx(1)
+        assert 1 > found["permuted_high"] > found["permuted_mean"]
+    assert concepts.permutation_test(perfect["exact_class"], np.array(true), n_permutations, 0)[
+        "permuted_mean"
+    ] == pytest.approx(1 / n, abs=0.01)
+    constant = cross(np.array([true[3]] * n)[:, None])["wup"]
+    constant = concepts.permutation_test(constant, np.array(true), n_permutations, seed=0)
     assert constant["p"] == 1
     assert constant["observed"] == pytest.approx(constant["permuted_mean"])
 
 
 def test_labels_by_chance_are_significant_as_often_as_they_should_be():
     rng = np.random.default_rng(3)
-    p = [concepts.permutation_test(rng.normal(size=(12, 12)), 199, seed)["p"] for seed in range(600)]
+    true = np.repeat(np.arange(6), 2).astype(str)
+    p = [concepts.permutation_test(rng.normal(size=(12, 12)), true, 199, seed)["p"] for seed in range(600)]
     assert min(p) >= 1 / 200
     assert 0.02 < np.mean(np.array(p) <= 0.05) < 0.08  # two standard errors are .018
     assert np.mean(p) == pytest.approx(0.5, abs=0.05)
@@ -168,19 +172,19 @@ def test_labels_by_chance_are_significant_as_often_as_they_should_be():
 
 def test_images_that_cannot_be_right_do_not_count_in_a_permutation_test():
     exact = crossed_of(np.array(TRUE[:4] + BANK[:2])[:, None])["exact_class"]
-    found = concepts.permutation_test(exact, 500, 0)
-    assert found["n"] == 4
+    found = concepts.permutation_test(exact, np.array(TRUE), 500, 0)
+    assert found["n"] == 3  # categories of the first four images
     assert found["observed"] == 1
 
 
 def test_the_mean_over_subjects_is_tested_too():
     one, other = crossed_of(LABELS), crossed_of(LABELS[::-1])
     both = {("Subject1", CORRECTED): one, ("Subject2", CORRECTED): other, ("Subject1", CONSTANT): one}
-    table = concepts.permutation_table(both, 100, 0)
+    table = concepts.permutation_table(both, np.array(TRUE), 100, 0)
     assert set(table["system"]) == {CORRECTED}
     wup = table[table["metric"] == "wup"].set_index("subject")["observed"]
     assert wup["all"] == pytest.approx((wup["Subject1"] + wup["Subject2"]) / 2)
-    alone = concepts.permutation_table({("Subject1", CORRECTED): one}, 100, 0)
+    alone = concepts.permutation_table({("Subject1", CORRECTED): one}, np.array(TRUE), 100, 0)
     assert set(alone["subject"]) == {"Subject1"}
 
 
@@ -191,7 +195,7 @@ def test_systems_and_metrics_of_one_dataset_are_not_expected_of_the_other():
     assert not set(SYSTEMS) & set(CONCEPT_SYSTEMS)
     assert not set(METRICS) & set(CONCEPT_METRICS)
     assert metrics_of("concepts", set()) == list(CONCEPT_METRICS)
-    assert in_order([PERMUTED, CONSTANT, CORRECTED, ORIGINAL]) == [ORIGINAL, CORRECTED, CONSTANT, PERMUTED]
+    assert in_order([PERMUTED, CONSTANT, PERFECT, CORRECTED]) == [CORRECTED, PERFECT, CONSTANT, PERMUTED]
     assert [system(name).kind for name in (CORRECTED, CONSTANT, PERMUTED)] == ["other", "control", "control"]
     experiment = Experiment(semantic_brain_decoding=SemanticBrainDecoding(forms=("corrected",)))
     wanted = {name for names in comparison.absent_systems([], experiment).values() for name in names}
@@ -238,8 +242,10 @@ def write_decoded(runs, subject, name, classes, marked="once", split=False):
         "nsd_id": IDS,
         "image_name": np.array([f"{concepts.image_name(key)}.JPEG" for key in IDS], text),
         "classes": classes,
+        "classes_of_stimuli": classes[::-1],
         "class_wnid": np.array(BANK, text),
-        "class_label": np.array([f"thing {wnid[-2:]}, its other name" for wnid in BANK], text),
+        "training_wnid": np.array([BANK[CONSTANT_CLASS]], text),
+        "class_label": np.array([LABEL_OF[wnid] for wnid in BANK], text),
         "mse_training": np.float64(0.1),
         "mse_test": np.float64(0.2),
         "mse_test_raw": np.float64(0.15),
@@ -269,6 +275,7 @@ STIMULI = np.array(
     [np.asarray(Image.effect_mandelbrot((SIZE, SIZE), (-2, -1 + k / 5, 1, 1), 60).convert("RGB")) for k in range(6)]
 )
 CONSTANT_CLASS = 4
+LABEL_OF = {wnid: f"thing {wnid[-2:]}, its other name" for wnid in BANK} | {BANK[CONSTANT_CLASS]: "always <this>"}
 CLASSES = {
     ORIGINAL: np.array([[1, 2], [1, 0], [2, 3], [4, 4], [5, 1], [4, 0]]),
     CORRECTED: np.array([[0, 1], [1, 0], [2, 3], [3, 4], [4, 1], [5, 0]]),
@@ -300,7 +307,7 @@ def write_run(folder):
             place, inputs = runs / subject / "reconstruction" / name, {"decoded": fingerprint}
             write_pictures(place, subject, pictures_of(rng, 30 * (k + 1)), {"rank": 0}, inputs)
             write_pictures(place / "sample_2", subject, pictures_of(rng, 60 * (k + 1)), {"rank": 1}, inputs)
-        settings = {"wnid": BANK[CONSTANT_CLASS], "label": "always <this>"}
+        settings = {"wnid": BANK[CONSTANT_CLASS]}
         write_pictures(runs / subject / "reconstruction" / CONSTANT, subject, pictures_of(rng, 200), settings, {})
     return write_config(folder), runs / "evaluation" / "concepts"
 
@@ -348,7 +355,7 @@ def read(output, name):
     return pd.read_csv(output / f"{name}.csv")
 
 
-def test_scores_are_those_of_the_labels_and_of_both_controls(scored):
+def test_scores_are_those_of_the_labels_and_of_the_controls(scored):
     _, output = scored
     scores = read(output, "scores")
     assert list(scores) == ["subject", "system", "image", "metric", "value"]
@@ -356,7 +363,8 @@ def test_scores_are_those_of_the_labels_and_of_both_controls(scored):
     value_of = scores.set_index(["subject", "system", "metric", "image"])["value"]
     for subject, measure in itertools.product(SUBJECTS, CONCEPT_METRICS):
         wnids = {name: np.array(BANK)[classes_of(subject, classes)] for name, classes in CLASSES.items()}
-        for name in (*CLASSES, CONSTANT, PERMUTED):
+        wnids[PERFECT] = wnids[CORRECTED][::-1]  # as write_decoded has it
+        for name in (*wnids, CONSTANT, PERMUTED):
             for i, key in enumerate(IDS):
                 if name == PERMUTED:  # labels of all other images
                     others = [by_hand(measure, i, wnids[CORRECTED][j]) for j in range(6) if j != i]
@@ -377,15 +385,20 @@ def test_tables_are_those_of_the_scores(scored):
     _, output = scored
     scores = read(output, "scores").rename(columns={"image": "nsd_id"})
     summary = read(output, "summary")
-    pd.testing.assert_frame_equal(summary, significance.summarise(scores, 200, 42), atol=2e-6)
-    n = summary[(summary["metric"] == "exact_class")]["n"]
-    assert set(n) == {4}
+    # Statistics are of categories: the first two images have the same.
+    means = scores.assign(nsd_id=scores["nsd_id"].str[:9]).groupby(
+        ["subject", "system", "nsd_id", "metric"], sort=False, as_index=False
+    )["value"].mean()  # fmt: skip
+    pd.testing.assert_frame_equal(summary, significance.summarise(means, 200, 42), atol=2e-6)
+    n = summary.groupby("metric")["n"].unique()
+    assert (list(n["exact_class"]), list(n["wup"]), list(n["wup_of_new"])) == ([3], [5], [2])
     paired = read(output, "paired")
     assert not paired.duplicated(["subject", "system", "baseline", "metric"]).any()
     pairs = set(zip(paired["system"], paired["baseline"], strict=True))
-    assert pairs == {(name, control) for name in CLASSES for control in (CONSTANT, PERMUTED)} | {
+    assert pairs == {(name, CONSTANT) for name in CLASSES} | {
         (CORRECTED, ORIGINAL),
         (CORRECTED, CLASSIFIER),
+        (PERFECT, CORRECTED),
     }
     assert {"all", *SUBJECTS} == set(paired["subject"]) == set(summary["subject"])
     permutation = read(output, "permutation")
@@ -471,18 +484,21 @@ def test_the_sentences_on_the_controls_follow_the_numbers(scored, script, capsys
     rows = [
         ("all", CORRECTED, CONSTANT, "wup", 0.01, -0.02, 0.04, 0.5, 1.0, 50),
         ("all", CORRECTED, CONSTANT, "label_two_way", 0.2, 0.1, 0.3, 0.001, 0.004, 50),
-        ("all", CORRECTED, PERMUTED, "wup", 0.1, 0.05, 0.15, 0.001, 0.004, 50),
     ]
-    constant, permuted = comparison.against_controls(pd.DataFrame(rows, columns=columns), "all")
+    paired = pd.DataFrame(rows, columns=columns)
+    tested = [("all", CORRECTED, "wup", 0.004), ("all", CORRECTED, "exact_class", 0.06), ("all", ORIGINAL, "wup", 0.5)]
+    permutation = pd.DataFrame(tested, columns=["subject", "system", "metric", "p_holm"])
+    constant, beaten, not_beaten = comparison.against_controls(paired, permutation, "all")
     assert constant.startswith(
         "mean over subjects: Ferrante, corrected, is NOT shown to beat constant label in Wu-Palmer: +.010 [-.020,"
     )
     assert "better in label two-way; no firm difference in Wu-Palmer" in constant
-    assert permuted.startswith("mean over subjects: Ferrante, corrected, beats permuted labels in Wu-Palmer: +.100")
-    for change in ({"difference": -0.1, "ci_low": -0.15, "ci_high": -0.05}, {"p_holm": 0.06}):
-        changed = pd.DataFrame(rows[2:], columns=columns).assign(**change)
-        assert "is NOT shown to beat permuted labels" in comparison.against_controls(changed, "all")[1]
-    assert "is not compared with constant label" in comparison.against_controls(changed, "all")[0]
+    assert beaten.endswith("Ferrante, corrected, beats its labels dealt out at random in Wu-Palmer (p .004).")
+    assert not_beaten.endswith("is NOT shown to beat its labels dealt out at random in exact class (p .06).")
+    for change in ({"difference": 0.1, "ci_low": 0.05, "ci_high": 0.15, "p_holm": 0.01}, {"p_holm": 0.06}):
+        beats = comparison.against_controls(paired[:1].assign(**change), permutation, "all")[0]
+        assert ("beats constant label in Wu-Palmer" in beats) == ("difference" in change)
+    assert "is not compared with constant label" in comparison.against_controls(paired[:0], permutation, "all")[0]
 
 
 # The comparison and the page, of this dataset alone ------------------------------------------------------------------
@@ -498,13 +514,13 @@ def test_the_comparison_has_all_numbers_and_the_papers(scored):
     for title, table in sections:
         assert f"{title}\n\n{comparison.as_markdown(table)}" in markdown
         assert comparison.as_text(table) in done.stdout
-        assert max(map(len, comparison.as_text(table).splitlines())) <= 180
+        assert max(map(len, comparison.as_text(table).splitlines())) <= 190
     labels = dict(sections)["Generic Object Decoding, Subject1: decoded labels, mean [95 % interval]."]
     assert [row[0] for row in labels[1:]] == [
-        system(n).label for n in (ORIGINAL, CORRECTED, CLASSIFIER, CONSTANT, PERMUTED)
+        system(n).label for n in (ORIGINAL, CORRECTED, CLASSIFIER, PERFECT, CONSTANT, PERMUTED)
     ]
     mean = tables.summary.set_index(["subject", "system", "metric"])["mean"]["Subject1", CONSTANT, "wup"]
-    assert labels[4][2].startswith(comparison.number(mean))
+    assert labels[5][2].startswith(comparison.number(mean))
     assert comparison.quoted_concepts()[1][1:] == [".571", ".583", ".585", ".579", ".545", ".564"]
     for text in (done.stdout, markdown):
         assert " ".join(comparison.CONCEPT_CAUTION.split()) in " ".join(text.split())
@@ -570,9 +586,9 @@ def test_the_page_of_this_dataset_alone(scored):
         assert words in text
     assert comparison.CONCEPT_CAUTION in text
     tables = concepts.read_tables(output)
-    for name in (*CLASSES, CONSTANT, PERMUTED):
+    for name in (*CLASSES, PERFECT, CONSTANT, PERMUTED):
         mean = tables.summary.set_index(["subject", "system", "metric"])["mean"]["all", name, "wup"]
-        assert f"{system(name).label} 2–6 {mean:.3f}" in text
+        assert f"{system(name).label} 2–5 {mean:.3f}" in text
     assert text.count("thing 30") >= 2
     assert not (output.parent / "examples.png").exists()
 
@@ -638,4 +654,4 @@ def test_states_name_what_was_made_again(scored):
     record = json.loads((output / "scores.json").read_text())
     assert results.stale(record, "Subject1", concepts.states_of(folder)) == {}
     write_decoded(output.parents[1], "Subject1", CORRECTED, CLASSES[ORIGINAL], marked="again")
-    assert set(results.stale(record, "Subject1", concepts.states_of(folder))) == {CORRECTED, PERMUTED}
+    assert set(results.stale(record, "Subject1", concepts.states_of(folder))) == {CORRECTED, PERFECT, PERMUTED}

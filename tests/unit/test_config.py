@@ -112,6 +112,12 @@ def test_the_forms_of_rivals_set_every_field_whose_description_names_their_value
         assert changed - {"sampler", "max_length"} == documented  # these two follow other sections
 
 
+@pytest.mark.parametrize("prompt", ["a picture", "{label} of {kind}"])
+def test_a_prompt_has_a_place_for_the_label(tmp_path, prompt):
+    with pytest.raises(ConfigError, match=r"must have \{label\}"):
+        load(write(tmp_path, f"name: x\nexperiment: {{semantic_brain_decoding: {{prompt: '{prompt}'}}}}"))
+
+
 def test_more_pictures_than_labels_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="n_pictures 5 must be at most n_labels 2"):
         load(write(tmp_path, "name: x\nexperiment: {semantic_brain_decoding: {n_labels: 2}}"))

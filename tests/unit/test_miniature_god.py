@@ -81,9 +81,9 @@ def test_no_two_categories_are_the_same_and_all_can_be_drawn():
 
 def test_proportions_are_those_of_the_real_experiment():
     """150 training and 50 test categories, of which 59 and 20 are classes of ImageNet."""
-    assert {role: len(wnids) for role, wnids in ROLES.items()} == {"training": 32, "test": 12, "neither": 20}
+    assert {role: len(wnids) for role, wnids in ROLES.items()} == {"training": 32, "test": 24, "neither": 8}
     in_imagenet = Counter(c.role for c in CATEGORIES if c.in_imagenet)
-    assert in_imagenet == {"training": 16, "test": 5, "neither": 20}
+    assert in_imagenet == {"training": 16, "test": 10, "neither": 8}
 
 
 def test_kinds_and_colours_of_test_categories_are_known_from_training_but_no_combination_is():
@@ -109,7 +109,7 @@ def test_every_id_is_of_the_concept_that_wordnet_has_there(wordnet_folder):
 
 
 def test_recordings_are_as_large_as_asked_for_and_taken_for_no_real_release(recording):
-    n_training, n_test = 32 * 4, 12 * 2
+    n_training, n_test = 32 * 4, 24 * 2
     trials = Counter(recording.data_type.tolist())
     assert trials == {god.TRAINING: n_training, god.PERCEPTION: 8 * n_test, god.IMAGERY: 2 * n_test}
     assert recording.release == "unknown"
@@ -134,7 +134,7 @@ def test_each_image_is_shown_as_often_as_asked_for_in_random_order(recording):
     for kind, n_runs in ((god.PERCEPTION, 8), (god.IMAGERY, 2)):
         rows = recording.data_type == kind
         orders = [tuple(recording.image[rows & (recording.run == run)]) for run in range(1, n_runs + 1)]
-        assert all(sorted(order) == list(range(24)) for order in orders)
+        assert all(sorted(order) == list(range(48)) for order in orders)
         assert len(set(orders)) == n_runs
     assert (np.diff(recording.image[test]) < 0).mean() > 0.3  # no order by image
     assert not {*recording.training_images.wnids} & {*recording.test_images.wnids}
@@ -171,8 +171,8 @@ def test_averages_are_more_reliable_than_single_trials(recording):
     def agreement(first, second):
         return correlation(*(averages(recording, god.PERCEPTION, rows) for rows in (first, second))).mean()
 
-    single = agreement(slice(24), slice(24, 48))
-    halves = agreement(slice(96), slice(96, None))
+    single = agreement(slice(48), slice(48, 96))
+    halves = agreement(slice(192), slice(192, None))
     assert 0.1 < single < 0.4
     assert halves > single + 0.15
 
