@@ -94,9 +94,8 @@ def decode_labels(
     Y = features_of(stimuli / "training", names[fitted], form.batch_norm)
     predicted = fit_predict(X[fitted], Y, np.concatenate([X[fitted], X[left_out], X_test]), form.alpha)
     of_training, of_left_out, of_test = np.split(predicted, [len(fitted), len(fitted) + len(left_out)])
-    raw, n_repetitions = god.average(
-        of_test, seen, len(recording.test_images.ids)
-    )  # as of averaged voxels: all is linear
+    # What averaged voxels would give: all is linear.
+    raw, n_repetitions = god.average(of_test, seen, len(recording.test_images.ids))
     if form.restore_variance == "train":
         held_out, by_folds = fold_predictions(X[fitted], Y, X_test, form.alpha, config.experiment.seed)
         factor = spread_of_averages(held_out, by_folds, of_test, seen)[:, None]
