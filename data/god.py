@@ -219,12 +219,14 @@ def read_pictures(folder: Path, names: Sequence[str]) -> np.ndarray:
 def picture_key(name: str) -> int:
     """Make an integer of the name of a picture, as ImageNet has it: n01518878_10042.JPEG becomes 1518878010042.
 
+    The suffix may be left out.
+
     Raises
     ------
     DataError
         The name is another one.
     """
-    found = re.fullmatch(r"n(\d{8})_(\d{1,6})\.\w+", name)
+    found = re.fullmatch(r"n(\d{8})_(\d{1,6})(\.\w+)?", name)
     if found is None:
         raise DataError(f"{name} is not named as ImageNet's pictures are, such as n01518878_10042.JPEG")
     return int(found[1]) * 10**6 + int(found[2])

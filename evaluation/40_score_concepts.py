@@ -351,7 +351,7 @@ def read_scores(output: Path, settings: dict[str, Any]) -> tuple[pd.DataFrame, d
         record, scores = {}, pd.DataFrame()
     if record.get("settings") != settings:
         return pd.DataFrame(columns=["subject", "system", "nsd_id", "metric", "value"]), {}
-    scores = scores.assign(image=scores["image"].map(concepts.image_key)).rename(columns={"image": "nsd_id"})
+    scores = scores.assign(image=scores["image"].map(god.picture_key)).rename(columns={"image": "nsd_id"})
     return scores, {(subject, system): state for subject, system, state in record["scored"]}
 
 

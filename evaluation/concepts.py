@@ -89,13 +89,8 @@ class Tables:
 
 
 def image_name(key: int) -> str:
-    """Name of an image: n01443537_22563 for 1443537022563."""
+    """Name of an image, of which `god.picture_key` makes its key: n01443537_22563 for 1443537022563."""
     return f"n{key // 10**6:08d}_{key % 10**6}"
-
-
-def image_key(name: str) -> int:
-    """Key of an image, which `image_name` makes a name of."""
-    return int(name[1:9]) * 10**6 + int(name[10:])
 
 
 def decoded_path(folder_of_subject: Path, name: str) -> Path:

@@ -23,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from data.god import picture_key
 from evaluation import comparison, concepts, results
 from evaluation.catalogue import (
     ALL_SUBJECTS,
@@ -390,7 +391,7 @@ def _answers(found: Concepts, subject: ConceptSubject) -> list[dict[str, Any]]:
     labels, images = found.tables.labels, []
     labels = labels[(labels["subject"] == subject.name) & (labels["system"] == CORRECTED)]
     for image, rows in labels.groupby("image", sort=False):
-        key = concepts.image_key(str(image))
+        key = picture_key(str(image))
         answers = [
             {"label": row["label"], "wup": row["wup"], "picture": of_rank.get(key)}
             for row, of_rank in zip(rows.to_dict("records"), subject.pictures, strict=False)
