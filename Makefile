@@ -5,14 +5,13 @@ VENV ?= .venv
 UV ?= uv
 
 BIN := $(VENV)/bin
-RUN := runs/$(basename $(notdir $(CONFIG)))
-PAGE := $(RUN)/evaluation/index.html
 WORDNET := models/wordnet/usr/share/wordnet
 # Written last, so that an installation that was killed is not taken for a finished one.
 INSTALLED := $(VENV)/.installed
 INSTALLING := $(VENV)/.installing
 
-# The main job, in order. The tens digit is the stage, the units digit the step.
+# The main job, in order. The tens digit is the stage, the units digit the step. What is listed twice gives a first score
+# and page before stage 2, which takes days on real data.
 SCRIPTS := \
 	data/01_make_miniature.py \
 	data/02_prepare_subject.py \
@@ -30,6 +29,8 @@ SCRIPTS := \
 	feature_decoding/28_controls.py \
 	baselines/semantic_brain_decoding/29_decode_labels.py \
 	reconstruction/31_stage1.py \
+	evaluation/41_score.py \
+	evaluation/43_report.py \
 	reconstruction/32_stage2.py \
 	reconstruction/33_controls.py \
 	reconstruction/34_ablations.py \
@@ -73,13 +74,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-demo: $(INSTALLED) ## reconstruct images from simulated fMRI, start to end (what is done is not done again)
-	@for script in $(SCRIPTS); do \
-		printf '\n== %s\n' $$script; begin=$$(date +%s); \
-		$(BIN)/python $$script --config $(CONFIG) || exit; \
-		echo "   $$(($$(date +%s) - begin)) s"; \
-	done
-	@printf '\nThe page with the pictures: %s\n' $(PAGE)
+demo: $(INSTALLED) ## reconstruct images from fMRI, start to end; simulated by default (what is done is not done again)
+	@$(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(SCRIPTS)
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
 	@$(BIN)/python data/00_get_models.py --config $(CONFIG)
@@ -87,12 +83,15 @@ models: $(INSTALLED) ## download the models that CONFIG names, once (the miniatu
 wordnet: $(WORDNET)/data.noun ## get WordNet 3.0 from Debian's archive, without root (with root: apt-get install wordnet-base)
 	@echo "WordNet is in $(WORDNET)"
 
-# Unpacked beside its place, which it then takes whole.
+# Unpacked beside its place, which it then takes whole. What somebody else put there stays.
 $(WORDNET)/data.noun:
+	@if [ -d models/wordnet ] && ! rmdir models/wordnet 2>/dev/null || [ -e models/wordnet ]; then \
+		echo "error: models/wordnet is there, but has no $(WORDNET:models/wordnet/%=%)/data.noun; move it away, or name the" \
+			"folder that has data.noun in execution.wordnet" >&2; exit 1; fi
 	@rm -rf models/wordnet.partial && mkdir -p models/wordnet.partial
 	cd models/wordnet.partial && { apt-get download wordnet-base || { apt-get update && apt-get download wordnet-base; }; }
 	cd models/wordnet.partial && dpkg-deb -x wordnet-base_*.deb . && rm wordnet-base_*.deb
-	@rm -rf models/wordnet && mv models/wordnet.partial models/wordnet
+	@mv models/wordnet.partial models/wordnet
 
 test: $(INSTALLED) ## run the tests
 	@$(BIN)/python -m pytest
@@ -111,5 +110,6 @@ lint: $(INSTALLED) ## style, types, who may import whom, spelling
 lock: ## write requirements.lock from pyproject.toml (needs uv; UPGRADE=--upgrade for newer versions)
 	$(UV) pip compile --universal --python-version 3.11 --group dev pyproject.toml -o requirements.lock $(UPGRADE)
 
-clean: ## delete what the demo made
-	rm -rf $(RUN)
+clean: ## delete CONFIG's results; asks for its name if they are of real data (or CONFIRM=its name)
+	@[ -x $(BIN)/python ] || { echo "error: there is no $(BIN)/python: make install, or delete the results by hand" >&2; exit 1; }
+	@$(BIN)/python -m minddiffuser.clean --config "$(CONFIG)" --confirm "$(CONFIRM)"

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from feature_decoding.decoders import load_voxels
 from feature_decoding.units import best_units, cross_validated_correlation, early_stopping, ridge
+from feature_extraction.recipes import features as features_recipe
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import layer_name
-from minddiffuser.store import open_arrays
+from minddiffuser.store import open_made
 
 UNITS_PER_BLOCK = 2048
 
@@ -29,12 +30,9 @@ def main() -> None:
     experiment = run.config.experiment
     methods = {"ridge": partial(ridge, alpha=experiment.units.alpha), "early_stopping": early_stopping}
     for subject in run.subjects:
-        folder = run.config.folder(subject)
         rows = []
-        with open_arrays(
-            folder / "features" / "structural.h5", "feature_extraction/13_structural.py", subject
-        ) as features:
-            X, X_test = load_voxels(folder, subject, features, "train")
+        with open_made(features_recipe(run.config, subject, "structural")) as features:
+            X, X_test = load_voxels(run.config, subject, "train")
             for number in tqdm(experiment.structural.layers, desc=subject):
                 layer = features[layer_name(number)][len(X_test) :].reshape(len(X), -1)
                 blocks = np.array_split(layer, -(-layer.shape[1] // UNITS_PER_BLOCK), axis=1)

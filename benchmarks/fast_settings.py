@@ -26,7 +26,7 @@ from evaluation import metrics
 from evaluation.significance import bootstrap_intervals
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import REPOSITORY, Config, layer_name, load
-from minddiffuser.figures import save_figure
+from minddiffuser.figures import as_png
 from minddiffuser.pretrained import open_clip_model
 from minddiffuser.store import open_arrays, write_atomically
 from reconstruction.folder import to_uint8
@@ -124,7 +124,7 @@ def measure(config: Config, steps: dict[str, int], guidance: dict[str, Any], n: 
         noise = lambda k, here=ids[rows]: draw_noise(z.shape[1:], experiment.seed, here, CPU, settings.noise, k)  # noqa: E731
         result = refine(
             z[rows], c[rows], sampler, lambda x: encoder(x, experiment.structural.generated_resize), noise, targets,
-            settings,
+            settings, sampling.precision,
         )  # fmt: skip
         pictures.append(to_uint8(result.images))
         n_calls += len(rows) * len(result.losses) * sampling.denoise_steps
@@ -161,7 +161,7 @@ def draw(table: pd.DataFrame) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(fontsize=8, loc="lower right")
     figure.suptitle("Cheaper settings of stage 2 (miniature, subj01; bars: 95 % bootstrap intervals over images)")
-    save_figure(figure, REPOSITORY / "docs" / "fast.png")
+    write_atomically(REPOSITORY / "docs" / "fast.png", as_png(figure))
 
 
 if __name__ == "__main__":

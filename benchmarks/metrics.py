@@ -36,6 +36,7 @@ from torchvision.transforms import functional as transforms
 from evaluation import dialects, scoring
 from minddiffuser.config import REPOSITORY, Config, load
 from minddiffuser.pretrained import scoring_weights
+from minddiffuser.recipe import Recipe
 from reconstruction import folder
 
 MINIATURE = REPOSITORY / "configs" / "miniature.yaml"
@@ -107,8 +108,9 @@ def make_pictures(root: Path, n_images: int, n_systems: int) -> tuple[np.ndarray
     stimuli = np.stack([np.asarray(Image.fromarray(image).resize((425, 425))) for image in small])
     paths = []
     for system in range(n_systems):
-        paths.append(root / f"system{n_images}_{system}")
-        output = folder.ReconstructionFolder(paths[-1], "subj01", {}, {})
+        recipe = Recipe(root, f"system{n_images}_{system}", "subj01", "benchmarks/metrics.py", {})
+        paths.append(recipe.path)
+        output = folder.ReconstructionFolder(recipe, n_images)
         for i, image in enumerate(stimuli):
             noise = rng.normal(0, 40, (32, 32, 3)).repeat(16, axis=0).repeat(16, axis=1)
             picture = np.asarray(Image.fromarray(image).resize((512, 512))) + noise

@@ -35,6 +35,7 @@ from feature_extraction.clip_layers import ClipLayers
 from feature_extraction.latents import decode
 from minddiffuser import pretrained
 from minddiffuser.config import LAYERS, REPOSITORY, Guidance, Sampler, layer_name, load
+from minddiffuser.precision import autocast, products
 from reconstruction.guidance import Targets, feature_loss, refine
 from reconstruction.sampler import ImageToImage, open_sampler
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="Stable Diffusion v1-4's size, with random weights")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-size", type=int, default=8, help="images of ours in one batch (default: 8)")
-    parser.add_argument("--precision", default="float32", choices=["float32", "float16"])
+    parser.add_argument("--precision", default="float32", choices=["float32", "tf32", "float16"])
     parser.add_argument("--compile", action="store_true", help="compile the U-Net")
     parser.add_argument("--steps", type=int, default=35, help="denoising steps (default: the paper's 35)")
     args = parser.parse_args()
@@ -169,7 +170,7 @@ class Iteration:
 
     def __call__(self) -> None:
         """Run it."""
-        refine(*self.arguments, self.sampler, *self.rest)
+        refine(*self.arguments, self.sampler, *self.rest, precision=self.sampler.precision)
 
 
 class BareUNet:
@@ -186,14 +187,15 @@ class BareUNet:
     def __call__(self) -> None:
         """Run them."""
         x, both = self.x.requires_grad_(), self.both.requires_grad_()
-        unet, autocast = self.sampler.unet, self.sampler._autocast
-        for t in self.sampler.timesteps:
-            with torch.no_grad(), autocast():
-                unet(x, t, both)
-        for t in self.sampler.timesteps:
-            with autocast():
-                out = unet(x, t, both).sample
-            torch.autograd.grad(out, (x, both), torch.ones_like(out))
+        unet, precision, device = self.sampler.unet, self.sampler.precision, x.device
+        with products(precision):
+            for t in self.sampler.timesteps:
+                with torch.no_grad(), autocast(precision, device):
+                    unet(x, t, both)
+            for t in self.sampler.timesteps:
+                with autocast(precision, device):
+                    out = unet(x, t, both).sample
+                torch.autograd.grad(out, (x, both), torch.ones_like(out))
 
 
 class AsReleased:

@@ -3,10 +3,10 @@
     python data/00_get_models.py --config configs/nsd_subj01.yaml
 
 Before it, accept Stable Diffusion's licence on https://huggingface.co/CompVis/stable-diffusion-v1-4 and log in with
-`hf auth login`. Writes to the hub's cache (`HF_HOME`, by default ~/.cache/huggingface), and compares every large file
-with the SHA-256 that the hub gives for it. The networks of the field's eight metrics (0.5 GB) go to torch.hub's folder
-(`execution.torch_hub`, by default ~/.cache/torch/hub), checked by their names where these have a checksum. This is the
-only script that uses the network; all others open local files.
+`hf auth login`. Writes to the hub's cache (`HF_HOME`, by default ~/.cache/huggingface), and compares every file with
+the checksum that the hub gives for it. The networks of the field's eight metrics (0.5 GB) go to torch.hub's folder
+(`execution.torch_hub`, by default ~/.cache/torch/hub), checked by the checksums in their names, or, without one, by
+reading them. This is the only script that uses the network; all others open local files.
 """
 
 from minddiffuser.cli import execute, parse
@@ -16,7 +16,7 @@ from minddiffuser.store import DataError
 
 def main(argv: list[str] | None = None) -> None:
     """Download and check."""
-    config = parse(__doc__, argv).config
+    config = parse(__doc__, argv, divides=False).config
     concepts, hub = config.experiment.semantic_brain_decoding, config.execution.torch_hub
     folders = []
     for folder in download(config.experiment.models, concepts is not None and concepts.safety_checker):
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         if damaged := damaged_files(folder):
             names = ", ".join(map(str, damaged))
             raise DataError(
-                f"damaged, by their SHA-256: {names}; delete the files that these link to, and run this again"
+                f"damaged, by their checksums: {names}; delete the files that these link to, and run this again"
             )
         folders.append(folder)
     if config.experiment.evaluation.networks == "imagenet":

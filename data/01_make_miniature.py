@@ -14,31 +14,36 @@ from tqdm import tqdm
 
 from data.miniature import dataset
 from minddiffuser.cli import execute, parse
-from minddiffuser.store import DataError, write_atomically
+from minddiffuser.recipe import Recipe, pick
+from minddiffuser.store import DataError, reading, write_atomically
+
+SCRIPT, MARKER = "data/01_make_miniature.py", "miniature.json"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Make the miniature that the configuration describes."""
-    run = parse(__doc__, argv)
+    run = parse(__doc__, argv, divides=False)
     experiment, root = run.config.experiment, run.config.nsd
     if experiment.miniature is None:
         print(f"the configuration {run.config.name} has no experiment.miniature: it is for the real NSD")
         return
     size, data = experiment.miniature, experiment.data
-    wanted = {"miniature": size.model_dump(), "seed": experiment.seed, "subjects": list(experiment.subjects)}
-    marker = root / "miniature.json"
+    settings = pick(experiment, "miniature", "seed", "subjects", "data.space", "data.betas")
+    recipe, marker = Recipe(root, MARKER, "", SCRIPT, settings), root / MARKER
     if marker.exists():
-        found = json.loads(marker.read_text())
-        if found == {**wanted, "complete": True} and not run.overwrite:
+        with reading(marker, "the record of what made this folder", "delete the folder"):
+            found = json.loads(marker.read_text())
+            is_complete, changes = found.pop("complete"), recipe.differences({MARKER: found})
+        if changes and not run.overwrite:
+            raise DataError(f"{root} was made with other settings: {changes}; use --overwrite to make it again")
+        if is_complete and not run.overwrite:
             print(f"{root} is there already")
             return
-        if {**found, "complete": True} != {**wanted, "complete": True}:
-            if not run.overwrite:
-                raise DataError(f"{root} was made with other settings ({found}); use --overwrite to make it again")
+        if changes:
             shutil.rmtree(root)
     elif root.exists() and any(root.iterdir()):
         raise DataError(f"{root} has files that this script did not make; set execution.nsd to another folder")
-    write_atomically(marker, json.dumps({**wanted, "complete": False}))
+    write_atomically(marker, json.dumps({**settings, "complete": False}))
 
     n_subjects = len(experiment.subjects)
     print("drawing scenes")
@@ -58,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
             experiment.seed,
             lambda sessions, name=subject: tqdm(sessions, desc=f"{name} sessions"),
         )
-    write_atomically(marker, json.dumps({**wanted, "complete": True}))
+    write_atomically(marker, json.dumps({**settings, "complete": True}))
     print(f"wrote {root}")
 
 

@@ -20,14 +20,15 @@ from data.miniature import god
 from data.miniature.categories import CATEGORIES
 from minddiffuser.cli import concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY
-from minddiffuser.store import DataError, write_atomically
+from minddiffuser.recipe import Recipe, pick
+from minddiffuser.store import DataError, reading, write_atomically
 
-MARKER = "miniature_god.json"
+SCRIPT, MARKER = "data/03_make_god.py", "miniature_god.json"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Make what the configuration describes."""
-    run = parse(__doc__, argv, subjects_of=concept_subjects)
+    run = parse(__doc__, argv, subjects_of=concept_subjects, divides=False)
     experiment, size, seed = run.config.experiment, run.config.experiment.miniature_god, run.config.experiment.seed
     if size is None:
         print(f"the configuration {run.config.name} has no experiment.miniature_god: it is for the real dataset")
@@ -36,19 +37,21 @@ def main(argv: list[str] | None = None) -> None:
     if not subjects:
         raise DataError("experiment.miniature_god needs experiment.semantic_brain_decoding, which names the subjects")
     root, imagenet = run.config.god, REPOSITORY / run.config.execution.imagenet
-    wanted = {"miniature_god": size.model_dump(), "seed": seed, "subjects": list(subjects)}
-    found = {folder: _read_marker(folder) for folder in (root, imagenet)}
-    if all(marker == {**wanted, "complete": True} for marker in found.values()) and not run.overwrite:
-        print(f"{root} and {imagenet} are there already")
-        return
+    settings = pick(experiment, "miniature_god", "seed", "semantic_brain_decoding.subjects")
+    found = {folder: read_marker(folder) for folder in (root, imagenet)}
+    if all(marker.get("complete") for marker in found.values()) and not run.overwrite:
+        changes = [changes_of(folder, settings, marker) for folder, marker in found.items()]
+        if not any(changes):
+            print(f"{root} and {imagenet} are there already")
+            return
     for folder, marker in found.items():
-        if marker and {**marker, "complete": True} != {**wanted, "complete": True} and not run.overwrite:
-            raise DataError(f"{folder} was made with other settings ({marker}); use --overwrite to make it again")
+        if marker and (changes := changes_of(folder, settings, marker)) and not run.overwrite:
+            raise DataError(f"{folder} was made with other settings: {changes}; use --overwrite to make it again")
     for folder in found:
         if run.overwrite and folder.exists():
             shutil.rmtree(folder)
     for folder in found:
-        write_atomically(folder / MARKER, json.dumps({**wanted, "complete": False}))
+        write_atomically(folder / MARKER, json.dumps({**settings, "complete": False}))
 
     training, test = (
         god.draw_stimuli(tqdm([c for c in CATEGORIES if c.role == role], desc=f"{role} categories"), n_images, seed)
@@ -62,15 +65,22 @@ def main(argv: list[str] | None = None) -> None:
         if not (root / f"{subject}.h5").exists():
             god.write_recording(root / f"{subject}.h5", subject, training, test, size, seed)
     for folder in found:
-        write_atomically(folder / MARKER, json.dumps({**wanted, "complete": True}))
+        write_atomically(folder / MARKER, json.dumps({**settings, "complete": True}))
     print(f"wrote {root} and {imagenet}")
 
 
-def _read_marker(folder: Path) -> dict[str, Any]:
+def changes_of(folder: Path, settings: dict[str, Any], marker: dict[str, Any]) -> str:
+    """Say in which settings a folder's marker differs."""
+    found = {key: value for key, value in marker.items() if key != "complete"}
+    return Recipe(folder, MARKER, "", SCRIPT, settings).differences({MARKER: found})
+
+
+def read_marker(folder: Path) -> dict[str, Any]:
     """Read with which settings a folder was made; a new one has none."""
     marker = folder / MARKER
     if marker.exists():
-        return json.loads(marker.read_text())
+        with reading(marker, "the record of what made this folder", "delete the folder"):
+            return dict(json.loads(marker.read_text()))
     if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise DataError(
             f"{folder} has files that this script did not make; set execution.god and execution.imagenet to others"

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from minddiffuser.store import DataError, write_arrays
+from minddiffuser.store import DataError, reading, write_arrays
 
 TRAINING, PERCEPTION, IMAGERY = 1, 2, 3  # values of the column DataType
 TYPE_NAMES = {TRAINING: "training", PERCEPTION: "perception test", IMAGERY: "imagery test"}
@@ -123,13 +123,13 @@ def read_subject(folder: Path, subject: str, roi: str = "ROI_VC") -> Recording:
     ------
     DataError
         A file is missing, broken, of another release or another subject; a key is missing or marks the wrong columns;
-        the ROI is unknown; voxels are not numbers; runs do not count from 1 inside each data type; images of the
-        trials are not those of the lists.
+        the ROI is unknown; trials, or most voxels, have no data; images of the trials are not those of the lists.
 
     Warns
     -----
     UserWarning
-        The file has the trials of the real experiment, but a number of voxels that is not known.
+        The file has the trials of the real experiment, but a number of voxels that is not known; some voxels have no
+        data, and are 0; runs do not count from 1 inside each data type, which only one way of scaling needs.
     """
     path = _recording(folder, subject)
     data, metadata = read_bdata(path)
@@ -144,8 +144,12 @@ def read_subject(folder: Path, subject: str, roi: str = "ROI_VC") -> Recording:
     data_type, run, ids = (_read_column(path, data, metadata, key) for key in ("DataType", "Run", id_key))
     data_type, run = _as_whole(path, "DataType", data_type), _as_whole(path, "Run", run)
     X, rois = data[:, columns], {key: metadata[key][columns] == 1 for key in known}
-    _check_finite(path, X, rois, roi)
-    _check_runs(path, data_type, run)
+    for kind in (TRAINING, PERCEPTION):
+        if kind not in data_type:
+            raise DataError(f"{path} has no {TYPE_NAMES[kind]} trials (DataType {kind}); {_WHERE}")
+    _zero_empty_voxels(path, X, rois, roi)
+    if unusual := _unusual_runs(data_type, run):
+        warnings.warn(f"{path}: {unusual}", stacklevel=2)
     training_images, test_images = read_images(folder / TRAINING_IMAGES), read_images(folder / TEST_IMAGES)
     image = np.empty(len(X), np.int64)
     for kind in TYPE_NAMES:
@@ -167,17 +171,18 @@ def read_images(path: Path) -> Images:
     if not path.is_file():
         raise DataError(f"a list of images is missing: expected {path}; {_WHERE_IMAGES}")
     keys, names, wnids = [], [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        found = re.fullmatch(r'(\d+\.\d{1,6}),"?((n\d{8})_(\d{1,6})\.\w+)"?', line.strip())
-        key = int(found[3][1:]) * 10**6 + int(found[4]) if found else -1
-        if found is None or round(float(found[1]) * 1e6) != key:
-            raise DataError(
-                f"{path}, line {number}: {line[:80]!r} is not an id and the file name of that id, such as "
-                f'1518878.010042,"n01518878_10042.JPEG"; {_WHERE_IMAGES}'
-            )
-        keys.append(key)
-        names.append(found[2])
-        wnids.append(found[3])
+    with reading(path, "a list of images", _WHERE_IMAGES):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+            found = re.fullmatch(r'(\d+\.\d{1,6}),("?)((n\d{8})_(\d{1,6})\.\w+)\2', line.strip())
+            key = int(found[4][1:]) * 10**6 + int(found[5]) if found else -1
+            if found is None or round(float(found[1]) * 1e6) != key:
+                raise ValueError(
+                    f"line {number}, {line[:80]!r}, is not an id and the file name of that id, such as "
+                    '1518878.010042,"n01518878_10042.JPEG"'
+                )
+            keys.append(key)
+            names.append(found[3])
+            wnids.append(found[4])
     ids = np.array(keys, np.int64)
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) != len(ids) or not len(ids):
@@ -206,11 +211,8 @@ def read_pictures(folder: Path, names: Sequence[str]) -> np.ndarray:
         )
     pictures = []
     for name in names:
-        try:
-            with Image.open(folder / name) as picture:
-                pictures.append(np.asarray(picture.convert("RGB")))
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for a broken file are of all three kinds
-            raise DataError(f"{folder / name} cannot be read: {error}; fetch it again") from error
+        with reading(folder / name, "a picture"), Image.open(folder / name) as picture:
+            pictures.append(np.asarray(picture.convert("RGB")))
     if len(sizes := {picture.shape for picture in pictures}) > 1:
         raise DataError(f"pictures in {folder} differ in size: {sorted(sizes)}")
     return np.stack(pictures)
@@ -277,7 +279,17 @@ def run_groups(data_type: np.ndarray, run: np.ndarray, grouping: Literal["by_typ
     -------
     array of shape (n_trials,), int64
         From 0.
+
+    Raises
+    ------
+    DataError
+        Runs of equal number are to be taken together, but their numbers do not start again in each data type.
     """
+    if grouping == "as_released" and (unusual := _unusual_runs(data_type, run)):
+        raise DataError(
+            f"{unusual}: run_grouping as_released, of the form `original`, takes runs of equal number together, which "
+            "would be other trials; leave the form out of experiment.semantic_brain_decoding.forms"
+        )
     keys = {"by_type": [data_type, run], "as_released": [run]}[grouping]
     return np.unique(np.stack(keys), axis=1, return_inverse=True)[1].ravel()
 
@@ -298,10 +310,20 @@ def standardise_runs(
     -------
     array of shape (n_trials, n_voxels), float64
         A voxel that is constant in a run is 0 there.
+
+    Raises
+    ------
+    DataError
+        A run has one trial, of which nothing would be left; see also `run_groups`.
     """
     groups, scaled = run_groups(data_type, run, grouping), np.empty(X.shape)
     for group in range(groups.max() + 1):
         rows = groups == group
+        if rows.sum() == 1:
+            raise DataError(
+                f"run {run[rows][0]} of the {TYPE_NAMES[data_type[rows][0]]} trials has one trial, which cannot be "
+                "scaled to deviation 1: the recording's Run is not what it should be"
+            )
         trials = X[rows].astype(np.float64)
         constant = np.ptp(trials, axis=0) == 0
         deviation = np.where(constant, 1, trials.std(axis=0))
@@ -370,23 +392,17 @@ def read_bdata(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """
     if not path.is_file():
         raise DataError(f"a subject's recording is missing: expected {path}; {_WHERE}")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            data = _member(path, file, "dataset", "dataSet")
-            group = _member(path, file, "metadata", "metaData")
-            key, value = _member(path, group, "key"), _member(path, group, "value")
-            of_matlab = h5py.check_ref_dtype(key.dtype) is not None
-            if of_matlab:
-                keys = ["".join(map(chr, np.ravel(file[reference][()]))).strip() for reference in np.ravel(key[()])]
-            else:
-                keys = [str(name).strip() for name in np.ravel(key.asstr()[()])]
-            data, values = np.asarray(data[()], np.float64), np.asarray(value[()], np.float64)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"{path} is truncated or not an HDF5 file (.h5, or .mat of version 7.3): {error}; {_WHERE}"
-        ) from error
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path} is not laid out as BData: {error!r}; {_WHERE}") from error
+    what = "a recording in the layout of BData (.h5, or .mat of version 7.3)"
+    with reading(path, what, _WHERE), h5py.File(path, "r", locking=False) as file:
+        data = _member(path, file, "dataset", "dataSet")
+        group = _member(path, file, "metadata", "metaData")
+        key, value = _member(path, group, "key"), _member(path, group, "value")
+        of_matlab = h5py.check_ref_dtype(key.dtype) is not None
+        if of_matlab:
+            keys = ["".join(map(chr, np.ravel(file[reference][()]))).strip() for reference in np.ravel(key[()])]
+        else:
+            keys = [str(name).strip() for name in np.ravel(key.asstr()[()])]
+        data, values = np.asarray(data[()], np.float64), np.asarray(value[()], np.float64)
     if of_matlab:
         data, values = data.T, values.T
     if data.ndim != 2 or values.shape != (len(keys), data.shape[-1]):
@@ -487,26 +503,45 @@ def _check_release(path: Path, subject: str, metadata: Mapping[str, np.ndarray],
     return "unknown"
 
 
-def _check_finite(path: Path, X: np.ndarray, rois: Mapping[str, np.ndarray], roi: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(X).all(axis=0))
-    if len(bad):
-        counts = ", ".join(f"{mask[bad].sum()} in {name}" for name, mask in rois.items() if mask[bad].any())
-        raise DataError(
-            f"{path}: {len(bad)} of {X.shape[1]} voxels of {roi} are not a number in some trials ({counts}): "
-            f"voxels {bad[:10].tolist()} of {roi}; {_WHERE}"
-        )
+def _zero_empty_voxels(path: Path, X: np.ndarray, rois: Mapping[str, np.ndarray], roi: str) -> None:
+    """Set voxels without data to 0, in place, and say so; a trial, or a recording, without data is refused.
+
+    A voxel has no data if it is the same in all trials, or not a number in some; a trial has none if most of the other
+    voxels are 0 or not a number in it, or all are the same; a recording, if most of its voxels have none.
+    """
+    n_voxels, finite = X.shape[1], np.isfinite(X)
+    X[~finite] = 0
+    empty = np.ptp(X, axis=0) == 0
+    n_others = n_voxels - empty.sum()
+    if n_others:
+        lowest = X.min(axis=1, where=~empty, initial=np.inf)
+        bad = 2 * (X == 0).sum(axis=1, where=~empty) > n_others
+        bad |= (n_others > 1) & (lowest == X.max(axis=1, where=~empty, initial=-np.inf))
+        if bad.any():
+            raise DataError(
+                f"{path}: {bad.sum()} of {len(X)} trials have no data in {roi}: in most voxels they are 0, not a "
+                f"number, or all the same; rows {np.flatnonzero(bad)[:10].tolist()}, counted from 0; {_WHERE}"
+            )
+    empty |= ~finite.all(axis=0)
+    if 2 * empty.sum() > n_voxels:
+        raise DataError(f"{path} has no data in {empty.sum()} of {n_voxels} voxels of {roi}; {_WHERE}")
+    if empty.any():
+        counts = ", ".join(f"{mask[empty].sum()} in {name}" for name, mask in rois.items() if mask[empty].any())
+        said = "have no data (the same in all trials, or not a number in some) and are set to 0"
+        warnings.warn(f"{path}: {empty.sum()} of {n_voxels} voxels of {roi} {said}: {counts}", stacklevel=3)
+    X[:, empty] = 0
 
 
-def _check_runs(path: Path, data_type: np.ndarray, run: np.ndarray) -> None:
+def _unusual_runs(data_type: np.ndarray, run: np.ndarray) -> str:
+    """Say which data type's runs are not numbered from 1, as the dataset's are; nothing where all are."""
     for kind, name in TYPE_NAMES.items():
         runs = np.unique(run[data_type == kind])
-        if not len(runs) and kind != IMAGERY:
-            raise DataError(f"{path} has no {name} trials (DataType {kind}); {_WHERE}")
         if not np.array_equal(runs, np.arange(1, len(runs) + 1)):
-            raise DataError(
-                f"{path}: runs of the {name} trials are numbered {_span(runs)}, not from 1 as in the dataset, where "
-                f"Run starts again in each data type; {_WHERE}"
+            return (
+                f"runs of the {name} trials are numbered {_span(runs)}, not from 1 as in the dataset, where Run starts "
+                "again in each data type"
             )
+    return ""
 
 
 def _span(runs: np.ndarray) -> str:

@@ -6,9 +6,10 @@ everywhere in this project ("nsd_id" is a row of the 73,000 stimuli); NSD's desi
 Reference: Allen et al. 2022, doi 10.1038/s41593-021-00962-x, and the NSD data manual.
 """
 
+import gzip
 import json
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,9 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from nibabel.filebasedimages import ImageFileError
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
-from minddiffuser.store import DataError
+from minddiffuser.store import DataError, reading
 
 STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
 DESIGN = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
@@ -29,6 +28,15 @@ STIMULUS_INFO = Path("nsddata/experiments/nsd/nsd_stim_info_merged.csv")
 CAPTIONS = (Path("annotations/captions_train2017.json"), Path("annotations/captions_val2017.json"))
 INSTANCES = (Path("annotations/instances_train2017.json"), Path("annotations/instances_val2017.json"))
 BETA_SCALE = 300.0  # betas are stored as percent signal change times 300, in int16
+
+# A session, or a trial of it, of which more than this share of the voxels is empty was not fetched or written to its
+# end. NSD's files lack data in a few voxels at the edge of the volume, far below 1 %; a file that was only allocated
+# lacks all voxels above some height, or all trials from some trial on. In a trial with data some 0.2 % of voxels are
+# 0, or like their neighbour, by chance: a deviation of 1 % is stored as whole numbers with a deviation of 300.
+EMPTY_SHARE = 0.1
+_EMPTY_VOXELS = 10  # a trial in which fewer are empty has data: of some dozens of voxels chance empties one or two
+_BLOCK = 2**26  # bytes of betas that are read at a time
+_SESSION = "the betas of a session"
 
 # Sizes of the func1pt8mm volumes (X, Y, Z), from NSD's technical notes, and numbers of voxels that MindDiffuser's
 # authors had in V1 and in all 11 ROIs; a different release of the ROI volumes differs by up to 1 %.
@@ -91,14 +99,22 @@ def read_design(root: Path, subject: str) -> Design:
     DataError
         The file is missing or broken, or it disagrees with itself or with the stimuli.
     """
-    path = _require(root / DESIGN, "NSD's experimental design")
-    try:
-        table = loadmat(path)
-        ordering = table["masterordering"].ravel().astype(np.int64) - 1
-        lists, shared = table["subjectim"].astype(np.int64) - 1, table["sharedix"].ravel().astype(np.int64) - 1
-    except (KeyError, ValueError, OSError, zlib.error, MatReadError) as error:
-        raise DataError(f"{path} cannot be read as NSD's experimental design: {error!r}") from error
-    row = _subject_number(subject) - 1
+    what = "NSD's experimental design"
+    path = _require(root / DESIGN, what)
+    names = ("masterordering", "subjectim", "sharedix")
+    with reading(path, what):
+        if h5py.is_hdf5(path):  # MATLAB's version 7.3, which has the axes the other way round
+            with h5py.File(path, "r", locking=False) as file:
+                table = {name: file[name][()].T for name in names}
+        else:
+            table = loadmat(path, variable_names=names)
+        orders, lists, shares = (_whole_numbers(table[name], name) - 1 for name in names)
+        for name, array in (("masterordering", orders), ("sharedix", shares)):
+            if max(array.shape) != array.size:
+                raise ValueError(f"{name} has shape {array.shape}, but should be one list")
+        if lists.ndim != 2:
+            raise ValueError(f"subjectim has shape {lists.shape}, but should have a row for each subject")
+    ordering, shared, row = orders.ravel(), shares.ravel(), _subject_number(subject) - 1
     if row >= len(lists):
         raise DataError(f"{path} has {len(lists)} subjects; there is no {subject}")
     stimuli, n_shared = lists[row], len(shared)
@@ -106,16 +122,30 @@ def read_design(root: Path, subject: str) -> Design:
         raise DataError(
             f"{path}: the first {n_shared} stimuli of {subject} (subjectim) are not the shared ones (sharedix)"
         )
+    if len(np.unique(stimuli)) != len(stimuli):
+        raise DataError(f"{path}: a stimulus is twice in the list of {subject} (subjectim)")
     if ordering.min() < 0 or ordering.max() >= len(stimuli):
         raise DataError(
-            f"{path}: masterordering goes to {ordering.max() + 1}, but {subject} has {len(stimuli)} stimuli"
+            f"{path}: masterordering runs from {ordering.min() + 1} to {ordering.max() + 1}, but {subject} has "
+            f"{len(stimuli)} stimuli"
         )
     n_stimuli = Stimuli(root).n
     if stimuli.min() < 0 or stimuli.max() >= n_stimuli:
         raise DataError(
-            f"{path} and {root / STIMULI} disagree: {subject} saw number {stimuli.max() + 1} of {n_stimuli} stimuli"
+            f"{path} and {root / STIMULI} disagree: {subject} saw the numbers {stimuli.min() + 1} to "
+            f"{stimuli.max() + 1} of {n_stimuli} stimuli"
         )
     return Design(ordering, stimuli, n_shared)
+
+
+def _whole_numbers(values: Any, name: str) -> np.ndarray:
+    """Take an array of whole numbers, which MATLAB stores as floats; raise ValueError if it is something else."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuf" or not array.size:
+        raise ValueError(f"{name} has no numbers")
+    if not (np.isfinite(array) & (array == np.round(array)) & (np.abs(array) < 2**53)).all():
+        raise ValueError(f"{name} has values that are not whole numbers")
+    return array.astype(np.int64)
 
 
 class Stimuli:
@@ -123,32 +153,37 @@ class Stimuli:
 
     def __init__(self, root: Path) -> None:
         self.path = _require(root / STIMULI, "NSD's stimuli")
-        try:
-            with h5py.File(self.path, "r", locking=False) as file:
-                self.n = len(file["imgBrick"])
-        except (OSError, KeyError) as error:
-            raise DataError(f"{self.path} is truncated or has no imgBrick: {error}") from error
+        with reading(self.path, "NSD's stimuli"), h5py.File(self.path, "r", locking=False) as file:
+            shape, dtype = file["imgBrick"].shape, file["imgBrick"].dtype
+            if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or not shape[0]:
+                raise ValueError(f"imgBrick is {dtype} of shape {shape}, not uint8 of (n, height, width, 3)")
+            self.n = shape[0]
 
     def read(self, nsd_ids: np.ndarray) -> np.ndarray:
         """Read the stimuli with these ids, in this order: (n, height, width, 3), uint8."""
         ids = np.asarray(nsd_ids)
         unique, inverse = np.unique(ids, return_inverse=True)  # h5py wants indices in increasing order
-        with h5py.File(self.path, "r", locking=False) as file:
+        with reading(self.path, "NSD's stimuli"), h5py.File(self.path, "r", locking=False) as file:
             return file["imgBrick"][unique][inverse]
 
 
 def read_coco_ids(root: Path) -> np.ndarray:
     """COCO id of every stimulus: array of shape (n_stimuli,), indexed by nsd_id."""
-    path = _require(root / STIMULUS_INFO, "NSD's table of stimuli")
-    try:
-        table = pd.read_csv(path, usecols=["cocoId", "nsdId"])
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
-    ids = table.sort_values("nsdId")
+    what = "NSD's table of stimuli"
+    path = _require(root / STIMULUS_INFO, what)
+    with reading(path, what):
+        # The two columns are numbers; no letter elsewhere, in whatever encoding, is a reason to stop.
+        table = pd.read_csv(path, usecols=["cocoId", "nsdId"], encoding_errors="replace")
+        coco, own = (_whole_numbers(table[name], name) for name in ("cocoId", "nsdId"))
     n_stimuli = Stimuli(root).n
-    if not np.array_equal(ids["nsdId"], np.arange(n_stimuli)):
-        raise DataError(f"{path} and {root / STIMULI} disagree: {len(table)} rows for {n_stimuli} stimuli")
-    return ids["cocoId"].to_numpy()
+    if not np.array_equal(np.sort(own), np.arange(n_stimuli)):
+        raise DataError(
+            f"{path} and {root / STIMULI} disagree: {len(np.unique(own))} different ids in {len(own)} rows, from "
+            f"{own.min()} to {own.max()}, for {n_stimuli} stimuli"
+        )
+    if coco.min() < 1 or len(np.unique(coco)) != n_stimuli:
+        raise DataError(f"{path}: {len(np.unique(coco))} different ids of COCO for {n_stimuli} stimuli; fetch it again")
+    return coco[np.argsort(own)]
 
 
 def read_captions(root: Path, coco_ids: np.ndarray, n_captions: int) -> list[list[str]]:
@@ -162,13 +197,10 @@ def read_captions(root: Path, coco_ids: np.ndarray, n_captions: int) -> list[lis
     found: dict[int, list[str]] = {int(i): [] for i in coco_ids}
     for name in CAPTIONS:
         path = _require(root / name, "COCO's captions")
-        try:
-            annotations = json.loads(path.read_text())["annotations"]
-        except (ValueError, KeyError) as error:
-            raise DataError(f"{path} is truncated or not COCO's captions: {error!r}") from error
-        for annotation in annotations:
-            if annotation["image_id"] in found:
-                found[annotation["image_id"]].append(annotation["caption"].strip())
+        with reading(path, "COCO's captions"):
+            for annotation in json.loads(path.read_bytes())["annotations"]:
+                if annotation["image_id"] in found:
+                    found[annotation["image_id"]].append(annotation["caption"].strip())
     short = [i for i, texts in found.items() if len(texts) < n_captions]
     if short:
         raise DataError(
@@ -194,14 +226,14 @@ def read_categories(root: Path, coco_ids: np.ndarray) -> list[list[str]] | None:
     found: dict[int, set[int]] = {int(i): set() for i in coco_ids}
     names: dict[int, str] = {}
     for path in paths:
-        try:
+        with reading(path, "COCO's instances"):
             content = json.loads(path.read_bytes(), object_hook=_image_and_category)
             names |= {category["id"]: category["name"] for category in content["categories"]}
             for image, category in content["annotations"]:
+                if category not in names:
+                    raise ValueError(f"there is no category {category}")
                 if image in found:
                     found[image].add(category)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is truncated or not COCO's instances: {error!r}") from error
     return [[name for key, name in names.items() if key in found[int(i)]] for i in coco_ids]
 
 
@@ -227,6 +259,11 @@ class Voxels:
     roi: np.ndarray
     shape: tuple[int, int, int]
     affine: np.ndarray
+
+    def count(self, chosen: np.ndarray) -> str:
+        """Say how many voxels of which ROI are chosen by an array of bool: "3 of V1, 1 of LO"."""
+        names = self.roi[chosen].tolist()
+        return ", ".join(f"{names.count(name)} of {name}" for name in dict.fromkeys(names))
 
 
 def read_voxels(root: Path, subject: str, space: str, rois: tuple[str, ...]) -> Voxels:
@@ -263,18 +300,26 @@ def read_streams(root: Path, subject: str, space: str, streams: tuple[str, ...])
 
 
 def _read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    image = _load_nifti(_require(path, "a volume of ROI labels"))
-    return np.asarray(image.dataobj).round().astype(np.int16), image.affine
+    what = "a volume of ROI labels"
+    with _open_nifti(_require(path, what), what) as image:
+        values = np.asarray(image.dataobj)
+        if values.ndim != 3 or values.dtype.kind not in "iuf" or not values.size:
+            raise ValueError(f"it is {values.dtype} of shape {values.shape}, not numbers of (X, Y, Z)")
+        labels = np.round(values)
+        if not (np.isfinite(labels) & (np.abs(values - labels) < 1e-3) & (np.abs(labels) < 2**15)).all():
+            raise ValueError("its values are not whole numbers")
+        return labels.astype(np.int16), image.affine
 
 
-def _load_nifti(path: Path) -> Any:
-    """Open a nibabel image; nibabel's own types do not say that it has data."""
-    try:
-        image: Any = nib.load(path)
-        np.asarray(image.dataobj[..., -1:])  # the last values: reading them shows a truncated file
-        return image
-    except (OSError, EOFError, zlib.error, ImageFileError, ValueError) as error:
-        raise DataError(f"{path} is truncated or not a NIfTI file ({error}); fetch it again") from error
+@contextmanager
+def _open_nifti(path: Path, what: str, to_its_end: bool = True) -> Iterator[Any]:
+    """Open a .nii.gz file as a nibabel image that is decompressed once, as long as slices are taken in order."""
+    with reading(path, what):
+        kind: Any = type(nib.load(path))  # looks at the header only
+        with gzip.open(path) as stream:
+            yield kind.from_stream(stream)
+            while to_its_end and stream.read(2**20):  # where gzip's checksum is
+                pass
 
 
 def session_path(root: Path, subject: str, space: str, betas: str, session: int) -> Path:
@@ -284,46 +329,171 @@ def session_path(root: Path, subject: str, space: str, betas: str, session: int)
     return next((path for path in paths if path.is_file()), None) or _require(paths[0], f"session {session}")
 
 
-def _volume_shape(path: Path) -> tuple[int, ...]:
-    """(X, Y, Z, trials) of a beta file."""
-    if path.suffix != ".hdf5":
-        return _load_nifti(path).shape
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return tuple(reversed(file["betas"].shape))  # written by MATLAB: h5py sees (trials, Z, Y, X)
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path} is truncated or has no betas ({error}); fetch it again") from error
-
-
 def check_session(path: Path, shape: tuple[int, int, int]) -> int:
-    """Count the trials in a session's beta file, whose volumes must have the shape (X, Y, Z)."""
-    *found, n_trials = _volume_shape(path)
-    if tuple(found) != shape:
-        raise DataError(f"{path} has volumes of {tuple(found)} voxels, but the ROI volumes have {shape}")
-    return n_trials
+    """Count the trials in a session's beta file, whose volumes must have the shape (X, Y, Z); reads its header only."""
+    if path.suffix == ".hdf5":
+        with _open_hdf5(path) as dataset:
+            found, dtype = tuple(reversed(dataset.shape)), dataset.dtype
+    else:
+        with reading(path, _SESSION):
+            image: Any = nib.load(path)
+            found, dtype = image.shape, image.get_data_dtype()
+    if len(found) != 4 or dtype.kind not in "iuf" or not found[3]:
+        raise DataError(f"{path} has betas of {dtype} and shape {found}, not numbers of (X, Y, Z, trials)")
+    if found[:3] != shape:
+        raise DataError(f"{path} has volumes of {found[:3]} voxels, but the ROI volumes have {shape}")
+    return found[3]
 
 
 def read_session(path: Path, voxels: Voxels) -> np.ndarray:
     """Read the betas of one session: (n_trials, n_voxels), float32, percent signal change.
 
-    Reads 50 trials at a time from HDF5; a .nii.gz is decompressed whole (1 GB for a real session).
+    Each chunk of an HDF5 file that has a wanted voxel is read once, and a .nii.gz is decompressed once. Peak memory:
+    the result, half as much again for HDF5, and 64 MB or one chunk or volume, whichever is larger.
     """
     n_trials = check_session(path, voxels.shape)
-    return np.concatenate(list(_blocks(path, n_trials, voxels))) / np.float32(BETA_SCALE)
+    if path.suffix == ".hdf5":
+        with _open_hdf5(path) as dataset:
+            return _read_boxes(dataset, voxels, 0, n_trials)
+    with _open_nifti(path, _SESSION) as image:
+        return _read_volumes(image, voxels, n_trials)
 
 
-def _blocks(path: Path, n_trials: int, voxels: Voxels) -> Iterator[np.ndarray]:
-    try:
-        if path.suffix == ".hdf5":
-            with h5py.File(path, "r", locking=False) as file:
-                for start in range(0, n_trials, 50):
-                    block = file["betas"][start : start + 50].transpose(0, 3, 2, 1)  # (trials, X, Y, Z)
-                    yield block.reshape(len(block), -1)[:, voxels.index].astype(np.float32)
-        else:
-            volumes = np.asarray(_load_nifti(path).dataobj)  # (X, Y, Z, trials)
-            yield volumes.reshape(-1, n_trials)[voxels.index].T.astype(np.float32)
-    except OSError as error:
-        raise DataError(f"{path} is truncated ({error}); fetch it again") from error
+def try_session(path: Path, voxels: Voxels, n_voxels: int = 64) -> None:
+    """Read a little of a session; raise DataError if it cannot be read, or has no data.
+
+    Of HDF5 in long chunks these are some voxels from the bottom of the volume to its top, in all trials; otherwise the
+    first and the last trial, and of a .nii.gz, which would have to be decompressed to its end, the first two.
+    """
+    n_trials = check_session(path, voxels.shape)
+    trials = np.arange(n_trials)
+    if path.suffix != ".hdf5":
+        trials = trials[:2]
+        with _open_nifti(path, _SESSION, to_its_end=False) as image:
+            betas = _read_volumes(image, voxels, len(trials))
+    else:
+        with _open_hdf5(path) as dataset:
+            per_trial, *box = dataset.chunks or (1, *dataset.shape[1:])
+            if n_voxels * n_trials * np.prod(box) < 2 * per_trial * np.prod(voxels.shape):
+                upwards = np.argsort(np.unravel_index(voxels.index, voxels.shape)[2], kind="stable")
+                some = upwards[np.unique(np.linspace(0, len(upwards) - 1, n_voxels).astype(int))]
+                voxels = Voxels(voxels.index[some], voxels.roi[some], voxels.shape, voxels.affine)
+                betas = _read_boxes(dataset, voxels, 0, n_trials)
+            else:
+                trials = np.unique(trials[[0, -1]])
+                betas = np.concatenate([_read_boxes(dataset, voxels, t, t + 1) for t in trials.tolist()])
+    find_empty(betas, voxels, path, "zero", trials)
+
+
+@contextmanager
+def _open_hdf5(path: Path) -> Iterator[h5py.Dataset]:
+    """Open the betas of an HDF5 file: written by MATLAB, they are seen as (trials, Z, Y, X)."""
+    with reading(path, _SESSION), h5py.File(path, "r", locking=False) as file:
+        yield file["betas"]
+
+
+def _read_boxes(dataset: h5py.Dataset, voxels: Voxels, start: int, stop: int) -> np.ndarray:
+    """Read trials `start` to `stop`: (n_trials, n_voxels), float32, percent signal change.
+
+    NSD's files have a chunk for each voxel, so that a volume touches 700,000 of them; others have chunks of volumes, or
+    none. From each chunk that has wanted voxels the smallest box around these is read, in as many trials as fit.
+    """
+    per_trial, *sides = dataset.chunks or (1, *dataset.shape[1:])
+    place = np.stack(np.unravel_index(voxels.index, voxels.shape)[::-1])  # (3, n_voxels): z, y, x
+    chunk = place // np.array(sides)[:, None]
+    order = np.lexsort((*place[::-1], *chunk[::-1]))
+    place, chunk = place[:, order], chunk[:, order]
+    first = np.flatnonzero(np.r_[True, (chunk[:, 1:] != chunk[:, :-1]).any(axis=0)])  # voxel of each chunk
+    end = np.r_[first[1:], len(order)]
+    low, high = np.minimum.reduceat(place, first, axis=1), np.maximum.reduceat(place, first, axis=1) + 1
+    (z, y, x), (_, height, width) = place - np.repeat(low, end - first, 1), np.repeat(high - low, end - first, 1)
+    within = (z * height + y) * width + x  # position in its box
+    fit = _BLOCK // ((high - low).prod(axis=0) * dataset.dtype.itemsize) // per_trial * per_trial
+    step = np.clip(fit, per_trial, stop - start)
+    values = np.empty((len(order), stop - start), dataset.dtype)
+    for (z0, y0, x0), (z1, y1, x1), a, b, n in zip(*(v.T.tolist() for v in (low, high, first, end, step)), strict=True):
+        for t in range(start, stop, n):
+            box = dataset[t : min(t + n, stop), z0:z1, y0:y1, x0:x1]
+            box = box.reshape(len(box), -1).T
+            values[a:b, t - start : t - start + n] = box if len(box) == b - a else box[within[a:b]]
+    betas, back = np.empty(values.shape[::-1], np.float32), np.argsort(order)
+    for first_column in range(0, len(back), 256):  # few enough for the processor's cache
+        columns = slice(first_column, first_column + 256)
+        np.divide(values[back[columns]].T, np.float32(BETA_SCALE), out=betas[:, columns], casting="same_kind")
+    return betas
+
+
+def _read_volumes(image: Any, voxels: Voxels, n_trials: int) -> np.ndarray:
+    """Read the first trials of a NIfTI image of (X, Y, Z, trials): (n_trials, n_voxels), percent signal change."""
+    index = np.ravel_multi_index(np.unravel_index(voxels.index, voxels.shape), voxels.shape, order="F")
+    step = max(_BLOCK // (int(np.prod(voxels.shape)) * image.get_data_dtype().itemsize), 1)
+    betas = np.empty((n_trials, len(index)), np.float32)
+    for start in range(0, n_trials, step):
+        block = np.asarray(image.dataobj[..., start : min(start + step, n_trials)])  # in the file's order, X first
+        betas[start : start + step] = block.reshape(-1, block.shape[3], order="F").T[:, index]
+    betas /= np.float32(BETA_SCALE)
+    return betas
+
+
+def find_empty(
+    betas: np.ndarray, voxels: Voxels, path: Path, invalid: str, trials: np.ndarray | None = None
+) -> np.ndarray:
+    """Find the voxels without data: constant over the trials of a session, or not finite in one of them.
+
+    Parameters
+    ----------
+    betas : array of shape (n_trials, n_voxels)
+    voxels : Voxels
+    path : Path
+        Where they are from.
+    invalid : "error" or "zero"
+        Whether such a voxel stops the run.
+    trials : array of shape (n_trials,)
+        Which trials of the file these are, counted from 0; by default all.
+
+    Returns
+    -------
+    array of shape (n_voxels,), bool
+
+    Raises
+    ------
+    DataError
+        There are such voxels, and `invalid` is "error". Or they are more than `EMPTY_SHARE` of the voxels: the file has
+        no data. Or a trial has no data: more than `EMPTY_SHARE` of the voxels that have some are not finite, 0, or like
+        the voxel before.
+    """
+    finite = np.isfinite(betas)
+    constant = ~(np.fmax.reduce(betas, axis=0) > np.fmin.reduce(betas, axis=0))  # of what is a number
+    _stop_if_file_is_empty(constant, voxels, path)
+    missing = (betas == 0) | ~finite
+    missing[:, 1:] |= betas[:, 1:] == betas[:, :-1]
+    n_missing, n_used = (missing & ~constant).sum(axis=1), int((~constant).sum())
+    empty_trials = np.flatnonzero((n_missing > EMPTY_SHARE * n_used) & (n_missing >= min(_EMPTY_VOXELS, n_used)))
+    if len(empty_trials):
+        numbers = (np.arange(len(betas)) if trials is None else trials)[empty_trials] + 1
+        listed = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+        raise DataError(
+            f"{path} has no data in {len(numbers)} of {len(betas)} trials that were read ({listed}, counted from 1): "
+            f"up to {n_missing.max()} of {n_used} voxels are not a number, 0, or like their neighbour; fetch the file "
+            "again, or use only the sessions before it (experiment.data.sessions)"
+        )
+    empty = constant | ~finite.all(axis=0)
+    _stop_if_file_is_empty(empty, voxels, path)
+    if empty.any() and invalid == "error":
+        raise DataError(
+            f"{path}: {empty.sum()} voxels are constant or not a number ({voxels.count(empty)}); fetch the file again, "
+            "or set experiment.data.invalid_voxels=zero to use their mean"
+        )
+    return empty
+
+
+def _stop_if_file_is_empty(empty: np.ndarray, voxels: Voxels, path: Path) -> None:
+    if empty.mean() > EMPTY_SHARE:
+        raise DataError(
+            f"{path} has no data in {empty.sum()} of {len(empty)} voxels that were read ({voxels.count(empty)}), which "
+            "are constant or not a number: it was not fetched or written to its end; fetch the file again, or use only "
+            "the sessions before it (experiment.data.sessions), or ROIs that it has (experiment.data.rois)"
+        )
 
 
 def standardise_session(betas: np.ndarray, voxels: Voxels, path: Path, invalid: str) -> np.ndarray:
@@ -332,22 +502,23 @@ def standardise_session(betas: np.ndarray, voxels: Voxels, path: Path, invalid: 
     Parameters
     ----------
     betas : array of shape (n_trials, n_voxels)
+    voxels : Voxels
+    path : Path
+        Where they are from.
     invalid : "error" or "zero"
-        What to do with voxels that are constant or not a number in this session: stop, or let them be 0, their
-        mean (as styvesg's loader, which the authors used, does).
+        What to do with voxels without data (`find_empty`): stop, or let them be 0 in all trials, their mean (as
+        styvesg's loader, which the authors used, does). No other voxel is 0 in all trials.
     """
-    bad = ~np.isfinite(betas).all(axis=0) | (np.ptp(np.nan_to_num(betas), axis=0) == 0)
-    if bad.any() and invalid == "error":
-        rois = ", ".join(
-            f"{n} of {roi}" for roi, n in zip(*np.unique(voxels.roi[bad], return_counts=True), strict=True)
-        )
-        raise DataError(
-            f"{path}: {bad.sum()} voxels are constant or not a number ({rois}); fetch the file again, or set "
-            "experiment.data.invalid_voxels=zero to use their mean"
-        )
-    mean, deviation = betas.mean(axis=0, dtype=np.float64), betas.std(axis=0, dtype=np.float64)
-    scaled = (betas - mean) / (deviation + 1e-6)
-    return np.where(bad, 0, scaled).astype(np.float32)
+    empty = find_empty(betas, voxels, path, invalid)
+    scaled = np.zeros(betas.shape, np.float32)
+    for start in range(0, betas.shape[1], 256):  # few enough in float64 for the processor's cache
+        columns = slice(start, start + 256)
+        part = betas[:, columns].astype(np.float64)
+        part[:, empty[columns]] = 0
+        part -= part.mean(axis=0)
+        part /= np.sqrt((part**2).mean(axis=0)) + 1e-6
+        scaled[:, columns] = part
+    return scaled
 
 
 def noise_ceiling(mean: np.ndarray, n_repetitions: np.ndarray, squares: np.ndarray) -> np.ndarray:
@@ -367,9 +538,9 @@ def noise_ceiling(mean: np.ndarray, n_repetitions: np.ndarray, squares: np.ndarr
     n_trials, n_images = n_repetitions.sum(), len(n_repetitions)
     if n_trials == n_images:
         return np.full(mean.shape[1], np.nan)  # no image was repeated
-    weighted = mean * n_repetitions[:, None]
-    noise = (squares - (mean * weighted).sum(axis=0)) / (n_trials - n_images)
-    variance = squares / n_trials - (weighted.sum(axis=0) / n_trials) ** 2
+    weights = n_repetitions.astype(np.float64)
+    noise = (squares - np.einsum("i,ij,ij->j", weights, mean, mean)) / (n_trials - n_images)
+    variance = squares / n_trials - (np.einsum("i,ij->j", weights, mean) / n_trials) ** 2
     ratio = np.maximum(variance - noise, 0) / np.maximum(noise, 1e-12)
     return 100 * ratio / (ratio + 1 / 3)
 

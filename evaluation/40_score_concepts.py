@@ -14,7 +14,7 @@ folders `reconstruction/semantic_brain_decoding/<form>` and `reconstruction/cont
 `<god>/images/test`. Writes to `runs/<name>/evaluation/concepts/`:
 
     scores.csv       subject, system, image (such as n01443537_22563), metric, value: one row an image and metric
-    summary.csv      subject, system, metric, mean, ci_low, ci_high, n; subject "all": mean over subjects
+    summary.csv      subject, system, metric, mean, ci_low, ci_high, n, incomplete; subject "all": mean over subjects
     paired.csv       subject, system, baseline, metric, difference, ci_low, ci_high, p, p_holm, n
     permutation.csv  subject, system, metric, observed, permuted_mean, permuted_high (97.5 % quantile), p, p_holm, n
     labels.csv       subject, system, image, true_wnid, true_label, rank, wnid, label, wup: what was decoded
@@ -38,10 +38,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from baselines.semantic_brain_decoding import recipes
 from baselines.semantic_brain_decoding.labels import best_constant
 from baselines.semantic_brain_decoding.wordnet import open_wordnet, wu_palmer
 from data import god
-from evaluation import comparison, concepts, scoring, significance, text_tables
+from evaluation import comparison, concepts, results, scoring, significance, text_tables
 from evaluation.catalogue import (
     ALL_SUBJECTS,
     CONCEPT_METRICS,
@@ -57,10 +58,11 @@ from evaluation.concepts import FORMS, Decoded
 from evaluation.examples import choose_examples
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import Config
-from minddiffuser.store import DataError, write_atomically
+from minddiffuser.store import DataError, reading, write_atomically
 from reconstruction import folder
 
 Key = tuple[str, str]  # a subject and a system
+COLUMNS = ["subject", "system", "nsd_id", "metric", "value"]
 OTHER_FORMS = tuple(name for name in FORMS if name != CORRECTED)
 PAIRS = [
     *((name, CONSTANT) for name in (CORRECTED, *OTHER_FORMS)),
@@ -73,7 +75,7 @@ _GENERATE = "make them with: python baselines/semantic_brain_decoding/39_generat
 
 def main(argv: list[str] | None = None) -> None:
     """Score each subject, then summarise all that have scores."""
-    run = parse(__doc__, argv, subjects_of=concept_subjects)
+    run = parse(__doc__, argv, subjects_of=concept_subjects, divides=False)
     config, experiment, evaluation = run.config, run.config.experiment, run.config.experiment.evaluation
     if experiment.semantic_brain_decoding is None:
         print("experiment.semantic_brain_decoding is null: nothing to do")
@@ -83,15 +85,11 @@ def main(argv: list[str] | None = None) -> None:
         wordnet = open_wordnet(config.wordnet)
     except DataError as error:
         absent = {**dict.fromkeys(concepts.FROM_WORDNET, str(error)), **absent}
-    settings = {
-        **evaluation.model_dump(include={"image_size", "networks", "n_way"}),
-        **experiment.models.model_dump(include={"scoring_clip", "scoring_clip_weights"}),
-        "absent": sorted(absent),
-    }
+    settings = results.scoring_settings(config) | {"absent": sorted(absent)}
     output = config.folder() / "evaluation" / "concepts"
     kept, scored = read_scores(output, settings)
     subjects = sorted({*run.subjects, *kept["subject"]})
-    states = {(s, name): state for s in subjects for name, state in concepts.states_of(config.folder(s)).items()}
+    states = {(s, name): state for s in subjects for name, state in concepts.states_of(config, s).items()}
     fresh = {
         key
         for key, state in states.items()
@@ -111,11 +109,14 @@ def main(argv: list[str] | None = None) -> None:
     if "exact_class" not in set(scores["metric"]):
         absent["exact_class"] = "no test image's category is among the classes of the bank"
 
+    lacking = incomplete(config, states, len(next(iter(decoded.values())).ids))
     of_categories = concepts.by_category(scores)
     names = scores["nsd_id"].map(concepts.image_name)
     tables = {
         "scores": scores.assign(nsd_id=names).rename(columns={"nsd_id": "image"}),
-        "summary": significance.summarise(of_categories, evaluation.n_bootstrap, experiment.seed),
+        "summary": results.mark_incomplete(
+            significance.summarise(of_categories, evaluation.n_bootstrap, experiment.seed), lacking
+        ),
         "paired": significance.compare(
             of_categories, PAIRS, evaluation.n_bootstrap, evaluation.n_flips, experiment.seed
         ),
@@ -133,6 +134,7 @@ def main(argv: list[str] | None = None) -> None:
         "absent": absent,
         "scored": [[*key, state] for key, state in sorted(states.items())],
         "samples": [[*key, n] for key, n in sorted(samples.items()) if n > 1],
+        "incomplete": [[*key, text] for key, text in sorted(lacking.items())],
         "constants": {subject: decoded[subject, CORRECTED].names[wnid] for subject, wnid in constants.items()},
     }
     write_atomically(output / "scores.json", json.dumps(record, indent=2) + "\n")
@@ -146,16 +148,22 @@ def read_decoded(run: Run, states: dict[Key, str]) -> dict[Key, Decoded]:
     config = run.config
     keys = [key for key in states if key[1] in FORMS]
     missing = [(subject, CORRECTED) for subject in run.subjects if subject not in {of for of, _ in keys}]
-    found = {key: concepts.read_decoded(config.folder(key[0]), *key) for key in (*missing, *keys)}
-    paths = {key: concepts.decoded_path(config.folder(key[0]), key[1]) for key in found}
+    found = {key: concepts.read_decoded(config, *key) for key in (*missing, *keys)}
     first = next(iter(found))
-    for key, of_key in found.items():
+    for (subject, name), of_key in found.items():
         if not np.array_equal(of_key.ids, found[first].ids):
-            raise DataError(f"{paths[first]} and {paths[key]} are of different test images; decode again")
-        place = place_of(config, *key)
-        if has_pictures(config, *key) and settings_of(place)["inputs"].get("decoded") != of_key.fingerprint:
-            raise DataError(f"{place} has pictures of other labels than {paths[key]}; {_GENERATE} --overwrite")
+            raise DataError(f"{name} of {subject} and of {first[0]} are of different test images; decode them again")
     return found
+
+
+def incomplete(config: Config, states: dict[Key, str], n_test: int) -> dict[Key, str]:
+    """Say of each system that has fewer pictures than it should what it lacks, such as "3 of 6 pictures"."""
+    found = {}
+    for subject, name in states:
+        if has_pictures(config, subject, name):
+            n_samples = len(recipes.systems(config, subject).get(name, (None,)))
+            found[subject, name] = folder.shortfall(place_of(config, subject, name), n_test, n_samples)
+    return {key: text for key, text in found.items() if text}
 
 
 def choose_constants(config: Config, wordnet: Any, decoded: dict[Key, Decoded]) -> dict[str, str]:
@@ -167,7 +175,7 @@ def choose_constants(config: Config, wordnet: Any, decoded: dict[Key, Decoded]) 
         wnids = list(of_key.names)
         found[subject] = wnids[best_constant(wu_palmer(wordnet, of_key.training.tolist(), wnids))]
         place = place_of(config, subject, CONSTANT)
-        if has_pictures(config, subject, CONSTANT) and settings_of(place)["settings"]["wnid"] != found[subject]:
+        if has_pictures(config, subject, CONSTANT) and wnid_of(place) != found[subject]:
             raise DataError(f"{place} has pictures of another label than {of_key.names[found[subject]]!r}; {_GENERATE}")
     return found
 
@@ -236,7 +244,7 @@ def arranged(scores: pd.DataFrame) -> pd.DataFrame:
     metrics = scores["metric"].map(lambda name: orders[name.removesuffix(STAND_IN)])
     by = ["subject", "system_place", "metric_place", "nsd_id"]
     scores = scores.assign(system_place=scores["system"].map(places), metric_place=metrics).sort_values(by)
-    scores = scores[["subject", "system", "nsd_id", "metric", "value"]].astype({"nsd_id": np.int64, "value": float})
+    scores = scores[COLUMNS].astype({"nsd_id": np.int64, "value": float})
     return scores.round({"value": 6}).reset_index(drop=True)
 
 
@@ -337,22 +345,23 @@ def has_pictures(config: Config, subject: str, name: str) -> bool:
     return folder.state(place_of(config, subject, name)) is not None
 
 
-def settings_of(place: Path) -> dict[str, Any]:
-    """Read what a folder of pictures was made with: "settings" and "inputs"."""
-    return json.loads((place / "settings.json").read_text())
+def wnid_of(place: Path) -> str:
+    """Read of which class the pictures of a constant label are."""
+    return folder.read_settings(place)["lineage"][f"reconstruction/{CONSTANT}"]["wnid"]
 
 
 def read_scores(output: Path, settings: dict[str, Any]) -> tuple[pd.DataFrame, dict[Key, str]]:
     """Read the scores that are there, made with the same settings, and the states of what they are of."""
-    try:
-        record = json.loads((output / "scores.json").read_text())
-        scores = pd.read_csv(output / "scores.csv", dtype={"subject": str})
-    except FileNotFoundError:
-        record, scores = {}, pd.DataFrame()
-    if record.get("settings") != settings:
-        return pd.DataFrame(columns=["subject", "system", "nsd_id", "metric", "value"]), {}
-    scores = scores.assign(image=scores["image"].map(god.picture_key)).rename(columns={"image": "nsd_id"})
-    return scores, {(subject, system): state for subject, system, state in record["scored"]}
+    paths, none = [output / "scores.json", output / "scores.csv"], (pd.DataFrame(columns=COLUMNS), {})
+    if not all(path.is_file() for path in paths):
+        return none
+    with reading(paths[0], "the record of what was scored", "delete it, and everything is scored again"):
+        record = json.loads(paths[0].read_text())
+        if record["settings"] != settings:
+            return none
+        scored = {(subject, system): state for subject, system, state in record["scored"]}
+    scores = results.read_scores_table(paths[1], "delete it, and everything is scored again")
+    return scores.assign(nsd_id=scores["image"].map(god.picture_key))[COLUMNS], scored
 
 
 if __name__ == "__main__":

@@ -4,7 +4,11 @@
     python evaluation/41_score.py --subject subj01 --images DIR --system NAME
 
 The second form also scores somebody else's pictures, `DIR/<nsd_id>.png`, beside the systems here: it copies them to
-`reconstruction/others/<NAME>`. Missing, unreadable and strange pictures are listed, and stop it.
+`reconstruction/others/<NAME>`, and changes nothing in DIR. Further samples of each image are taken from
+`DIR/sample_2/<nsd_id>.png`, `DIR/sample_3/` and so on. Each picture is taken as a viewer shows it: of any depth, grey,
+with a palette or a colour profile. Missing, unreadable, misnamed, transparent, animated and odd-sized pictures, two of
+one image, and other colours than sRGB's without a profile are listed, and stop it. Other files are left out, and
+listed. A folder of that name is replaced if it was made so; what somebody else put into it stays.
 
 Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, their stimuli, the folders
 `reconstruction/<kind>/<system>` that are there (`<nsd_id>.png` and an index each), and what was decoded. Of a system
@@ -12,7 +16,8 @@ with several samples, folders `sample_2` ... inside its own, an image's score is
 `runs/<name>/evaluation/`:
 
     scores.csv   subject, system, nsd_id, metric, value: one row an image and metric
-    summary.csv  subject, system, metric, mean, ci_low, ci_high, n; subject "all": mean over subjects
+    summary.csv  subject, system, metric, mean, ci_low, ci_high, n, incomplete; subject "all": mean over subjects;
+                 incomplete: what the system lacks, such as "3 of 6 pictures"
     paired.csv   subject, system, baseline, metric, difference, ci_low, ci_high, p, p_holm, n: on the images that both
                  have
     spread.csv   subject, system, metric, mean, sd, n_seeds: how far noise seeds move the mean of stage 1
@@ -34,12 +39,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from data import nsd
-from evaluation import scoring, significance, text_tables
+from data.recipes import prepared
+from evaluation import results, scoring, significance, systems, text_tables
 from evaluation.catalogue import ALL_SUBJECTS, CEILING, STAGE1, STAGE2, SYSTEMS, TABULATED, in_order, system
-from evaluation.results import SPLITS, states_of
+from evaluation.systems import SPLITS
 from minddiffuser.cli import Run, execute, parse
-from minddiffuser.store import DataError, open_arrays, write_atomically
-from reconstruction import folder
+from minddiffuser.config import Config
+from minddiffuser.store import DataError, open_made, reading, write_atomically
+from reconstruction import folder, foreign
 
 COLUMNS = ["subject", "system", "nsd_id", "metric", "value"]
 RIVALS = ("takagi", "ozcelik")
@@ -47,8 +54,8 @@ RIVALS = ("takagi", "ozcelik")
 
 def main(argv: list[str] | None = None) -> None:
     """Score each subject, then summarise all that have scores."""
-    run = parse(__doc__, argv, add_arguments)
-    config, evaluation, models = run.config, run.config.experiment.evaluation, run.config.experiment.models
+    run = parse(__doc__, argv, add_arguments, divides=False)
+    config, evaluation = run.config, run.config.experiment.evaluation
     if not run.subjects:
         print("experiment.subjects is empty: nothing to do")
         return
@@ -58,16 +65,16 @@ def main(argv: list[str] | None = None) -> None:
             raise DataError(f"{index} is missing; make it with: python reconstruction/31_stage1.py --subject {subject}")
     if run.own.images:
         adopt(run)
+    elif run.own.system or run.own.allow_missing or run.own.flag:
+        raise DataError(
+            "--system, --allow-missing and --flag are of somebody else's pictures: name them with --images DIR"
+        )
     absent = scoring.absent_metrics(config)
-    settings = {
-        **evaluation.model_dump(include={"image_size", "networks", "n_way"}),
-        **models.model_dump(include={"scoring_clip", "scoring_clip_weights"}),
-        "absent": sorted(absent),
-    }
+    settings = results.scoring_settings(config) | {"absent": sorted(absent)}
     output = config.folder() / "evaluation"
     kept, scored = read_scores(output, settings)
     subjects = sorted({*run.subjects, *kept["subject"]})
-    states = {(s, name): state for s in subjects for name, state in states_of(config.folder(s)).items()}
+    states = {(s, name): state for s in subjects for name, state in systems.states_of(config, s).items()}
     fresh = {
         key
         for key, state in scored.items()
@@ -79,6 +86,8 @@ def main(argv: list[str] | None = None) -> None:
         for name in SYSTEMS:
             if (subject, name) not in states:
                 print(f"{subject}: {name} is absent")
+        if left_out := systems.not_wanted(config, subject):
+            print(f"{subject}: left out, for the configuration does not ask for it: {', '.join(left_out)}")
         if not todo:
             print(f"{subject}: all systems are scored already")
         parts += score(run, subject, todo)
@@ -90,18 +99,26 @@ def main(argv: list[str] | None = None) -> None:
     # Rounded as they are written, so that one subject after the other gives the same summary as all at once.
     scores["value"] = scores["value"].round(6)
     seed = config.experiment.seed
-    summary = significance.summarise(scores, evaluation.n_bootstrap, seed)
+    present = list(dict.fromkeys(zip(scores["subject"], scores["system"], strict=True)))
+    lacking = {
+        (subject, name): text
+        for subject in subjects
+        for name, text in systems.incomplete(
+            config, subject, [name for of, name in present if of == subject], len(read_test_ids(config, subject))
+        ).items()
+    }
+    summary = results.mark_incomplete(significance.summarise(scores, evaluation.n_bootstrap, seed), lacking)
     paired = significance.compare(scores, pairs_of(list(place)), evaluation.n_bootstrap, evaluation.n_flips, seed)
     spread = significance.spread_over_seeds(scores)
     for name, table in {"scores": scores, "summary": summary, "paired": paired, "spread": spread}.items():
         write_atomically(output / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
     # Only what has rows here counts as scored: another subject's folder that changed meanwhile is left for its turn.
-    present = set(zip(scores["subject"], scores["system"], strict=True))
     record = {
         "settings": settings,
         "absent": absent,
         "scored": [[*key, state] for key, state in sorted(states.items()) if key in present],
         "samples": [[*key, n] for key in sorted(present) if (n := n_samples(config.folder(key[0]), key[1])) > 1],
+        "incomplete": [[*key, text] for key, text in sorted(lacking.items())],
     }
     write_atomically(output / "scores.json", json.dumps(record, indent=2) + "\n")
     show(summary, paired, spread, absent)
@@ -111,18 +128,15 @@ def main(argv: list[str] | None = None) -> None:
 def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
     """Score some systems of a subject: tables with the columns of scores.csv."""
     config, found = run.config, []
-    folder_of_subject, experiment = config.folder(subject), config.experiment
-    test_ids = read_test_ids(folder_of_subject, subject)
+    folder_of_subject, test_ids = config.folder(subject), read_test_ids(config, subject)
     scorer = None
     for name in tqdm(todo, desc=f"{subject} scores"):
         if name.startswith("features/"):
             target, _, split = name.removeprefix("features/").partition("@")
             if split:
-                values = scoring.score_split(folder_of_subject, subject, target, split)
+                values = scoring.score_split(config, subject, target, split)
             else:
-                values = scoring.score_features(
-                    folder_of_subject, subject, target, experiment.structural.layers, experiment.evaluation.n_way
-                )
+                values = scoring.score_features(config, subject, target)
         else:
             scorer = scorer or scoring.Scorer(config, nsd.Stimuli(config.nsd).read(test_ids), run.device)
             path, field = folder_of_subject / "reconstruction" / name, system(name).kind in TABULATED
@@ -176,15 +190,17 @@ def show(summary: pd.DataFrame, paired: pd.DataFrame, spread: pd.DataFrame, abse
         print(f"absent: {name} ({reason})")
 
 
-def read_test_ids(folder_of_subject: Path, subject: str) -> np.ndarray:
+def read_test_ids(config: Config, subject: str) -> np.ndarray:
     """Read the ids of a subject's test images."""
-    with open_arrays(folder_of_subject / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-        return prepared["nsd_id"][:][prepared["is_test"][:]]
+    with open_made(prepared(config, subject)) as rows:
+        return rows["nsd_id"][:][rows["is_test"][:]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what scores a foreign folder."""
-    parser.add_argument("--images", type=Path, metavar="DIR", help="also score these pictures, <nsd_id>.png")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="also score these pictures, <nsd_id>.png; DIR stays as it is"
+    )
     parser.add_argument("--system", metavar="NAME", help="what to call them")
     parser.add_argument("--allow-missing", action="store_true", help="score them even if some test images have none")
     parser.add_argument(
@@ -201,23 +217,22 @@ def adopt(run: Run) -> None:
     if len(run.subjects) != 1:
         raise DataError(f"--images needs --subject: whose are they, of {', '.join(run.subjects)}?")
     subject = run.subjects[0]
-    folder_of_subject = run.config.folder(subject)
-    test_ids = read_test_ids(folder_of_subject, subject)
-    path = folder_of_subject / "reconstruction" / "others" / name
-    n = folder.adopt(run.own.images, path, subject, test_ids, run.own.allow_missing, run.own.flag)
-    print(f"{path}: {n} of {len(test_ids)} test images")
+    test_ids = read_test_ids(run.config, subject)
+    path = run.config.folder(subject) / "reconstruction" / systems.OTHERS / name
+    print(f"{path}: {foreign.adopt(run.own.images, path, subject, test_ids, run.own.allow_missing, run.own.flag)}")
 
 
 def read_scores(output: Path, settings: dict) -> tuple[pd.DataFrame, dict[tuple[str, str], str]]:
     """Read the scores that are there, made with the same settings, and the states of the folders they are of."""
-    try:
-        record = json.loads((output / "scores.json").read_text())
-        scores = pd.read_csv(output / "scores.csv", dtype={"subject": str})
-    except FileNotFoundError:
-        record, scores = {}, pd.DataFrame()
-    if record.get("settings") != settings:
+    paths = [output / "scores.json", output / "scores.csv"]
+    if not all(path.is_file() for path in paths):
         return pd.DataFrame(columns=COLUMNS), {}
-    return scores, {(subject, system): state for subject, system, state in record["scored"]}
+    with reading(paths[0], "the record of what was scored", "delete it, and everything is scored again"):
+        record = json.loads(paths[0].read_text())
+        if record["settings"] != settings:
+            return pd.DataFrame(columns=COLUMNS), {}
+        scored = {(subject, system): state for subject, system, state in record["scored"]}
+    return results.read_scores_table(paths[1], "delete it, and everything is scored again")[COLUMNS], scored
 
 
 if __name__ == "__main__":

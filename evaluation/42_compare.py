@@ -11,9 +11,9 @@ configuration has Generic Object Decoding, on which one rival is run, the tables
 `evaluation/40_score_concepts.py` wrote them, follow: that rival, its controls, its differences to them, and what its
 paper says. Writes beside what it reads:
 
-    comparison.csv  subject, system, metric, mean, ci_low, ci_high, n, difference, difference_low, difference_high,
-                    n_difference, p, p_holm, published: one row a subject, system and metric; the difference is stage 2
-                    less the system
+    comparison.csv  subject, system, metric, mean, ci_low, ci_high, n, incomplete, difference, difference_low,
+                    difference_high, n_difference, p, p_holm, published: one row a subject, system and metric; the
+                    difference is stage 2 less the system
     comparison.md   the same tables as markdown, for a README, and those of Generic Object Decoding
 
 With --subject, of that subject alone, of the one dataset or the other. With --run it first runs all scripts that this
@@ -29,11 +29,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from evaluation import comparison, concepts, results
+from evaluation import comparison, concepts, results, systems
 from evaluation.catalogue import ALL_SUBJECTS, CONCEPT_METRICS, TABULATED, metric, system
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY
-from minddiffuser.store import DataError, Shard, write_atomically
+from minddiffuser.store import DataError, write_atomically
 from reconstruction import folder
 
 SCORE = "evaluation/41_score.py"
@@ -42,13 +42,17 @@ Sections = list[tuple[str, list[list[str]]]]
 
 def main(argv: list[str] | None = None) -> None:
     """Collect, print, write."""
-    run = parse(__doc__, argv, add_arguments, lambda experiment: (*experiment.subjects, *concept_subjects(experiment)))
+    run = parse(
+        __doc__,
+        argv,
+        add_arguments,
+        lambda experiment: (*experiment.subjects, *concept_subjects(experiment)),
+        divides=False,
+    )
     arguments = shared_arguments(run.own)
     subjects = [subject for subject in run.subjects if subject in run.config.experiment.subjects]
     of_concepts = [subject for subject in run.subjects if subject not in subjects]
     if run.own.run:
-        if run.shard != Shard():
-            raise DataError("--run does the whole job; give --shard to the scripts themselves")
         run_scripts(run, bool(subjects), bool(of_concepts), arguments)
 
     output = run.config.folder() / "evaluation"
@@ -60,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         written.insert(0, "comparison.csv")
     if of_concepts:
         try:
-            tables = concepts.read_tables(output / "concepts")
+            tables = concepts.read_tables(output / "concepts", run.config)
         except DataError:
             if not subjects:
                 raise
@@ -82,13 +86,14 @@ def main(argv: list[str] | None = None) -> None:
 def compare(run: Run, subjects: list[str], output: Path, arguments: list[str]) -> tuple[Sections, list[str]]:
     """Give the tables of NSD and what is to be said of them, and write comparison.csv."""
     summary, paired = results.read_table(output, "summary"), results.read_table(output, "paired")
-    record, quoted = results.read_record(output), comparison.read_quoted()
+    record, quoted = results.read_record(output, run.config), comparison.read_quoted()
     shown = [*([ALL_SUBJECTS] if len(subjects) > 1 else []), *subjects]
     summary, paired = summary[summary["subject"].isin(shown)], paired[paired["subject"].isin(shown)]
     compared = comparison.compare(summary, paired, quoted)
-    write_atomically(output / "comparison.csv", compared.to_csv(index=False, float_format="%.6f"))
     present = {subject: set(table["system"]) for subject, table in compared.groupby("subject")}
-    return comparison.sections(compared, quoted), remarks_on(run, subjects, record, present, arguments)
+    remarks = remarks_on(run, subjects, record, present, arguments)  # or an error, before anything is written
+    write_atomically(output / "comparison.csv", compared.to_csv(index=False, float_format="%.6f"))
+    return comparison.sections(compared, quoted), remarks
 
 
 def remarks_on(
@@ -100,7 +105,7 @@ def remarks_on(
         for name, n in results.samples_of(record).items()
     }
     for subject in subjects:
-        states = results.states_of(run.config.folder(subject))
+        states = systems.states_of(run.config, subject)
         missing = comparison.absent_systems({*present.get(subject, set()), *states}, run.config.experiment)
         for scripts, names in missing.items():
             found.setdefault(f"absent: {', '.join(names)}; made by: {commands(scripts, arguments)}", []).append(subject)
@@ -120,9 +125,8 @@ def concept_remarks(
         for name, n in results.samples_of(tables.record).items()
     }
     for subject in subjects:
-        folder_of_subject = run.config.folder(subject)
-        states = concepts.states_of(folder_of_subject)
-        pictured = [name for name in states if folder.state(folder_of_subject / "reconstruction" / name)]
+        states = concepts.states_of(run.config, subject)
+        pictured = [name for name in states if folder.state(run.config.folder(subject) / "reconstruction" / name)]
         if missing := comparison.absent_concepts(pictured, run.config.experiment):
             remark = f"absent: {', '.join(missing)}; made by: {commands(concept_scripts(), arguments)}"
             found.setdefault(remark, []).append(subject)

@@ -24,7 +24,7 @@ from evaluation.catalogue import (
 from minddiffuser.config import REPOSITORY, Experiment
 
 COLUMNS = [
-    "subject", "system", "metric", "mean", "ci_low", "ci_high", "n",
+    "subject", "system", "metric", "mean", "ci_low", "ci_high", "n", "incomplete",
     "difference", "difference_low", "difference_high", "n_difference", "p", "p_holm", "published",
 ]  # fmt: skip
 PAPER = "MindDiffuser (arXiv 2303.14139), table 2"
@@ -328,7 +328,8 @@ def _scores(rows: pd.DataFrame, metrics: Sequence[str]) -> list[list[str]]:
     table = [heads]
     for name, of_system in rows.groupby("system", sort=False):
         n = int(of_system["n"].max())
-        cells = [label(str(name)), str(n)]
+        lacking = of_system["incomplete"].iloc[0]
+        cells = [label(str(name)), f"{n} (incomplete: {lacking})" if lacking else str(n)]
         known = of_system.set_index("metric")
         for measure in metrics:
             if measure in known.index:

@@ -5,7 +5,6 @@ answer to one image in one table of scores (`label_scores`), and all else is loo
 what one label scores as the answer to all images, and what labels score that belong to other images.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from baselines.semantic_brain_decoding import recipes
 from evaluation.catalogue import ALL_SUBJECTS, CONCEPT_SYSTEMS, CONSTANT, CORRECTED, PERFECT, PERMUTED
+from evaluation.results import read_record, read_scores_table
 from evaluation.significance import holm
+from minddiffuser.config import Config
 from minddiffuser.seeds import numpy_generator
-from minddiffuser.store import DataError, open_arrays
+from minddiffuser.store import DataError, open_made
 from reconstruction import folder
 
 SCORE = "evaluation/40_score_concepts.py"
@@ -93,22 +95,15 @@ def image_name(key: int) -> str:
     return f"n{key // 10**6:08d}_{key % 10**6}"
 
 
-def decoded_path(folder_of_subject: Path, name: str) -> Path:
-    """Where the labels of a system such as "semantic_brain_decoding/corrected" are."""
-    rival, _, form = name.partition("/")
-    return folder_of_subject / rival / "decoded" / f"{form}.h5"
-
-
-def read_decoded(folder_of_subject: Path, subject: str, name: str) -> Decoded:
+def read_decoded(config: Config, subject: str, name: str) -> Decoded:
     """Read the labels that a system decoded.
 
     Raises
     ------
     DataError
-        The file is missing, broken, or of another subject.
+        The file is missing, broken, of another subject, or made with other settings.
     """
-    script = "baselines/semantic_brain_decoding/29_decode_labels.py"
-    with open_arrays(decoded_path(folder_of_subject, name), f"{script} --subject {subject}", subject) as file:
+    with open_made(recipes.labels(config, subject, name.rpartition("/")[2])) as file:
         wnids = file["class_wnid"].asstr()[:].astype(str)
         true, validation = np.zeros(0, str), np.zeros((0, 1), int)
         if "validation_wnid" in file:
@@ -127,33 +122,46 @@ def read_decoded(folder_of_subject: Path, subject: str, name: str) -> Decoded:
         )
 
 
-def read_tables(output: Path) -> Tables:
+def read_tables(output: Path, config: Config) -> Tables:
     """Read what was scored from its folder.
 
     Raises
     ------
     DataError
-        A table is missing; the message names the command that makes it.
+        A table is missing, and the message names the command that makes it; or it was made with other settings.
     """
     paths = {name: output / f"{name}.csv" for name in ("summary", "paired", "permutation", "labels")}
     for path in (*paths.values(), output / "scores.json"):
         if not path.is_file():
             raise DataError(f"{path} is missing; make it with: python {SCORE}")
-    tables = {name: pd.read_csv(path, dtype={"subject": str}) for name, path in paths.items()}
-    return Tables(**tables, record=json.loads((output / "scores.json").read_text()))
+    record = read_record(output, config, f"make it with: python {SCORE}")
+    found = {name: read_scores_table(path, f"make it with: python {SCORE}") for name, path in paths.items()}
+    return Tables(**found, record=record)
 
 
-def states_of(folder_of_subject: Path) -> dict[str, str]:
-    """Systems and controls of a subject that are there, and what they were made of: labels, and pictures if any."""
-    found = {}
-    for name in FORMS:
-        if (path := decoded_path(folder_of_subject, name)).is_file():
-            pictures = folder.state(folder_of_subject / "reconstruction" / name) or "no pictures"
-            with open_arrays(path, "the stage before") as file:
-                found[name] = f"labels {file.attrs['fingerprint']}; {pictures}"
+def states_of(config: Config, subject: str) -> dict[str, str]:
+    """Systems and controls of a subject that are there, and what they were made of: labels, and pictures if any.
+
+    Raises
+    ------
+    DataError
+        One of them was made with other settings than the configuration has.
+    """
+    found, root = {}, config.folder(subject) / "reconstruction"
+    for name, pictures in recipes.systems(config, subject).items():
+        labels = recipes.labels(config, subject, name.rpartition("/")[2])
+        if labels.path.is_file():
+            open_made(labels).close()
+            there = folder.state(root / name)
+            if there:
+                folder.check_samples(pictures)
+            found[name] = f"labels {labels.fingerprint}; {there or 'no pictures'}"
     if found:
-        pictures = folder.state(folder_of_subject / "reconstruction" / CONSTANT) or "no pictures"
-        found[CONSTANT] = f"test images of {next(iter(found.values())).partition(';')[0]}; {pictures}"
+        there = folder.state(root / CONSTANT)
+        if there:
+            own = folder.read_settings(root / CONSTANT)["lineage"][f"reconstruction/{CONSTANT}"]
+            folder.require(recipes.constant(config, subject, own["wnid"], own["label"]))
+        found[CONSTANT] = f"test images of {next(iter(found.values())).partition(';')[0]}; {there or 'no pictures'}"
     if CORRECTED in found:
         found[PERMUTED] = found[PERFECT] = found[CORRECTED].partition(";")[0]
     return found

@@ -70,7 +70,8 @@ def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 
         draw.text((gap * 2, top - 34), subject.name, "black", font)
         refined = subject.pictures.get(STAGE2) or subject.pictures[STAGE1]
         of_subject = pixcorr[pixcorr["subject"] == subject.name].set_index("nsd_id")["value"]
-        chosen = choose_examples({nsd_id: of_subject[nsd_id] for nsd_id in refined}, n)
+        # Of a stage 1 that is not finished there may be fewer than were refined.
+        chosen = choose_examples({i: of_subject[i] for i in refined if i in of_subject.index}, n)
         for column, nsd_id in enumerate(chosen):
             x = left + column * step
             draw.text((x, top - 17), f"NSD {nsd_id}", "#555555", small)

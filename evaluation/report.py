@@ -119,6 +119,8 @@ class Tables:
         How many pictures of each image it was scored on, where more than one.
     settings : dict
         How it was scored.
+    lacking : dict of system to list of str
+        Which pictures a system lacks, of those that it should have.
     """
 
     scores: pd.DataFrame
@@ -128,6 +130,7 @@ class Tables:
     absent: dict[str, str] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    lacking: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,7 @@ def page(
     names = [subject.name for subject in subjects]
     choices = [ALL_SUBJECTS, *names] if len(names) > 1 and (tables.summary["subject"] == ALL_SUBJECTS).any() else names
     summary = tables.summary[tables.summary["subject"].isin(choices)]
-    flags, present = _flags(subjects), set(summary["metric"])
+    flags, present = _flags(subjects, tables.lacking), set(summary["metric"])
     album = _Album()
     data = {
         "subjects": names,
@@ -357,7 +360,8 @@ def _concepts(found: Concepts) -> dict[str, Any]:
     tables, names = found.tables, [subject.name for subject in found.subjects]
     choices = [ALL_SUBJECTS, *names] if len(names) > 1 and (tables.summary["subject"] == ALL_SUBJECTS).any() else names
     summary = tables.summary[tables.summary["subject"].isin(choices)]
-    record, flags, present = tables.record, _flags(found.subjects), set(summary["metric"])
+    record, present = tables.record, set(summary["metric"])
+    flags = _flags(found.subjects, results.lacking_of(record))
     samples = results.samples_of(record)
     tabulated = {
         "concepts": ("Labels", metrics_of("concepts", present), {}),  # of which the first is scored
@@ -424,9 +428,9 @@ def _nested(summary: pd.DataFrame) -> dict[str, dict[str, dict[str, list[float]]
     return found
 
 
-def _flags(subjects: Sequence[SubjectResults | ConceptSubject]) -> dict[str, list[str]]:
-    """Gather what a reader must know of a system, as its folder says, of all subjects."""
-    found: dict[str, list[str]] = {}
+def _flags(subjects: Sequence[SubjectResults | ConceptSubject], lacking: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Gather what a reader must know of a system, as its folder says, of all subjects, and what it lacks."""
+    found = {name: [f"incomplete ({text})" for text in texts] for name, texts in lacking.items()}
     for subject in subjects:
         for name, settings in subject.settings.items():
             for flag in settings.get("flags", []):

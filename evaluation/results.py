@@ -1,4 +1,4 @@
-"""What `evaluation/41_score.py` writes, for the scripts that read it, and the states of what it scores."""
+"""What `evaluation/41_score.py` writes, for the scripts that read it."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from minddiffuser.store import DataError, open_arrays
-from reconstruction import folder
+from evaluation.catalogue import ALL_SUBJECTS
+from minddiffuser.config import Config
+from minddiffuser.recipe import pick
+from minddiffuser.store import DataError, reading
 
-FAMILIES = {"c": "semantic", "z": "detail", "z_clip": "structural"}  # files of what is decoded, by target
-SPLITS = ("naive_split", "held_out_clusters")
 _MADE_BY = "make it with: python evaluation/41_score.py"
 
 
@@ -25,21 +25,44 @@ def read_table(output: Path, name: str) -> pd.DataFrame:
     path = output / f"{name}.csv"
     if not path.is_file():
         raise DataError(f"{path} is missing; {_MADE_BY}")
-    return pd.read_csv(path, dtype={"subject": str})
+    return read_scores_table(path, _MADE_BY)
 
 
-def read_record(output: Path) -> dict[str, Any]:
-    """Read the settings, states and absent metrics that the scores were made with.
+def read_scores_table(path: Path, made_by: str) -> pd.DataFrame:
+    """Read a table of scores; `made_by` is the way out where the file is broken."""
+    with reading(path, "a table of scores", made_by):
+        table = pd.read_csv(path, dtype={"subject": str, "incomplete": str})
+        if not {"subject", "system"} <= set(table):
+            raise ValueError("it has no columns subject and system")
+        return table.fillna({"incomplete": ""})
+
+
+def scoring_settings(config: Config) -> dict[str, Any]:
+    """Give the settings that scores depend on, by their full names."""
+    keys = ("image_size", "networks", "n_way")
+    models = ("models.scoring_clip", "models.scoring_clip_weights")
+    return pick(config.experiment, *(f"evaluation.{key}" for key in keys), *models)
+
+
+def read_record(output: Path, config: Config, made_by: str = _MADE_BY) -> dict[str, Any]:
+    """Read the states and absent metrics that scores were made with; `made_by` is the way out where there are none.
 
     Raises
     ------
     DataError
-        It is missing; the message names the command that makes it.
+        It is missing or broken, or the scores were made with other settings than the configuration has.
     """
     path = output / "scores.json"
     if not path.is_file():
-        raise DataError(f"{path} is missing; {_MADE_BY}")
-    return json.loads(path.read_text())
+        raise DataError(f"{path} is missing; {made_by}")
+    with reading(path, "the record of what was scored", made_by):
+        record = json.loads(path.read_text())
+        found, wanted = record["settings"], scoring_settings(config)
+        pairs = {key: (found.get(key, "absent"), value) for key, value in wanted.items()}
+        differing = [f"{key} was {was}, is {now}" for key, (was, now) in pairs.items() if was != now]
+    if differing:
+        raise DataError(f"{path} has scores made with other settings: {'; '.join(differing)}; {made_by}")
+    return record
 
 
 def samples_of(record: dict[str, Any]) -> dict[str, str]:
@@ -50,22 +73,33 @@ def samples_of(record: dict[str, Any]) -> dict[str, str]:
     return {name: str(min(n)) if min(n) == max(n) else f"{min(n)}–{max(n)}" for name, n in numbers.items()}
 
 
-def states_of(folder_of_subject: Path) -> dict[str, str]:
-    """Systems of a subject that are there, and what they were made of; samples count as part of a system."""
-    root = folder_of_subject / "reconstruction"
-    folders = {path.parent: folder.state(path.parent) for path in sorted(root.glob("*/*/index.csv"))}
-    found = {path.relative_to(root).as_posix(): state for path, state in folders.items() if state}
-    splits = folder_of_subject / "decoded" / "splits.h5"
-    for target, family in FAMILIES.items():
-        paths = [folder_of_subject / part / f"{family}.h5" for part in ("decoded", "decoded/halves")]
-        paths = paths[:1] if target == "z_clip" else paths
-        if all(path.is_file() for path in paths):
-            found[f"features/{target}"] = _fingerprints(paths)
-        if target != "z_clip" and splits.is_file():
-            found.update({f"features/{target}@{split}": _fingerprints([splits]) for split in SPLITS})
-    # Scores depend on which images are tested, too.
-    tested = _fingerprints([folder_of_subject / "prepared.h5"])
-    return {name: f"{state}; test images of {tested}" for name, state in found.items()}
+def lacking_of(record: dict[str, Any]) -> dict[str, list[str]]:
+    """Give what each system lacks, such as "subj01: 3 of 6 pictures"."""
+    found: dict[str, list[str]] = {}
+    for subject, name, text in record.get("incomplete", []):
+        found.setdefault(name, []).append(f"{subject}: {text}")
+    return found
+
+
+def mark_incomplete(summary: pd.DataFrame, lacking: dict[tuple[str, str], str]) -> pd.DataFrame:
+    """Add to a summary the column `incomplete`: what a system lacks, or nothing.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        Columns subject, system and others.
+    lacking : dict of (subject, system) to str
+        Such as "3 of 6 pictures". The mean over subjects tells what each of them lacks.
+    """
+    of_all: dict[str, list[str]] = {}
+    for (subject, name), text in lacking.items():
+        of_all.setdefault(name, []).append(f"{subject}: {text}")
+    keys = zip(summary["subject"], summary["system"], strict=True)
+    found = [
+        ", ".join(of_all.get(name, [])) if subject == ALL_SUBJECTS else lacking.get((subject, name), "")
+        for subject, name in keys
+    ]
+    return summary.assign(incomplete=found)
 
 
 def stale(record: dict[str, Any], subject: str, states: dict[str, str]) -> dict[str, str]:
@@ -77,7 +111,7 @@ def stale(record: dict[str, Any], subject: str, states: dict[str, str]) -> dict[
         Of `read_record`.
     subject : str
     states : dict of system to str
-        What is there: `states_of` the subject's folder.
+        What is there: `systems.states_of` the subject.
 
     Returns
     -------
@@ -93,12 +127,3 @@ def stale(record: dict[str, Any], subject: str, states: dict[str, str]) -> dict[
         elif scored[name] != states[name]:
             found[name] = "has changed since it was scored"
     return found
-
-
-def _fingerprints(paths: list[Path]) -> str:
-    """Fingerprints of HDF5 files, joined."""
-    found = []
-    for path in paths:
-        with open_arrays(path, "the stage before") as file:
-            found.append(str(file.attrs["fingerprint"]))
-    return ", ".join(found)

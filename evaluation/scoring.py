@@ -7,9 +7,12 @@ import pandas as pd
 import torch
 
 from evaluation import dialects, metrics
-from evaluation.results import FAMILIES
+from evaluation.systems import FAMILIES
+from feature_decoding import recipes
 from feature_decoding.accuracy import correlations_by_image, noise_ceiling_by_image
+from feature_decoding.decoders import read_units
 from feature_decoding.ridge import Scaler
+from feature_extraction.recipes import features as features_recipe
 from minddiffuser.config import Config, layer_name
 from minddiffuser.pretrained import (
     Clip,
@@ -20,7 +23,7 @@ from minddiffuser.pretrained import (
     require_stand_ins,
     scoring_weights,
 )
-from minddiffuser.store import DataError, open_arrays
+from minddiffuser.store import DataError, open_made
 from reconstruction.folder import read, sample_folders
 
 DIALECTS = (dialects.BRAIN_DIFFUSER, dialects.MINDEYE)
@@ -64,7 +67,8 @@ class Scorer:
 
     def __init__(self, config: Config, stimuli: np.ndarray, device: torch.device) -> None:
         evaluation, models = config.experiment.evaluation, config.experiment.models
-        self._size, self._n_way, self._batch_size = evaluation.image_size, evaluation.n_way, config.execution.batch_size
+        self._size, self._n_way = evaluation.image_size, evaluation.n_way
+        self._batch_size = config.execution.batch_size.score
         self._device, hub = device, config.execution.torch_hub
         self._clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, device)
         self.networks = {"clip": clip_features(self._clip)}
@@ -174,19 +178,15 @@ def input_size(clip: Clip) -> int:
     return size if isinstance(size, int) else size[0]
 
 
-def score_features(folder: Path, subject: str, target: str, layers: tuple[int, ...], n_way: int) -> dict:
+def score_features(config: Config, subject: str, target: str) -> dict:
     """Score what was decoded of the test images, before any picture is made of it.
 
     Parameters
     ----------
-    folder : Path
-        The subject's results.
+    config : Config
+    subject : str
     target : "c", "z" or "z_clip"
         c without the token that begins every caption; z_clip: the selected units of all CLIP layers.
-    layers : tuple of int
-        Layers of z_clip.
-    n_way : int
-        Candidates in retrieval.
 
     Returns
     -------
@@ -194,29 +194,29 @@ def score_features(folder: Path, subject: str, target: str, layers: tuple[int, .
         "nsd_id", and metrics; a ceiling is NaN for an image that was shown once, and absent for z_clip.
     """
     family = FAMILIES[target]
-    script = {"c": 22, "z": 23, "z_clip": 24}[target]
-    names = {layer_name(number): layer_name(number) for number in layers} if target == "z_clip" else {target: family}
+    layers = [layer_name(number) for number in config.experiment.structural.layers]
+    names = {name: name for name in layers} if target == "z_clip" else {target: family}
     pairs = []
     with (
-        open_arrays(folder / "features" / f"{family}.h5", f"feature_extraction/*_{family}.py", subject) as features,
-        open_arrays(folder / "decoded" / f"{family}.h5", f"feature_decoding/{script}_{family}.py", subject) as decoded,
+        open_made(features_recipe(config, subject, family)) as features,
+        open_made(recipes.decoded(config, subject, family)) as decoded,
     ):
         ids = decoded["nsd_id"][:]
-        n = len(ids)
-        if not np.array_equal(features["nsd_id"][:n], ids):
-            raise DataError(f"{decoded.filename} and {features.filename} are of different test images")
+        n = len(ids)  # test images come first in every file
         for name, decoder_name in names.items():
-            true, found = features[name][:n], decoded[name][:]
-            true, found = (values[:, 1:] if target == "c" else values for values in (true, found))
-            true, found = (values.reshape(n, -1) for values in (true, found))
+            found = decoded[name][:]
+            units = np.arange(found[0].size)
+            if target == "c":
+                units, found = units[found.shape[2] :], found[:, 1:]
             if target == "z_clip":
-                true = true[:, decoded[f"{name}_units"][:]]
-            path = folder / "decoders" / f"{decoder_name}.h5"
-            with open_arrays(path, f"feature_decoding/{script}_{family}.py", subject) as decoder:
+                units = decoded[f"{name}_units"][:]
+            true, found = read_units(features[name], slice(0, n), units), found.reshape(n, -1)
+            with open_made(recipes.decoder(config, subject, decoder_name)) as decoder:
                 scaler = Scaler(decoder["mean"][:], decoder["std"][:])
             pairs.append((scaler.apply(found), scaler.apply(true)))
     made, seen = (np.concatenate(parts, axis=1) for parts in zip(*pairs, strict=True))
-    similarity, own, n_way = correlations_by_image(made, seen), np.arange(n), min(n_way, n)
+    n_way = min(config.experiment.evaluation.n_way, n)
+    similarity, own = correlations_by_image(made, seen), np.arange(n)
     scores = {
         "nsd_id": ids,
         "feature_correlation": np.diag(similarity),
@@ -225,22 +225,20 @@ def score_features(folder: Path, subject: str, target: str, layers: tuple[int, .
         "brain_from_stimulus": metrics.identification(similarity.T, own, n_way),
     }
     if target != "z_clip":
-        with open_arrays(
-            folder / "decoded" / "halves" / f"{family}.h5", "feature_decoding/28_controls.py", subject
-        ) as h:
+        with open_made(recipes.halves(config, subject, family)) as h:
             halves, n_repetitions = h[target][:], h["n_repetitions"][:]
         found = noise_ceiling_by_image(halves[:, 0], halves[:, 1], n_repetitions)
         scores["feature_reliability"], scores["feature_ceiling"] = found
     return scores
 
 
-def score_split(folder: Path, subject: str, target: str, split: str) -> dict:
+def score_split(config: Config, subject: str, target: str, split: str) -> dict:
     """Scores of held-out training images, as `feature_decoding/28_controls.py` left them, by cluster.
 
     Images of a cluster are held out together, and so a cluster counts as one: its score is the mean over its images,
     and its "nsd_id" the smallest of theirs.
     """
-    with open_arrays(folder / "decoded" / "splits.h5", "feature_decoding/28_controls.py", subject) as file:
+    with open_made(recipes.splits(config, subject)) as file:
         columns = {"nsd_id": file["nsd_id"][:], "cluster": file["cluster"][:]}
         columns.update({name: values[:] for name, values in file[f"{target}/{split}"].items()})
     clusters = pd.DataFrame(columns).groupby("cluster")

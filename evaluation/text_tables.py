@@ -36,6 +36,8 @@ def text_table(table: pd.DataFrame, value: str, group: str, absent: Collection[s
         cell = f"{getattr(row, value):.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
         cell += f" p {row.p_holm:.2g}" if "p_holm" in table else ""
         cells.append(cell if row.n == most else f"{cell} (n {row.n})")
+    if "incomplete" in table:  # says so in the row's n
+        n = [f"{most} ({text})" if text else str(most) for most, text in zip(n, table["incomplete"], strict=True)]
     table = table.assign(cell=cells, n=n)
     wide = table.pivot_table(index=[*index, "n"], columns="metric", values="cell", aggfunc="first", sort=False)
     wide = wide.reindex(columns=[name for name in names if name in wide or name in absent])

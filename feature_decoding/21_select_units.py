@@ -16,41 +16,40 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
+from feature_decoding import recipes
 from feature_decoding.decoders import load_voxels
 from feature_decoding.units import best_units, cross_validated_correlation, early_stopping, ridge
+from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import layer_name
-from minddiffuser.store import Artifact, open_arrays
+from minddiffuser.store import Artifact, open_made
 
 UNITS_PER_BLOCK = 2048
 
 
 def main(argv: list[str] | None = None) -> None:
     """Select units for each subject."""
-    run = parse(__doc__, argv)
+    run = parse(__doc__, argv, divides=False)
     experiment = run.config.experiment
     units = experiment.units
     make = partial(ridge, alpha=units.alpha) if units.method == "ridge" else early_stopping
-    settings = {"units": units.model_dump()}
     for subject in run.subjects:
-        folder = run.config.folder(subject)
-        source = folder / "features" / "structural.h5"
-        artifact = Artifact(folder / "decoders" / "units.h5", subject, settings, [folder / "prepared.h5", source])
+        artifact = Artifact(recipes.units(run.config, subject))
         if artifact.is_done(run.overwrite):
             print(f"{artifact.path} is there already")
             continue
         selected = {}
-        with open_arrays(source, "feature_extraction/13_structural.py", subject) as features:
-            X, X_test = load_voxels(folder, subject, features, "train")
+        with open_made(features(run.config, subject, "structural")) as file:
+            X, X_test = load_voxels(run.config, subject, "train")
             train = slice(len(X_test), None)  # test images come first in every file
             for number in experiment.structural.layers:
                 name = layer_name(number)
-                n_units = int(np.prod(features[name].shape[1:]))
-                token_width = features[name].shape[2]
+                n_units = int(np.prod(file[name].shape[1:]))
+                token_width = file[name].shape[2]
                 tokens_per_block = max(UNITS_PER_BLOCK // token_width, 1)
                 starts = range(0, n_units // token_width, tokens_per_block)
                 blocks = (
-                    features[name][train, s : s + tokens_per_block].reshape(len(X), -1).astype(np.float64)
+                    file[name][train, s : s + tokens_per_block].reshape(len(X), -1).astype(np.float64)
                     for s in tqdm(starts, desc=f"{subject} {name}")
                 )
                 scores = np.concatenate(list(cross_validated_correlation(X, blocks, units.n_folds, make)))

@@ -11,37 +11,35 @@ Reads `prepared.h5` and `features/semantic.h5`. Fits `decoders/semantic.h5` on t
 Peak memory: voxels of the training images twice in float64, c, and a Gram matrix of voxels (1.1 GB at the real size).
 """
 
+from feature_decoding import recipes
 from feature_decoding.decoders import decode, fit_decoder, load_voxels, with_first_token
 from feature_decoding.ridge import Gram
+from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
-from minddiffuser.store import Artifact, open_arrays
+from minddiffuser.store import Artifact, open_made
 
 
 def main(argv: list[str] | None = None) -> None:
     """Fit and apply the decoder of c for each subject."""
     run = parse(__doc__, argv)
     decoding = run.config.experiment.decoding
-    fitting = {"alpha": decoding.alpha, "n_voxels": decoding.n_voxels_semantic}
     for subject in run.subjects:
-        folder = run.config.folder(subject)
-        source, decoder_path = folder / "features" / "semantic.h5", folder / "decoders" / "semantic.h5"
-        with open_arrays(source, "feature_extraction/11_semantic.py", subject) as features:
-            X, X_test = load_voxels(folder, subject, features, decoding.test_scaling)
-            gram = Gram(X, run.device)
-            c, nsd_id = features["c"][:], features["nsd_id"][:]
+        decoder = Artifact(recipes.decoder(run.config, subject, "semantic"))
+        decoded = Artifact(recipes.decoded(run.config, subject, "semantic"))
+        if decoder.is_done(run.overwrite) and decoded.is_done(run.overwrite):
+            print(f"{decoded.path} is there already")
+            continue
+        with open_made(features(run.config, subject, "semantic")) as file:
+            c, nsd_id = file["c"][:], file["nsd_id"][:]
+        X, X_test = load_voxels(run.config, subject, decoding.test_scaling)
         n_test = len(X_test)
         targets = c[n_test:, 1:].reshape(len(X), -1)  # (n_train, 14 * width), token-major
-
-        artifact = Artifact(decoder_path, subject, fitting, [folder / "prepared.h5", source])
-        if not fit_decoder(run, artifact, gram, targets, fitting["n_voxels"]):
+        if not fit_decoder(run, decoder, Gram(X, run.device), targets, decoding.n_voxels_semantic):
             continue
-        settings = {"test_scaling": decoding.test_scaling}
-        decoded = Artifact(folder / "decoded" / "semantic.h5", subject, settings, [decoder_path])
-        if decoded.is_done(run.overwrite):
-            continue
-        tokens = decode(decoder_path, subject, X_test)
-        decoded.write({"c": with_first_token(tokens, c[n_test:]), "nsd_id": nsd_id[:n_test]})
-        print(f"wrote {decoded.path}")
+        if not decoded.is_done(run.overwrite):
+            tokens = decode(decoder.recipe, X_test)
+            decoded.write({"c": with_first_token(tokens, c[n_test:]), "nsd_id": nsd_id[:n_test]})
+        print(f"{decoded.path}: {n_test} test images")
 
 
 if __name__ == "__main__":

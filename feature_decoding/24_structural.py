@@ -16,53 +16,45 @@ voxels (1.1 GB).
 
 import numpy as np
 
-from feature_decoding.decoders import decode, fit_decoder, load_voxels
+from feature_decoding import recipes
+from feature_decoding.decoders import decode, fit_decoder, load_voxels, read_units
 from feature_decoding.ridge import Gram
+from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
-from minddiffuser.config import EMBEDDING, layer_name
-from minddiffuser.store import Artifact, DataError, open_arrays
+from minddiffuser.config import EMBEDDING
+from minddiffuser.store import Artifact, open_made
 
 
 def main(argv: list[str] | None = None) -> None:
     """Fit and apply the decoders of the CLIP layers for each subject."""
     run = parse(__doc__, argv)
-    experiment = run.config.experiment
-    decoding, layers = experiment.decoding, [layer_name(n) for n in experiment.structural.layers]
-    if len(decoding.n_voxels_structural) != len(layers):
-        raise DataError(f"experiment.decoding.n_voxels_structural needs {len(layers)} numbers, one for each layer")
-    n_voxels = dict(zip(layers, decoding.n_voxels_structural, strict=True))
-    if experiment.guidance.embedding_weight:
-        n_voxels[EMBEDDING] = max(decoding.n_voxels_structural)
+    config, decoding = run.config, run.config.experiment.decoding
+    names = recipes.names_of(config, "structural")
     for subject in run.subjects:
-        folder = run.config.folder(subject)
-        source, units_path = folder / "features" / "structural.h5", folder / "decoders" / "units.h5"
-        inputs = [folder / "prepared.h5", source, units_path]
-        paths = {name: folder / "decoders" / f"{name}.h5" for name in n_voxels}
-        decoded_arrays, complete = {}, True
+        decoders = {name: Artifact(recipes.decoder(config, subject, name)) for name in names}
+        decoded = Artifact(recipes.decoded(config, subject, "structural"))
+        done = [decoder.is_done(run.overwrite) for decoder in decoders.values()]
+        if all(done) and decoded.is_done(run.overwrite):
+            print(f"{decoded.path} is there already")
+            continue
+        X, X_test = load_voxels(config, subject, decoding.test_scaling)
+        gram, train = Gram(X, run.device), slice(len(X_test), None)  # test images come first in every file
         with (
-            open_arrays(source, "feature_extraction/13_structural.py", subject) as features,
-            open_arrays(units_path, "feature_decoding/21_select_units.py", subject) as selection,
+            open_made(features(config, subject, "structural")) as file,
+            open_made(recipes.units(config, subject)) as selection,
         ):
-            X, X_test = load_voxels(folder, subject, features, decoding.test_scaling)
-            gram = Gram(X, run.device)
-            nsd_id = features["nsd_id"][: len(X_test)]
-            for name in n_voxels:
-                layer = features[name][len(X_test) :].reshape(len(X), -1)  # (n_train, n_tokens * width), token-major
-                units = selection[f"{name}_units"][:] if name in layers else np.arange(layer.shape[1])
-                fitting = {"alpha": decoding.alpha, "n_voxels": n_voxels[name]}
-                artifact = Artifact(paths[name], subject, fitting, inputs)
-                complete &= fit_decoder(run, artifact, gram, layer[:, units], n_voxels[name])
-                decoded_arrays[f"{name}_units"] = units
-        if not complete:
+            arrays = {"nsd_id": file["nsd_id"][: len(X_test)]}
+            for name in names:
+                units = np.arange(file[name].shape[1]) if name == EMBEDDING else selection[f"{name}_units"][:]
+                arrays[f"{name}_units"] = units
+                if not decoders[name].path.exists():
+                    targets, n_voxels = read_units(file[name], train, units), recipes.n_voxels(config)[name][1]
+                    fit_decoder(run, decoders[name], gram, targets, n_voxels)
+        if not all(decoder.path.exists() for decoder in decoders.values()):
             continue
-        settings = {"test_scaling": decoding.test_scaling}
-        decoded = Artifact(folder / "decoded" / "structural.h5", subject, settings, list(paths.values()))
-        if decoded.is_done(run.overwrite):
-            continue
-        for name, path in paths.items():
-            decoded_arrays[name] = decode(path, subject, X_test)
-        decoded.write({**decoded_arrays, "nsd_id": nsd_id})
-        print(f"wrote {decoded.path}")
+        if not decoded.is_done(run.overwrite):
+            decoded.write({**arrays, **{name: decode(decoders[name].recipe, X_test) for name in names}})
+        print(f"{decoded.path}: {len(X_test)} test images")
 
 
 if __name__ == "__main__":

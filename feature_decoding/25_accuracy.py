@@ -12,85 +12,108 @@ Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes `decoded/ac
     target "voxels"               the square root of the ROI's median noise ceiling: the correlation that a perfect
                                   prediction of a voxel would have with the mean of three trials
 
-Peak memory: one target of all images, in float64 (2.7 GB for a CLIP layer at the real size).
+Peak memory: 2.5 GB at the real size, for the regressions of 11 ROIs and one target of the training images.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from sklearn.linear_model import Ridge
 from tqdm import tqdm
 
-from feature_decoding.accuracy import correlation_and_floor
-from feature_decoding.decoders import load_voxels
+from data.recipes import prepared
+from feature_decoding import recipes
+from feature_decoding.accuracy import correlation_and_floor, ridge_operator
+from feature_decoding.decoders import read_units
 from feature_decoding.ridge import Scaler
+from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
-from minddiffuser.config import layer_name
-from minddiffuser.figures import save_figure
-from minddiffuser.store import open_arrays, write_atomically
+from minddiffuser.config import EMBEDDING, Config
+from minddiffuser.figures import as_png
+from minddiffuser.store import Files, open_made
+
+UNITS_AT_ONCE = 1024
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure and draw the accuracy of each subject's decoders."""
-    run = parse(__doc__, argv)
-    experiment = run.config.experiment
+    run = parse(__doc__, argv, divides=False)
     for subject in run.subjects:
-        folder = run.config.folder(subject)
-        with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-            roi_of, ceiling = prepared["roi"][:].astype(str), prepared["noise_ceiling"][:]
-        rois = list(experiment.data.rois)
+        output = Files(recipes.accuracy(run.config, subject))
+        if output.is_done(run.overwrite):
+            print(f"{output.recipe.path.with_suffix('.csv')} is there already")
+            continue
+        rois = list(run.config.experiment.data.rois)
+        with open_made(prepared(run.config, subject)) as file:
+            roi_of, ceiling = file["roi"][:].astype(str), file["noise_ceiling"][:]
         rows = [
             ("voxels", r, "unit", np.sqrt(np.median(ceiling[roi_of == r]) / 100), np.nan, sum(roi_of == r))
             for r in rois
         ]
-        layers = [layer_name(number) for number in experiment.structural.layers]
-        targets = list(read_targets(folder, subject, layers, experiment.decoding.test_scaling))
-        for name, X, X_test, Y, Y_test, decoded in tqdm(targets, desc=f"{subject} accuracy"):
+        operators = open_operators(run.config, subject, roi_of)
+        for name, Y, Y_test, decoded in read_targets(run.config, subject):
             scaler = Scaler.of(Y)
-            Y, Y_test = scaler.apply(Y), scaler.apply(Y_test)
-            predictions = {"all": scaler.apply(decoded)}
-            for roi in rois:
-                ridge = Ridge(alpha=experiment.units.alpha).fit(X[:, roi_of == roi], Y)
-                predictions[roi] = ridge.predict(X_test[:, roi_of == roi])
-            for roi, predicted in predictions.items():
-                rows.append((name, roi, "unit", *correlation_and_floor(predicted, Y_test, axis=0), Y.shape[1]))
-                rows.append((name, roi, "image", *correlation_and_floor(predicted, Y_test, axis=1), len(Y_test)))
+            true = scaler.apply(Y_test)
+            for roi in tqdm(["all", *rois], desc=f"{subject} {name}"):
+                predicted = scaler.apply(decoded) if roi == "all" else predict(operators[roi], scaler, Y)
+                rows.append((name, roi, "unit", *correlation_and_floor(predicted, true, axis=0), Y.shape[1]))
+                rows.append((name, roi, "image", *correlation_and_floor(predicted, true, axis=1), len(true)))
         table = pd.DataFrame(rows, columns=["target", "roi", "measure", "r", "floor", "n"])
-        write_atomically(folder / "decoded" / "accuracy.csv", table.to_csv(index=False, float_format="%.4f"))
-        draw(table, subject, folder / "decoded" / "accuracy.png")
+        text = table.to_csv(index=False, float_format="%.4f")
+        output.write({"accuracy.csv": text, "accuracy.png": draw(table, subject)})
         joint = table[table["roi"] == "all"].pivot_table(
             index="target", columns="measure", values=["r", "floor"], sort=False
         )
         print(f"{subject}: mean correlation of decoded and true test targets, from all ROIs\n{joint.round(3)}\n")
 
 
-def read_targets(folder: Path, subject: str, layers: list[str], test_scaling: str) -> Iterator[tuple]:
-    """Yield name, training and test voxels, true training and test targets, and decoded test targets (rows flat)."""
-    for name, extractor, decoder in (
-        ("semantic", "feature_extraction/11_semantic.py", "feature_decoding/22_semantic.py"),
-        ("detail", "feature_extraction/12_detail.py", "feature_decoding/23_detail.py"),
-        ("structural", "feature_extraction/13_structural.py", "feature_decoding/24_structural.py"),
-    ):
+def open_operators(config: Config, subject: str, roi_of: np.ndarray) -> dict[str, np.ndarray]:
+    """Regressions on the voxels of each ROI alone, from training to test images: (n_test, n_train) each."""
+    with open_made(prepared(config, subject)) as file:
+        is_test, found = file["is_test"][:], {}
+        for roi in config.experiment.data.rois:
+            columns = np.flatnonzero(roi_of == roi)
+            betas = file["betas"][:, columns[0] : columns[-1] + 1]  # an ROI's columns lie side by side
+            train, test = betas[~is_test], betas[is_test]
+            scaler = Scaler.of(train)
+            found[roi] = ridge_operator(scaler.apply(train), scaler.apply(test), config.experiment.units.alpha)
+    return found
+
+
+def predict(operator: np.ndarray, scaler: Scaler, Y: np.ndarray) -> np.ndarray:
+    """Predict standardised targets of the test images from those of the training images, some units at a time."""
+    found = np.empty((len(operator), Y.shape[1]))
+    for start in range(0, Y.shape[1], UNITS_AT_ONCE):
+        here = slice(start, start + UNITS_AT_ONCE)
+        found[:, here] = operator @ Scaler(scaler.mean[here], scaler.std[here]).apply(Y[:, here])
+    return found
+
+
+def read_targets(config: Config, subject: str) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield the name, the true targets of training and test images, and the decoded ones (rows flat)."""
+    for family in recipes.SCRIPTS:
+        keys = [recipes.FAMILIES[family]] if family in recipes.FAMILIES else recipes.names_of(config, family)
         with (
-            open_arrays(folder / "features" / f"{name}.h5", extractor, subject) as features,
-            open_arrays(folder / "decoded" / f"{name}.h5", decoder, subject) as decoded,
+            open_made(features(config, subject, family)) as true,
+            open_made(recipes.decoded(config, subject, family)) as decoded,
         ):
-            X, X_test = load_voxels(folder, subject, features, test_scaling)
-            for key in {"semantic": ["c"], "detail": ["z"], "structural": layers}[name]:
-                true, predicted = features[key][:], decoded[key][:]
-                if key == "c":
-                    true, predicted = true[:, 1:], predicted[:, 1:]  # begin of text is not decoded
-                true, predicted = true.reshape(len(true), -1), predicted.reshape(len(predicted), -1)
-                if key in layers:
-                    true = true[:, decoded[f"{key}_units"][:]]
-                true = true.astype(np.float64)
-                yield key, X, X_test, true[len(X_test) :], true[: len(X_test)], predicted
+            for key in keys:
+                if key == EMBEDDING:
+                    continue
+                predicted = decoded[key][:]
+                n_test, units = len(predicted), np.arange(int(np.prod(true[key].shape[1:])))
+                predicted = predicted.reshape(n_test, -1)
+                if key == "c":  # begin of text is not decoded
+                    first = true[key].shape[2]
+                    units, predicted = units[first:], predicted[:, first:]
+                if family == "structural":
+                    units = decoded[f"{key}_units"][:]
+                Y, Y_test = (read_units(true[key], rows, units) for rows in (slice(n_test, None), slice(n_test)))
+                yield key, Y, Y_test, predicted
 
 
-def draw(table: pd.DataFrame, subject: str, path: Path) -> None:
+def draw(table: pd.DataFrame, subject: str) -> bytes:
     """Draw bars by ROI for each target, the joint decoder first, with the ceiling of the ROI's voxels."""
     targets = [name for name in table["target"].unique() if name != "voxels"]
     rois = list(table["roi"][table["target"] == targets[0]].unique())
@@ -113,7 +136,7 @@ def draw(table: pd.DataFrame, subject: str, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_xticks(range(len(rois)), ["all ROIs", *rois[1:]])
     axes[0].legend(ncols=1, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    save_figure(figure, path)
+    return as_png(figure)
 
 
 if __name__ == "__main__":

@@ -17,36 +17,38 @@ Peak memory: a fold's voxels in float64 and their Gram matrix (1.8 GB at the rea
 """
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
+from feature_decoding import recipes
 from feature_decoding.decoders import read_training_targets
 from feature_decoding.search import cross_validate
 from minddiffuser.cli import execute, parse
-from minddiffuser.figures import save_figure
-from minddiffuser.store import write_atomically
+from minddiffuser.figures import as_png
+from minddiffuser.store import Files
 
 
 def main(argv: list[str] | None = None) -> None:
     """Search each subject's grid."""
-    run = parse(__doc__, argv)
-    experiment = run.config.experiment
-    search = experiment.search
+    run = parse(__doc__, argv, divides=False)
+    search = run.config.experiment.search
     for subject in run.subjects:
-        folder = run.config.folder(subject)
-        betas, targets = read_training_targets(folder, subject, experiment, search.n_units)
+        output = Files(recipes.search(run.config, subject))
+        if output.is_done(run.overwrite):
+            print(f"{output.recipe.path.with_suffix('.csv')} is there already")
+            continue
+        betas, targets = read_training_targets(run.config, subject, search.n_units)
         table = cross_validate(betas, targets, search.alphas, search.n_voxels, search.n_folds, run.device)
-        write_atomically(folder / "decoders" / "search.csv", table.to_csv(index=False, float_format="%.4f"))
-        draw(table, subject, folder / "decoders" / "search.png")
+        text = table.to_csv(index=False, float_format="%.4f")
+        output.write({"search.csv": text, "search.png": draw(table, subject)})
         by_image = table[table["measure"] == "image"]
         best = by_image.loc[by_image.groupby("target", sort=False)["r"].idxmax()]
         print(f"{subject}: the best of each target\n{best.round(3).to_string(index=False)}\n")
 
 
-def draw(table: pd.DataFrame, subject: str, path: Path) -> None:
+def draw(table: pd.DataFrame, subject: str) -> bytes:
     """Draw r against the number of voxels, one line for each penalty, one panel for each target."""
     targets = list(table["target"].unique())
     figure, axes = plt.subplots(2, -(-len(targets) // 2), figsize=(13, 6), layout="constrained", sharex=True)
@@ -66,7 +68,7 @@ def draw(table: pd.DataFrame, subject: str, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].legend(title="penalty", fontsize=7)
     figure.suptitle(f"{subject}: cross-validation on training images")
-    save_figure(figure, path)
+    return as_png(figure)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ block of 1,024 outputs.
 
 import gzip
 from collections.abc import Iterator
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -27,55 +26,58 @@ from matplotlib.colors import Normalize
 from nilearn.plotting import plot_img
 from tqdm import tqdm
 
+from data.recipes import prepared
+from feature_decoding import recipes
 from feature_decoding.decoders import UNITS_PER_PART
 from feature_decoding.maps import mean_weights, pattern_strength
 from feature_decoding.ridge import Decoder, Scaler, predict
 from minddiffuser.cli import execute, parse
-from minddiffuser.config import layer_name
-from minddiffuser.figures import save_figure
-from minddiffuser.store import open_arrays, write_atomically
+from minddiffuser.config import EMBEDDING
+from minddiffuser.figures import as_png
+from minddiffuser.recipe import Recipe
+from minddiffuser.store import Files, open_made
 
 
 def main(argv: list[str] | None = None) -> None:
     """Map each subject's decoders."""
-    run = parse(__doc__, argv)
-    layers = [layer_name(number) for number in run.config.experiment.structural.layers]
-    families = {"semantic": ["semantic"], "detail": ["detail"], "structural": layers}
+    run = parse(__doc__, argv, divides=False)
     for subject in run.subjects:
-        folder = run.config.folder(subject)
-        with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-            betas, roi_of = prepared["betas"][:][~prepared["is_test"][:]], prepared["roi"][:].astype(str)
-            shape, affine, index = (prepared[name][:] for name in ("volume_shape", "affine", "voxel_index"))
+        output = Files(recipes.maps(run.config, subject))
+        if output.is_done(run.overwrite):
+            print(f"{output.recipe.path.parent} is there already")
+            continue
+        with open_made(prepared(run.config, subject)) as rows:
+            betas, roi_of = rows["betas"][int(rows["is_test"][:].sum()) :], rows["roi"][:].astype(str)
+            shape, affine, index = (rows[name][:] for name in ("volume_shape", "affine", "voxel_index"))
         X = Scaler.of(betas).apply(betas)
-        maps, table = {}, pd.DataFrame({"roi": roi_of})
-        for family, names in tqdm(families.items(), desc=f"{subject} maps"):
-            paths = [folder / "decoders" / f"{name}.h5" for name in names]
-            maps[f"{family}_weights"] = mean_weights(read_blocks(paths, subject), X.shape[1])
-            maps[f"{family}_patterns"] = pattern_strength((predict(X, d) for d in read_blocks(paths, subject)), X)
-        images = {}
+        del betas
+        maps, table, files, images = {}, pd.DataFrame({"roi": roi_of}), {}, {}
+        for family in tqdm(recipes.SCRIPTS, desc=f"{subject} maps"):
+            decoders = [recipes.decoder(run.config, subject, name) for name in recipes.names_of(run.config, family)]
+            decoders = [decoder for decoder in decoders if EMBEDDING not in decoder.name]
+            maps[f"{family}_weights"] = mean_weights(read_blocks(decoders), X.shape[1])
+            maps[f"{family}_patterns"] = pattern_strength((predict(X, d) for d in read_blocks(decoders)), X)
         for name, values in maps.items():
             volume = np.full(np.prod(shape), np.nan, np.float32)
             volume[index] = values
             images[name] = nib.Nifti1Image(volume.reshape(shape), affine)
-            # mtime 0: the same map is the same file
-            write_atomically(folder / "maps" / f"{name}.nii.gz", gzip.compress(images[name].to_bytes(), mtime=0))
+            files[f"{name}.nii.gz"] = gzip.compress(images[name].to_bytes(), mtime=0)  # the same map is the same file
             table[name] = values
         means = table.groupby("roi", sort=False).mean()
-        write_atomically(folder / "maps" / "maps.csv", means.to_csv(float_format="%.4f"))
-        draw(images, subject, folder / "maps" / "maps.png")
+        output.write({**files, "maps.csv": means.to_csv(float_format="%.4f"), "maps.png": draw(images, subject)})
         print(f"{subject}: mean over the voxels of each ROI\n{means.round(3).to_string()}\n")
 
 
-def read_blocks(paths: list[Path], subject: str) -> Iterator[Decoder]:
+def read_blocks(decoders: list[Recipe]) -> Iterator[Decoder]:
     """Yield stored decoders, at most 1,024 outputs at a time."""
-    for path in paths:
-        with open_arrays(path, "feature_decoding/22_semantic.py (or 23, 24)", subject) as file:
+    for decoder in decoders:
+        with open_made(decoder) as file:
             for start in range(0, len(file["bias"]), UNITS_PER_PART):
                 here = slice(start, start + UNITS_PER_PART)
                 yield Decoder(file["voxels"][here], file["weights"][here], file["bias"][here])
 
 
-def draw(images: dict[str, nib.Nifti1Image], subject: str, path: Path) -> None:
+def draw(images: dict[str, nib.Nifti1Image], subject: str) -> bytes:
     """Draw slices of every map: families from top to bottom, the two measures side by side."""
     figure = plt.figure(figsize=(12, 5.4))
     figure.suptitle(f"{subject}: where targets are decoded from (axial slices, ROIs only)", fontsize=11)
@@ -95,7 +97,7 @@ def draw(images: dict[str, nib.Nifti1Image], subject: str, path: Path) -> None:
         colours = ScalarMappable(Normalize(0, top), "inferno")
         bar = figure.colorbar(colours, cax=figure.add_axes((left + 0.42, bottom, 0.008, 0.22)), ticks=[0, top])
         bar.ax.set_yticklabels(["0", f"{top:.2f}"], fontsize=8)
-    save_figure(figure, path)
+    return as_png(figure)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How well targets are decoded, and how well they would be by chance."""
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
 N_PERMUTATIONS = 200
 
@@ -22,6 +23,30 @@ def correlation_and_floor(decoded: np.ndarray, true: np.ndarray, axis: int) -> t
     images, rng = np.arange(len(G)), np.random.default_rng(0)
     chance = [G[images, rng.permutation(images)].sum() / n_means for _ in range(N_PERMUTATIONS)]
     return G.trace() / n_means, float(np.quantile(chance, 0.95))
+
+
+def ridge_operator(X: np.ndarray, X_test: np.ndarray, alpha: float) -> np.ndarray:
+    """Ridge regression, with an intercept that is not penalised, as the matrix that makes predictions of targets.
+
+    P = (X_test - m) (X_c^T X_c + alpha I)^-1 X_c^T + 1/n, X_c = X - m: any targets Y of the training images predict
+    P Y of the test images, so that one factorisation serves all targets.
+
+    Parameters
+    ----------
+    X : array of shape (n_train, n_voxels)
+    X_test : array of shape (n_test, n_voxels)
+    alpha : float
+
+    Returns
+    -------
+    array of shape (n_test, n_train)
+    """
+    mean = X.mean(axis=0)
+    centred = X - mean
+    G = centred.T @ centred
+    G[np.diag_indices_from(G)] += alpha
+    weights = cho_solve(cho_factor(G, lower=True, overwrite_a=True), (X_test - mean).T)  # (n_voxels, n_test)
+    return weights.T @ centred.T + 1 / len(X)
 
 
 def correlations_by_image(decoded: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -1,22 +1,26 @@
 """Fit a decoder of a target family to a file, and apply it: what the scripts 22 to 24 have in common."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
+from data.recipes import prepared
+from feature_decoding import recipes
 from feature_decoding.ridge import Decoder, Gram, Scaler, fit, predict
+from feature_extraction.recipes import features
 from minddiffuser.cli import Run
-from minddiffuser.config import Experiment, layer_name
-from minddiffuser.store import Artifact, DataError, check_same_rows, open_arrays
+from minddiffuser.config import Config
+from minddiffuser.recipe import Recipe
+from minddiffuser.store import Artifact, DataError, open_made
 
 UNITS_PER_PART = 1024
+_ROWS_AT_ONCE = 256
 
 
 def load_voxels(
-    folder: Path, subject: str, features: h5py.File, test_scaling: str, whose: str = "decoding"
+    config: Config, subject: str, test_scaling: str, whose: str = "decoding"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Standardised voxels of the training and of the test images.
 
@@ -33,25 +37,40 @@ def load_voxels(
     train : array of shape (n_train, n_voxels)
     test : array of shape (n_test, n_voxels)
     """
-    with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-        check_same_rows(prepared, features)
-        betas, is_test = prepared["betas"][:], prepared["is_test"][:]
+    with open_made(prepared(config, subject)) as rows:
+        betas, is_test = rows["betas"][:], rows["is_test"][:]
     if test_scaling == "test":
         tqdm.write(
             f"WARNING: {subject}: {whose}.test_scaling is 'test', as released: test voxels are scaled by the test "
             "images' own statistics, so each decoded image depends on which others are tested with it"
         )
-    scaler = Scaler.of(betas[~is_test])
-    test_scaler = scaler if test_scaling == "train" else Scaler.of(betas[is_test])
-    return scaler.apply(betas[~is_test]), test_scaler.apply(betas[is_test])
+    train, test = betas[~is_test], betas[is_test]
+    del betas  # half a gigabyte of NSD's, before as much again is made of it twice
+    scaler = Scaler.of(train)
+    test_scaler = scaler if test_scaling == "train" else Scaler.of(test)
+    return scaler.apply(train), test_scaler.apply(test)
+
+
+def read_units(dataset: h5py.Dataset, rows: slice, units: np.ndarray) -> np.ndarray:
+    """Read some units of some images: (n_rows, n_units), in the order of `units`, without the others in memory.
+
+    Parameters
+    ----------
+    dataset : of shape (n_images, ...)
+    rows : slice
+    units : array of shape (n_units,)
+        Places in the flattened target of an image.
+    """
+    start, stop, _ = rows.indices(len(dataset))
+    found = np.empty((stop - start, len(units)), dataset.dtype)
+    for first in range(start, stop, _ROWS_AT_ONCE):
+        block = dataset[first : min(first + _ROWS_AT_ONCE, stop)]
+        found[first - start : first - start + len(block)] = block.reshape(len(block), -1)[:, units]
+    return found
 
 
 def read_training_targets(
-    folder: Path,
-    subject: str,
-    experiment: Experiment,
-    n_units: int,
-    families: Sequence[str] = ("semantic", "detail", "structural"),
+    config: Config, subject: str, n_units: int, families: Sequence[str] = ("semantic", "detail", "structural")
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Read voxels of the training images, not standardised, and some units of every target of some families.
 
@@ -61,31 +80,25 @@ def read_training_targets(
     targets : dict of arrays of shape (n_train, n_units or fewer), float64
         "semantic", "detail", and each layer at its selected units.
     """
-    with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-        betas, is_test = prepared["betas"][:], prepared["is_test"][:]
-        targets = {}
-        layers = [layer_name(number) for number in experiment.structural.layers]
-        names_of = {"semantic": ["c"], "detail": ["z"], "structural": layers}
-        for family in families:
-            script = {"semantic": 11, "detail": 12, "structural": 13}[family]
-            with open_arrays(
-                folder / "features" / f"{family}.h5", f"feature_extraction/{script}_{family}.py", subject
-            ) as features:
-                check_same_rows(prepared, features)
-                for name in names_of[family]:
-                    units = np.arange(int(np.prod(features[name].shape[1:])))
-                    if name == "c":
-                        units = units[features[name].shape[2] :]  # begin of text is not decoded
-                    if family == "structural":
-                        with open_arrays(
-                            folder / "decoders" / "units.h5", "feature_decoding/21_select_units.py", subject
-                        ) as selection:
-                            units = selection[f"{name}_units"][:]
-                    some = np.random.default_rng(experiment.seed).permutation(units)[:n_units]
-                    values = features[name][:].reshape(len(betas), -1)
-                    key = name if family == "structural" else family
-                    targets[key] = values[~is_test][:, np.sort(some)].astype(np.float64)
-    return betas[~is_test], targets
+    with open_made(prepared(config, subject)) as rows:
+        train = slice(int(rows["is_test"][:].sum()), None)  # test images come first in every file
+        betas = rows["betas"][train]
+    targets = {}
+    for family in families:
+        with open_made(features(config, subject, family)) as file:
+            keys = {recipes.FAMILIES[family]: family} if family in recipes.FAMILIES else {}
+            for key, name in (keys or {name: name for name in recipes.names_of(config, family)}).items():
+                if key not in file or key == "embedding":
+                    continue
+                units = np.arange(int(np.prod(file[key].shape[1:])))
+                if key == "c":
+                    units = units[file[key].shape[2] :]  # begin of text is not decoded
+                if family == "structural":
+                    with open_made(recipes.units(config, subject)) as selection:
+                        units = selection[f"{key}_units"][:]
+                some = np.random.default_rng(config.experiment.seed).permutation(units)[:n_units]
+                targets[name] = read_units(file[key], train, np.sort(some)).astype(np.float64)
+    return betas, targets
 
 
 def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n_voxels: int) -> bool:
@@ -110,13 +123,9 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
     DataError
         A target is not finite, or `experiment.decoding.alpha` too small.
     """
-    if artifact.is_done(run.overwrite):
-        print(f"{artifact.path} is there already")
-        return True
     n_units, n_voxels = targets.shape[1], min(n_voxels, gram.X.shape[1])
-    for number, units in tqdm(
-        list(artifact.parts_to_do(n_units, UNITS_PER_PART, run.shard)), desc=f"{artifact.subject} {artifact.path.stem}"
-    ):
+    todo = artifact.parts_to_do(n_units, UNITS_PER_PART, run.shard)
+    for number, units in tqdm(todo, desc=f"{artifact.recipe.subject} {artifact.path.stem}"):
         Y = targets[:, units].astype(np.float64)
         scaler = Scaler.of(Y)
         try:
@@ -126,10 +135,7 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
         weights = decoder.weights.astype(np.float32)
         part = {"voxels": decoder.voxels, "weights": weights, "bias": decoder.bias}
         artifact.write_part(number, {**part, "mean": scaler.mean, "std": scaler.std})
-    if not artifact.has_all_parts(n_units, UNITS_PER_PART):
-        return False
-    artifact.join(n_units, {})
-    return True
+    return artifact.join(n_units, UNITS_PER_PART)
 
 
 def with_first_token(tokens: np.ndarray, c_train: np.ndarray) -> np.ndarray:
@@ -150,13 +156,13 @@ def with_first_token(tokens: np.ndarray, c_train: np.ndarray) -> np.ndarray:
     return np.concatenate([first, tokens.reshape(n, n_tokens - 1, width)], axis=1)
 
 
-def decode(path: Path, subject: str, X: np.ndarray) -> np.ndarray:
+def decode(decoder: Recipe, X: np.ndarray) -> np.ndarray:
     """Decode standardised voxels with a stored decoder: targets in their own units, (n_images, n_units)."""
-    with open_arrays(path, "the script that fits this decoder", subject) as file:
+    with open_made(decoder) as file:
         n_units = len(file["bias"])
         decoded = np.empty((len(X), n_units), np.float32)
         for start in range(0, n_units, UNITS_PER_PART):
             here = slice(start, start + UNITS_PER_PART)
-            decoder = Decoder(file["voxels"][here], file["weights"][here], file["bias"][here])
-            decoded[:, here] = Scaler(file["mean"][here], file["std"][here]).undo(predict(X, decoder))
+            part = Decoder(file["voxels"][here], file["weights"][here], file["bias"][here])
+            decoded[:, here] = Scaler(file["mean"][here], file["std"][here]).undo(predict(X, part))
     return decoded

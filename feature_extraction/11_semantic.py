@@ -10,14 +10,18 @@ Reads `prepared.h5` (which images), COCO's captions and the text encoder. Writes
 Peak memory: 512 embeddings (24 MB at the real size).
 """
 
+import functools
+
 import numpy as np
 from tqdm import tqdm
 
 from data.nsd import read_captions
+from data.recipes import prepared
+from feature_extraction.recipes import features
 from feature_extraction.text import embed_captions
 from minddiffuser.cli import execute, parse
 from minddiffuser.pretrained import open_text_encoder
-from minddiffuser.store import Artifact, open_arrays
+from minddiffuser.store import Artifact, open_made
 
 ROWS_PER_PART = 512
 
@@ -25,21 +29,21 @@ ROWS_PER_PART = 512
 def main(argv: list[str] | None = None) -> None:
     """Extract c for each subject's images."""
     run = parse(__doc__, argv)
-    experiment = run.config.experiment
-    models, semantic = experiment.models, experiment.semantic
-    settings = {"semantic": semantic.model_dump(), "model": [models.stable_diffusion, models.stable_diffusion_revision]}
+    models, semantic = run.config.experiment.models, run.config.experiment.semantic
+    batch = run.config.execution.batch_size.encode
+    open_encoder = functools.cache(
+        lambda: open_text_encoder(models.stable_diffusion, models.stable_diffusion_revision, run.device)
+    )
     for subject in run.subjects:
-        folder = run.config.folder(subject)
-        with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-            nsd_id, coco_id = prepared["nsd_id"][:], prepared["coco_id"][:]
-        artifact = Artifact(folder / "features" / "semantic.h5", subject, settings, [folder / "prepared.h5"])
+        with open_made(prepared(run.config, subject)) as rows_of:
+            nsd_id, coco_id = rows_of["nsd_id"][:], rows_of["coco_id"][:]
+        artifact = Artifact(features(run.config, subject, "semantic"))
         if artifact.is_done(run.overwrite):
             print(f"{artifact.path} is there already")
             continue
         captions = read_captions(run.config.nsd, coco_id, semantic.n_captions)
-        batch = run.config.execution.batch_size
-        tokenizer, encoder = open_text_encoder(models.stable_diffusion, models.stable_diffusion_revision, run.device)
         for number, rows in artifact.parts_to_do(len(nsd_id), ROWS_PER_PART, run.shard):
+            tokenizer, encoder = open_encoder()
             embedded = []
             for start in tqdm(range(rows.start, rows.stop, batch), desc=f"{subject} captions, part {number}"):
                 several = captions[start : min(start + batch, rows.stop)]
@@ -47,9 +51,8 @@ def main(argv: list[str] | None = None) -> None:
                 c = embed_captions(texts, tokenizer, encoder, semantic.max_length)
                 embedded.append(c.unflatten(0, (len(several), -1)).mean(dim=1).cpu().numpy())
             artifact.write_part(number, {"c": np.concatenate(embedded), "nsd_id": nsd_id[rows]})
-        if artifact.has_all_parts(len(nsd_id), ROWS_PER_PART):
-            artifact.join(len(nsd_id), {})
-            print(f"wrote {artifact.path}")
+        if artifact.join(len(nsd_id), ROWS_PER_PART):
+            print(f"{artifact.path}: {len(nsd_id)} images")
 
 
 if __name__ == "__main__":

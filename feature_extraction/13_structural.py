@@ -11,15 +11,19 @@ Reads `prepared.h5` (which images), the stimuli and the guiding CLIP. Writes `fe
 At the real size (50 x 768 in six layers, 9,841 images) the file has 9 GB; peak memory is one part of 256 images.
 """
 
+import functools
+
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from data.nsd import Stimuli
+from data.recipes import prepared
 from feature_extraction.clip_layers import ClipLayers
+from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
 from minddiffuser.pretrained import open_clip_model
-from minddiffuser.store import Artifact, open_arrays
+from minddiffuser.store import Artifact, open_made
 
 ROWS_PER_PART = 256
 
@@ -28,33 +32,32 @@ def main(argv: list[str] | None = None) -> None:
     """Extract Z_CLIP for each subject's images."""
     run = parse(__doc__, argv)
     models, structural = run.config.experiment.models, run.config.experiment.structural
-    # How generated pictures are resized does not change the targets.
-    kept = structural.model_dump(exclude={"generated_resize"})
-    settings = {"structural": kept, "model": [models.clip, models.clip_weights]}
+    batch = run.config.execution.batch_size.encode
+    open_encoder = functools.cache(
+        lambda: ClipLayers(
+            open_clip_model(models.clip, models.clip_weights, run.device),
+            structural.layers, structural.normalisation, structural.antialias,
+        )
+    )  # fmt: skip
     for subject in run.subjects:
-        folder = run.config.folder(subject)
-        with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-            nsd_id = prepared["nsd_id"][:]
-        artifact = Artifact(folder / "features" / "structural.h5", subject, settings, [folder / "prepared.h5"])
+        with open_made(prepared(run.config, subject)) as rows_of:
+            nsd_id = rows_of["nsd_id"][:]
+        artifact = Artifact(features(run.config, subject, "structural"))
         if artifact.is_done(run.overwrite):
             print(f"{artifact.path} is there already")
             continue
         stimuli = Stimuli(run.config.nsd)
-        clip = open_clip_model(models.clip, models.clip_weights, run.device)
-        encoder = ClipLayers(clip, structural.layers, structural.normalisation, structural.antialias)
-        batch = run.config.execution.batch_size
         for number, rows in artifact.parts_to_do(len(nsd_id), ROWS_PER_PART, run.shard):
-            features: list[dict[str, torch.Tensor]] = []
+            encoder, found = open_encoder(), []
             for start in tqdm(range(rows.start, rows.stop, batch), desc=f"{subject} CLIP, part {number}"):
                 images = stimuli.read(nsd_id[start : min(start + batch, rows.stop)])
                 pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().to(run.device) / 255
                 with torch.no_grad():
-                    features.append(encoder(pixels, structural.stimulus_resize))
-            layers = {name: np.concatenate([f[name].cpu().numpy() for f in features]) for name in features[0]}
+                    found.append({k: v.cpu().numpy() for k, v in encoder(pixels, structural.stimulus_resize).items()})
+            layers = {name: np.concatenate([of_batch[name] for of_batch in found]) for name in found[0]}
             artifact.write_part(number, {**layers, "nsd_id": nsd_id[rows]})
-        if artifact.has_all_parts(len(nsd_id), ROWS_PER_PART):
-            artifact.join(len(nsd_id), {})
-            print(f"wrote {artifact.path}")
+        if artifact.join(len(nsd_id), ROWS_PER_PART):
+            print(f"{artifact.path}: {len(nsd_id)} images")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,17 @@ from minddiffuser.store import DataError, Shard
 
 if TYPE_CHECKING:
     import torch
+
+# The kinds of work of each script that has `execution.batch_size`, the one that needs most memory first.
+BATCHES = {
+    **dict.fromkeys(("11", "12", "13", "14", "29", "35"), ("encode",)),
+    **dict.fromkeys(("31", "33", "36", "38", "39"), ("generate",)),
+    **dict.fromkeys(("32", "34"), ("refine",)),
+    "37": ("refine", "encode"),
+    "doctor": ("refine",),
+    **dict.fromkeys(("40", "41"), ("score",)),
+}
+_WITH_SAMPLER = ("31", "32", "33", "34", "36")  # scripts that experiment.sampler.precision is of
 
 
 @dataclass(frozen=True)
@@ -28,15 +40,32 @@ class Run:
     overwrite: bool
     own: argparse.Namespace = field(default_factory=argparse.Namespace)  # with the arguments that only one script has
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
-        """The torch device (torch is imported here: the scripts that need no device start without it)."""
+        """The torch device, which is there (torch is imported here: the scripts that need none start without it)."""
         import torch
 
+        asked = f"{self.device_name} was asked for (--device, or execution.device)"
         try:
-            return torch.device(self.device_name)
+            device = torch.device(self.device_name)
         except RuntimeError as error:
-            raise DataError(f"--device {self.device_name}: {error}") from error
+            raise DataError(f"{asked}: {str(error).splitlines()[0]}") from error
+        if device.type == "cpu":
+            return device
+        found = torch.accelerator.current_accelerator(check_available=True)
+        if found is None or found.type != device.type:
+            sees = f"{found.type}, and no {device.type}" if found else "no GPU"
+            raise DataError(f"torch {torch.__version__} sees {sees}, but {asked}")
+        if (device.index or 0) >= (n := torch.accelerator.device_count()):
+            raise DataError(f"torch {torch.__version__} sees {n} of {device.type}, counted from 0, but {asked}")
+        try:
+            torch.zeros(1, device=device)
+        except RuntimeError as error:  # a GPU that another process has for itself, or whose driver does not fit
+            raise DataError(f"{asked}, and cannot be used: {str(error).splitlines()[0]}") from error
+        return device
+
+
+_latest: Run | None = None  # what `parse` gave: `execute` looks at its settings when memory does not suffice
 
 
 def parse(
@@ -44,30 +73,43 @@ def parse(
     argv: list[str] | None,
     add_own: Callable[[argparse.ArgumentParser], object] = lambda _: None,
     subjects_of: Callable[[Experiment], tuple[str, ...]] = lambda experiment: experiment.subjects,
+    divides: bool = True,
 ) -> Run:
-    """Read the shared arguments and the configuration; a wrong key or value ends with exit code 2.
+    """Read the shared arguments and the configuration; what is wrong with them ends with exit code 2.
 
-    `add_own` adds the arguments that only this script has; `subjects_of` gives the subjects of its dataset.
+    `add_own` adds the arguments that only this script has; `subjects_of` gives the subjects of its dataset; `divides`
+    tells whether several processes can each do a part of its work.
     """
+    global _latest
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = REPOSITORY / "configs" / "miniature.yaml"
+    of_shard = "do one part of n" if divides else "refused here: this script's work is not divided"
     parser.add_argument("--config", type=Path, default=default, help="experiment (default: configs/miniature.yaml)")
     parser.add_argument("--subject", help="one subject, such as subj01 (default: all of the configuration)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="override, such as experiment.seed=7")
-    parser.add_argument("--shard", type=Shard.parse, default=Shard(), metavar="K-OF-N", help="do one part of n")
+    parser.add_argument("--shard", type=Shard.parse, default=Shard(), metavar="K-OF-N", help=of_shard)
     parser.add_argument("--device", help="torch device, such as cuda:0 (default: execution.device)")
     parser.add_argument("--overwrite", action="store_true", help="replace results made with other settings")
     add_own(parser)
     args = parser.parse_args(argv)
+    if args.shard.n > 1 and not divides:
+        parser.exit(2, "error: --shard: this script's work is not divided: run it once, without --shard\n")
+    if args.shard.n > 1 and args.overwrite:
+        parser.exit(
+            2,
+            "error: --overwrite with --shard would delete what the other shards have done: run once with --overwrite "
+            "and without --shard, or delete the old results first\n",
+        )
     try:
         config = load(args.config, args.set)
     except ConfigError as error:
         parser.exit(2, f"error: {error}\n")
     known = subjects_of(config.experiment)
-    if args.subject and args.subject not in known:
+    if args.subject is not None and args.subject not in known:
         parser.exit(2, f"error: --subject {args.subject}: {args.config} has {', '.join(known) or 'none here'}\n")
     subjects = (args.subject,) if args.subject else known
-    return Run(config, subjects, args.shard, args.device or config.execution.device, args.overwrite, args)
+    _latest = Run(config, subjects, args.shard, args.device or config.execution.device, args.overwrite, args)
+    return _latest
 
 
 def concept_subjects(experiment: Experiment) -> tuple[str, ...]:
@@ -80,18 +122,31 @@ def execute(main: Callable[[], None]) -> None:
     """Run a script's `main`; what is wrong with the input ends with one message and exit code 1."""
     try:
         main()
-    except DataError as error:
+    except (DataError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
-    except FloatingPointError as error:
-        sys.exit(
-            f"error: {error}; set experiment.sampler.precision to float32, or lower experiment.guidance.learning_rate"
-        )
     except (MemoryError, RuntimeError) as error:  # torch's own error for this is a RuntimeError, on a CPU a plain one
-        if isinstance(error, RuntimeError) and not re.search("out of memory|can't allocate memory", str(error)):
+        short = re.search("out of memory|can't allocate memory|ALLOC_FAILED", str(error))
+        if isinstance(error, RuntimeError) and not short:
             raise
-        sys.exit(
-            f"error: out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}); lower "
-            "execution.batch_size, and set execution.checkpoint_steps to true; what is done is kept"
-        )
+        reason = str(error).splitlines()[0] if str(error) else "MemoryError"
+        sys.exit(f"error: out of memory ({reason}); {_levers()}; what is done is kept")
     except OSError as error:
         sys.exit(f"error: {error.strerror or error}: {error.filename or ''} (nothing that was complete is lost)")
+
+
+def _levers() -> str:
+    """Say what takes less memory, of what is not yet set so; the first changes no result."""
+    if _latest is None:
+        return "lower execution.batch_size"
+    experiment, execution = _latest.config.experiment, _latest.config.execution
+    script, on_a_cpu = Path(sys.argv[0]).stem.partition("_")[0], _latest.device_name.startswith("cpu")
+    sizes = {kind: getattr(execution.batch_size, kind) for kind in BATCHES.get(script, ())}
+    found = [f"lower execution.batch_size.{kind} (now {size})" for kind, size in sizes.items() if size > 1]
+    if script in ("32", "34") and not execution.checkpoint_steps:
+        found.append("set execution.checkpoint_steps to true")
+    section = "takagi.sampler" if script == "36" else "sampler"
+    sampler = experiment.takagi.sampler if script == "36" and experiment.takagi else experiment.sampler
+    if script in _WITH_SAMPLER and sampler.precision != "float16" and not on_a_cpu:
+        found.append(f"set experiment.{section}.precision to float16 (other settings: results are made anew)")
+    found.append("take a machine with more memory" if on_a_cpu else "take a GPU with more memory, or --device cpu")
+    return ", or ".join(found)

@@ -6,12 +6,14 @@ how it is run. Every default stands here once, with its unit and source: "specif
 numbers, is a field named for what it does; `preset: as_released` sets them. See `PRESETS` for the others.
 """
 
+import codecs
 import difflib
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 REPOSITORY = Path(__file__).parents[1]
 EMBEDDING = "embedding"  # dataset of CLIP's image embedding
@@ -27,8 +29,34 @@ class ConfigError(Exception):
     """The configuration is wrong; the message names the file, the key, the value and the nearest valid key."""
 
 
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = sorted({str(value) for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: given more than once")
+    return values
+
+
+def _folder_name(name: str) -> str:
+    if name in ("", ".", "..") or any(sign in "/\\" or not sign.isprintable() for sign in name) or name != name.strip():
+        raise ValueError(f"{name!r} is to be the name of a folder: without / or \\, not empty, and not .. or .")
+    return name
+
+
+def _path(value: Any) -> Any:
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError("a path is expected")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_folder_name)]  # a folder of results is called so
+Place = Annotated[Path, BeforeValidator(_path)]
+Count = Annotated[int, Field(ge=1)]
+Penalty = Annotated[float, Field(gt=0)]
+Distinct = AfterValidator(_distinct)  # each of them is run, or written, by itself
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(_Section):
@@ -45,7 +73,9 @@ class Data(_Section):
     invalid_voxels: Literal["error", "zero"] = Field(
         default="error", description="voxels constant or NaN in a session: stop, or use their mean (released: zero)"
     )
-    rois: tuple[str, ...] = ("VO", "V1", "V2", "V3", "V3ab", "PHC", "MT", "MST", "LO", "IPS", "hV4")
+    rois: Annotated[tuple[str, ...], Field(min_length=1), Distinct] = (
+        "VO", "V1", "V2", "V3", "V3ab", "PHC", "MT", "MST", "LO", "IPS", "hV4",
+    )  # fmt: skip
 
 
 class Miniature(_Section):
@@ -103,7 +133,7 @@ class Detail(_Section):
 class Structural(_Section):
     """The target Z_CLIP: outputs of the first MLPs of the guiding CLIP, and how pictures are given to it."""
 
-    layers: tuple[int, ...] = LAYERS
+    layers: Annotated[tuple[Count, ...], Field(min_length=1), Distinct] = LAYERS
     normalisation: Literal["clip", "imagenet"] = Field(default="clip", description="released: imagenet")
     stimulus_resize: Literal["bicubic", "bilinear"] = Field(default="bicubic", description="released: bilinear")
     generated_resize: Literal["bicubic", "bilinear"] = "bicubic"
@@ -127,7 +157,7 @@ class Decoding(_Section):
     alpha: float = Field(default=0.15, gt=0)
     n_voxels_semantic: int = Field(default=450, ge=1)
     n_voxels_detail: int = Field(default=3000, ge=1)
-    n_voxels_structural: tuple[int, ...] = Field(default=(350, 350, 350, 250, 250, 250), description="one a layer")
+    n_voxels_structural: tuple[Count, ...] = Field(default=(350, 350, 350, 250, 250, 250), description="one a layer")
     test_scaling: Literal["train", "test"] = Field(
         default="train", description="whose mean and deviation scale the test voxels; released: test (transductive)"
     )
@@ -136,10 +166,13 @@ class Decoding(_Section):
 class Search(_Section):
     """Grid for choosing the two settings of `Decoding` by cross-validation on training images; changes nothing."""
 
-    n_voxels: tuple[int, ...] = (125, 250, 450, 850, 3000, 4000)
-    alphas: tuple[float, ...] = (0.15, 100.0, 1000.0, 10000.0)
+    n_voxels: Annotated[tuple[Count, ...], Field(min_length=1), Distinct] = (125, 250, 450, 850, 3000, 4000)
+    alphas: Annotated[tuple[Penalty, ...], Field(min_length=1), Distinct] = (0.15, 100.0, 1000.0, 10000.0)
     n_folds: int = Field(default=5, ge=2)
     n_units: int = Field(default=200, ge=1, description="random outputs of each target")
+
+
+Precision = Literal["float32", "tf32", "float16"]
 
 
 class Sampler(_Section):
@@ -149,8 +182,11 @@ class Sampler(_Section):
     noise_index: int = Field(default=37, ge=0, description="0-based index of the noise level; 37 is timestep 741")
     denoise_steps: int = Field(default=35, ge=1, description="last steps that are run; 35 are timesteps 681 ... 1")
     guidance_scale: float = Field(default=5.0, ge=0)
-    precision: Literal["float32", "float16"] = Field(
-        default="float32", description="of U-Net and autoencoder; z, c and the loss are float32 (bfloat16: too coarse)"
+    precision: Precision = Field(
+        default="float32",
+        description="of U-Net and autoencoder; z, c and the loss are float32 (bfloat16: too coarse). tf32: float32, of "
+        "which NVIDIA cards since Ampere multiply 10 bits of the fraction, in stage 2 also in CLIP, several times "
+        "faster; elsewhere the same as float32",
     )
 
     @model_validator(mode="after")
@@ -180,7 +216,9 @@ class Guidance(_Section):
     loss: Literal["weighted", "sum"] = Field(
         default="weighted", description="weighted: released; sum: the paper's algorithm 1"
     )
-    layer_weights: tuple[float, ...] = (1.5, 1.2, 1, 1, 1, 1)
+    layer_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(1.5, 1.2, 1, 1, 1, 1), description="one for each of structural.layers"
+    )
     embedding_weight: float = Field(
         default=0.0, ge=0, le=1, description="share of the image-embedding term; 0 in the lab's run"
     )
@@ -191,7 +229,7 @@ class Guidance(_Section):
     save_every: int = Field(
         default=10, ge=1, description="iterations between stored pictures, and states to resume from"
     )
-    n_images: int | None = Field(default=None, description="refine only the first test images (None: all)")
+    n_images: int | None = Field(default=None, ge=1, description="refine only the first test images (None: all)")
 
     @model_validator(mode="after")
     def _patience_needs_the_lowest_loss(self) -> "Guidance":
@@ -219,7 +257,7 @@ class Evaluation(_Section):
 class Controls(_Section):
     """What is reconstructed besides, to know what scores are worth."""
 
-    ranks: tuple[int, ...] = Field(
+    ranks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Distinct] = Field(
         default=(0, 1, 3, 10, 30, 100), description="how many numbers of what was decoded reach the generator"
     )
     n_seeds: int = Field(default=3, ge=0, description="stage 1 with the noise of that many other seeds")
@@ -236,14 +274,16 @@ class Controls(_Section):
 class Takagi(_Section):
     """The rival of Takagi & Nishimoto (CVPR 2023), in the forms of `TAKAGI_FORMS`; defaults are of "corrected"."""
 
-    forms: tuple[Literal["original", "corrected", "minddiffuser"], ...] = ("original", "corrected", "minddiffuser")
+    forms: Annotated[tuple[Literal["original", "corrected", "minddiffuser"], ...], Field(min_length=1), Distinct] = (
+        "original", "corrected", "minddiffuser",
+    )  # fmt: skip
     decoder: Literal["ridge_cv", "voxel_selection"] = Field(
         default="ridge_cv",
         description="z from voxels of the stream `early` and c from `ventral`, single trials; as bundled: "
         "voxel_selection, both from the voxels, and with the decoders, of MindDiffuser",
     )
     center_targets: bool = Field(default=True, description="released: false, without an intercept either")
-    alphas: tuple[float, ...] = Field(
+    alphas: Annotated[tuple[Penalty, ...], Field(min_length=1), Distinct] = Field(
         default=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0), description="of which each output gets its own"
     )
     n_voxels_semantic: int = Field(default=250, ge=1, description="of decoder voxel_selection")
@@ -287,7 +327,9 @@ class Takagi(_Section):
 class Ozcelik(_Section):
     """The rival of Ozcelik et al. (IJCNN 2022), in the forms of `OZCELIK_FORMS`; defaults are of "corrected"."""
 
-    forms: tuple[Literal["original", "corrected", "minddiffuser"], ...] = ("original", "corrected", "minddiffuser")
+    forms: Annotated[tuple[Literal["original", "corrected", "minddiffuser"], ...], Field(min_length=1), Distinct] = (
+        "original", "corrected", "minddiffuser",
+    )  # fmt: skip
     generator: str = Field(
         default="models/icgan_biggan_imagenet_res256", description="folder of IC-GAN's public checkpoint"
     )
@@ -328,8 +370,10 @@ class SemanticBrainDecoding(_Section):
     It has data of its own: Generic Object Decoding (Horikawa & Kamitani 2017).
     """
 
-    forms: tuple[Literal["original", "corrected", "classifier"], ...] = ("original", "corrected", "classifier")
-    subjects: tuple[str, ...] = Field(
+    forms: Annotated[tuple[Literal["original", "corrected", "classifier"], ...], Field(min_length=1), Distinct] = (
+        "original", "corrected", "classifier",
+    )  # fmt: skip
+    subjects: Annotated[tuple[Name, ...], Field(min_length=1), Distinct] = Field(
         default=("Subject1", "Subject2", "Subject3", "Subject4", "Subject5"), description="as their files are called"
     )
     roi: str = "ROI_VC"
@@ -384,7 +428,9 @@ class SemanticBrainDecoding(_Section):
 class Experiment(_Section):
     """All that changes results."""
 
-    subjects: tuple[str, ...] = ("subj01",)
+    subjects: Annotated[tuple[Name, ...], Distinct] = Field(
+        default=("subj01",), description="of NSD; none where only semantic_brain_decoding is run"
+    )
     seed: int = 42
     miniature: Miniature | None = Field(
         default=None, description="what data/01_make_miniature.py makes; absent for real NSD"
@@ -410,31 +456,86 @@ class Experiment(_Section):
         default=None, description="null: not run; needs Generic Object Decoding and ImageNet"
     )
 
+    @model_validator(mode="after")
+    def _of_somebody(self) -> "Experiment":
+        if not self.subjects and self.semantic_brain_decoding is None:
+            raise ValueError("subjects are empty, and semantic_brain_decoding is null: nothing would be run")
+        return self
+
+    @model_validator(mode="after")
+    def _one_number_a_layer(self) -> "Experiment":
+        n_layers = len(self.structural.layers)
+        for name, values in (
+            ("decoding.n_voxels_structural", self.decoding.n_voxels_structural),
+            ("guidance.layer_weights", self.guidance.layer_weights),
+        ):
+            if len(values) != n_layers:
+                raise ValueError(
+                    f"{name} has {len(values)} numbers for {n_layers} structural.layers: one each is needed"
+                )
+        return self
+
+
+class BatchSize(_Section):
+    """Images at a time, by kind of work: as many as a card of 24 GB holds at the real size, and somewhat fewer.
+
+    A plain number in its place is for all kinds. Results do not depend on it.
+    """
+
+    encode: int = Field(
+        default=4,
+        ge=1,
+        description="stimuli through encoders (11 to 14, 29, 35, and 37's instances): the autoencoder takes up to "
+        "2.5 GB a picture of 512 pixels in float32",
+    )
+    generate: int = Field(
+        default=4,
+        ge=1,
+        description="pictures without gradients (31, 33, 36, 38, 39): 4.3 GB of weights in float32, and up to 2.5 GB a "
+        "picture in the autoencoder's decoder",
+    )
+    refine: int = Field(
+        default=1,
+        ge=1,
+        description="pictures with gradients (32, 34, and 37's inversion): those of one guided call of the U-Net, of "
+        "one block of the decoder, and of CLIP, some 10 GB a picture where checkpoint_steps is true",
+    )
+    score: int = Field(
+        default=16,
+        ge=1,
+        description="pictures through the networks that score (40, 41): up to .5 GB a picture in LPIPS",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number_for_all(cls, value: Any) -> Any:
+        if type(value) is int and value < 1:
+            raise ValueError(f"{value} images at a time: at least 1 is needed")
+        return dict.fromkeys(cls.model_fields, value) if type(value) is int else value
+
 
 class Execution(_Section):
     """How it is run; nothing here enters a fingerprint."""
 
-    nsd: Path = Field(
+    nsd: Place = Field(
         default=Path("nsd"), description="folder with nsddata, nsddata_betas, nsddata_stimuli and COCO's annotations"
     )
-    god: Path = Field(
+    god: Place = Field(
         default=Path("god"),
         description="Generic Object Decoding: Subject1.h5 ..., imageID_*.csv, images/*",
     )
-    imagenet: Path = Field(default=Path("imagenet"), description="ILSVRC 2012's training images, a folder a class")
-    wordnet: Path | None = Field(
+    imagenet: Place = Field(default=Path("imagenet"), description="ILSVRC 2012's training images, a folder a class")
+    wordnet: Place | None = Field(
         default=None,
         description="folder with data.noun (None: what `make wordnet` unpacked, or /usr/share/wordnet of Debian's "
         "wordnet-base)",
     )
-    runs: Path = Path("runs")
-    torch_hub: Path | None = Field(
+    runs: Place = Path("runs")
+    torch_hub: Place | None = Field(
         default=None, description="folder of torch.hub with the networks that score (None: ~/.cache/torch/hub)"
     )
     device: str = "cpu"
-    batch_size: int = Field(
-        default=8, ge=1, description="images in one forward pass, and in one batch of reconstructions"
-    )
+    batch_size: BatchSize = BatchSize()
     checkpoint_steps: bool = Field(
         default=True, description="recompute each denoising step in the backward pass, for memory"
     )
@@ -444,7 +545,7 @@ class Execution(_Section):
 class Config(_Section):
     """One experiment."""
 
-    name: str
+    name: Name
     preset: Literal["as_released", "as_loaded", "fast"] | None = None
     experiment: Experiment = Experiment()
     execution: Execution = Execution()
@@ -559,7 +660,8 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
     path : Path
         YAML file. Values in it win over those of its `preset`, which win over the defaults.
     overrides : list of str
-        `section.key=value` settings that win over the file, such as `experiment.guidance.n_iterations=5`.
+        `section.key=value` settings that win over the file, such as `experiment.guidance.n_iterations=5`. Where the
+        key is of a text, the value is taken as it stands; elsewhere it is YAML.
 
     Raises
     ------
@@ -567,31 +669,151 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
         The file cannot be read, or a key or value in it is not valid.
     """
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = _parse_yaml(_read_text(path))
     except OSError as error:
         known = ", ".join(sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "configs").glob("*.yaml")))
         raise ConfigError(f"{path}: cannot read the configuration ({error.strerror}); there are {known}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(values, dict):
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(values, dict | None):
         raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
+    values = _sections(Config, values or {}, f"{path}: ")
     for override in overrides or []:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {override}: expected section.key=value")
-        section = values
-        *parents, last = key.strip().split(".")
-        for parent in parents:
-            section = section.setdefault(parent, {})
-            if not isinstance(section, dict):
-                raise ConfigError(f"--set {override}: {parent} is not a section")
-        section[last] = yaml.safe_load(value)
-    preset = PRESETS.get(values.get("preset") or "", {})
-    values["experiment"] = _merged(preset, values.get("experiment") or {})
+        _override(values, override)
+    preset = values.get("preset")
+    values["experiment"] = _merged(
+        PRESETS.get(preset, {}) if isinstance(preset, str) else {}, values.get("experiment", {})
+    )
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, item) for item in error.errors())) from error
+        raise ConfigError("\n".join(_explain(path, overrides or [], item) for item in error.errors())) from error
+
+
+def _read_text(path: Path) -> str:
+    """Read a file that should be UTF-8; UTF-16 and UTF-32 are known by their first bytes."""
+    content = path.read_bytes()
+    marks = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}  # UTF-32's begins with UTF-16's
+    marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8-sig")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if b"\0" in content and encoding == "utf-8-sig":
+            raise ValueError("not a text, but a binary file; is another file meant?") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        looks = "Latin-1 or Windows-1252" if encoding == "utf-8-sig" else f"broken {encoding.upper()}"
+        raise ValueError(
+            f"not in UTF-8, but perhaps {looks}: byte {content[error.start]:#04x} in line {line}; save it as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise ValueError("not a text in UTF-8: it has bytes of zero; save it as UTF-8, or is another file meant?")
+    return text
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML, in which a key that is there twice is an error: the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        first = {(key.tag, key.value): key for key in reversed(keys)}
+        for key in keys:
+            before = first[key.tag, key.value]
+            if before is not key:
+                again = f"{key.value} is there twice, first in line {before.start_mark.line + 1}"
+                raise yaml.constructor.ConstructorError(None, None, again, key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str) -> Any:
+    """Parse YAML; ValueError says in one line what is wrong and where."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        what = " ".join(filter(None, (error.context, error.problem)))
+        where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise ValueError(f"not valid YAML: {what}{where}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-99-99 is a ValueError
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"not valid YAML: {reason}") from error
+
+
+def _section_of(annotation: Any) -> type[_Section] | None:
+    """Give the section that a field is of: also of `X | None`."""
+    kinds = (annotation, *get_args(annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, _Section)), None)
+
+
+def _sections(kind: type[_Section], values: dict[Any, Any], where: str, prefix: str = "") -> dict[Any, Any]:
+    """Check that what should be a section is one; leave out sections that are empty, except those that may be null."""
+    found = {}
+    for key, value in values.items():
+        field = kind.model_fields.get(key) if isinstance(key, str) else None
+        below = _section_of(field.annotation) if field else None
+        if field is None or below is None or (value is None and type(None) in get_args(field.annotation)):
+            found[key] = value
+        elif isinstance(value, dict):
+            found[key] = _sections(below, value, where, f"{prefix}{key}.")
+        elif type(value) is int and below is BatchSize:
+            found[key] = value
+        elif value is not None:
+            raise ConfigError(
+                f"{where}{prefix}{key} is a section, with keys such as {_some_keys(below)}; got {_shortly(value)}"
+            )
+    return found
+
+
+def _some_keys(kind: type[_Section]) -> str:
+    return ", ".join(list(kind.model_fields)[:4])
+
+
+def _override(values: dict[Any, Any], override: str) -> None:
+    """Put one setting of the command line where it belongs in the values of the file."""
+    said = f"--set {override}: "
+    dotted, separator, text = override.partition("=")
+    parts = dotted.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"{said}expected section.key=value")
+    kind: type[_Section] = Config
+    for depth, part in enumerate(parts):
+        name = ".".join(parts[: depth + 1])
+        field = kind.model_fields.get(part)
+        if field is None:
+            raise ConfigError(f"{said}{name}: unknown key; {_hint(kind, part)}")
+        below, optional = _section_of(field.annotation), type(None) in get_args(field.annotation)
+        if depth == len(parts) - 1:
+            break
+        if below is None:
+            raise ConfigError(f"{said}{name} is not a section: nothing can be set below it")
+        present = values.get(part)
+        values[part] = dict.fromkeys(below.model_fields, present) if type(present) is int else present or {}
+        values, kind = values[part], below
+    text = text.strip()
+    if _is_text(field.annotation):
+        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]
+        values[part] = None if optional and text == "null" else text[1:-1] if quoted else text
+        return
+    try:
+        value = _parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{said}{error}") from error
+    if below is not None and value is None and not optional:
+        raise ConfigError(f"{said}{name} is a section, with keys such as {_some_keys(below)}; it cannot be null")
+    (new,) = _sections(kind, {part: value}, said, f"{name.removesuffix(part)}").values()
+    present = values.get(part)
+    values[part] = _merged(present, new) if isinstance(present, dict) and isinstance(new, dict) else new
+
+
+def _is_text(annotation: Any) -> bool:
+    """Tell whether a field is a text: a string, a path, one of some words, or nothing."""
+    if annotation in (str, Path, type(None)):
+        return True
+    if get_origin(annotation) is Literal:
+        return all(isinstance(word, str) for word in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _is_text(get_args(annotation)[0])
+    parts = get_args(annotation)
+    return type(None) in parts and all(map(_is_text, parts))
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -602,15 +824,31 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(path: Path, error: Any) -> str:
+def _explain(path: Path, overrides: list[str], error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
-    if error["type"] != "extra_forbidden":
-        return f"{path}: {key}: {error['msg']} (got {error['input']!r})"
-    section: Any = Config
-    for part in error["loc"][:-1]:
-        section = section.model_fields[part].annotation
-        section = next((kind for kind in get_args(section) if hasattr(kind, "model_fields")), section)  # of X | None
+    set_here = [text for text in overrides if f"{key}.".startswith(f"{text.partition('=')[0].strip()}.")]
+    where = f"--set {set_here[-1]}" if set_here else str(path)
+    if error["type"] == "missing":
+        return f"{where}: {key} is missing"
+    if error["type"] == "extra_forbidden":
+        section: Any = Config
+        for part in error["loc"][:-1]:
+            section = _section_of(section.model_fields[part].annotation)
+        return f"{where}: {key}: unknown key (value {_shortly(error['input'])}); {_hint(section, error['loc'][-1])}"
+    text = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_type":
+        text += "; quotes make one of it"
+    said_already = error["type"] == "value_error"
+    return f"{where}: {key}: {text}" + ("" if said_already else f" (got {_shortly(error['input'])})")
+
+
+def _shortly(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]} ..."
+
+
+def _hint(section: type[_Section], key: Any) -> str:
+    """Say which key may have been meant, or which there are."""
     valid = list(section.model_fields)
-    near = difflib.get_close_matches(str(error["loc"][-1]), valid, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(valid)}"
-    return f"{path}: {key}: unknown key (value {error['input']!r}); {hint}"
+    near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(valid)}"

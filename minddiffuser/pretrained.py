@@ -5,18 +5,23 @@ the hub's cache, or as the original checkpoint file (`sd-v1-4.ckpt`); CLIP comes
 local folder. Only `download` uses the network: a model that is not on the disk is an error that says how to get it. All
 models are returned frozen, in evaluation mode, in float32.
 
+No weight is random and no input is guessed: a model is opened only where every weight comes from a file, where the file
+has no weights that the model does not know (`_SPARE` lists the exceptions), and where the settings that come with it
+are there. All else is a MissingModelError of one line that names the file.
+
 The model libraries are imported when a model is opened: that takes seconds, which a script that finds its work
 done need not spend.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import pickle
+import logging
 import re
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +29,7 @@ import numpy as np
 import torch
 
 from minddiffuser.config import Models
-from minddiffuser.store import DataError
+from minddiffuser.store import DataError, reading
 
 if TYPE_CHECKING:
     import open_clip
@@ -34,6 +39,18 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 _STABLE_DIFFUSION_V1 = Path(__file__).parent / "stable_diffusion_v1"  # the public configurations of its parts
 _STABLE_DIFFUSION_FILES = ["*/*.json", "*/merges.txt", "*/*model.safetensors"]  # fp16 variants have other names
+# The file of each part that says what it is; of the others, config.json.
+_MAIN_FILES = {
+    "tokenizer": "tokenizer_config.json",
+    "scheduler": "scheduler_config.json",
+    "feature_extractor": "preprocessor_config.json",
+}
+# What the names of a part's weights begin with in CompVis' checkpoint.
+_CHECKPOINT_PREFIXES = {
+    "text_encoder": "cond_stage_model.transformer.text_model.",
+    "vae": "first_stage_model.",
+    "unet": "model.diffusion_model.",
+}
 _CLIP_FILE = "open_clip_model.safetensors"
 # Networks that scores compare features of. A name's last part is the beginning of the file's SHA-256, but for SwAV's.
 _SCORING_URLS = {
@@ -48,7 +65,18 @@ _RESNET50_URL = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
 # NumPy's numbers in checkpoints, under the name that NumPy has for them now and had before its version 2.
 _SCALAR = np.float64(0).__reduce__()[0]
 _OLD_NUMBERS: list[Any] = [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype(np.float64))]
+# Names in public files that a model has no place for, and why; any other makes the file one of another model.
+_POSITIONS = re.compile(r"(^|\.)position_ids$")  # 0, 1, 2 ..., which older versions of transformers stored
+_SPARE = {
+    "text_encoder": _POSITIONS,
+    "safety_checker": _POSITIONS,
+    "clip": _POSITIONS,
+    "instance_encoder": re.compile(r"^classifier\."),  # of a ResNet that names classes, which is not used here
+    "swav_resnet50": re.compile(r"^(projection_head|prototypes)"),  # trained with, and cut off for features
+}
+_COUNTER = "num_batches_tracked"  # of batch norm, of no effect in evaluation; older files have none
 _DELETE = "delete it and run data/00_get_models.py"
+_AGAIN = "get it again"
 _ICGAN_URL = "https://dl.fbaipublicfiles.com/ic_gan/icgan_biggan_imagenet_res256.tar.gz"
 
 
@@ -125,46 +153,226 @@ def _frozen(model: Any, device: torch.device) -> Any:
     return model.float().eval().requires_grad_(False).to(device)
 
 
-def _open_part(opener: Callable[..., Any], folder: str, revision: str | None, part: str, **kwargs: Any) -> Any:
-    local = REPOSITORY / folder
-    if local.is_file():
-        return getattr(_open_checkpoint(local), part)
-    source = str(local) if local.is_dir() else folder
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Silence what libraries say while they open: tables of weights that do not fit, of which errors are made here."""
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+    disabled, bars = logging.root.manager.disable, is_progress_bar_enabled()
+    logging.disable(logging.WARNING)
+    disable_progress_bar()
     try:
-        return opener(source, subfolder=part, revision=revision, local_files_only=True, **kwargs)
-    except (OSError, ValueError) as error:
-        where = f" at revision {revision}" if revision else ""
+        yield
+    finally:
+        logging.disable(disabled)
+        if bars:
+            enable_progress_bar()
+
+
+def _read_json(path: Path, what: str, needed: Collection[str], remedy: str) -> dict[str, Any]:
+    """Read a file of settings, which must have the `needed` keys: libraries would take their own defaults for them."""
+    if not path.is_file():
+        raise MissingModelError(f"{what} was not found: there is no {path}; {remedy}")
+    with reading(path, what, remedy, MissingModelError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    missing = [key for key in needed if not isinstance(found, dict) or key not in found]
+    if missing or not isinstance(found, dict):
+        raise MissingModelError(f"{path} is not {what}: it has no {', '.join(missing) or 'keys'}; {remedy}")
+    return found
+
+
+def misfit(model: torch.nn.Module, state: Mapping[str, Any]) -> str:
+    """Say how names and shapes of a state dict differ from those of a model's weights; "" where they are the same."""
+    own = model.state_dict()
+    reshaped = {key for key in own.keys() & state.keys() if getattr(state[key], "shape", None) != own[key].shape}
+    return _differences(own.keys(), own.keys() - state.keys(), state.keys() - own.keys(), reshaped)
+
+
+def _differences(
+    own: Collection[str], missing: Collection[str], unknown: Collection[str], reshaped: Collection[str]
+) -> str:
+    """Say which weights do not fit; batch norm's counters of batches may be absent, all of them."""
+    counters = {key for key in own if key.endswith(_COUNTER)}
+    missing = set(missing) - counters if counters <= set(missing) else missing
+    kinds = {"missing": missing, "unknown to it": unknown, "of another shape": reshaped}
+    return ", ".join(
+        f"{len(keys)} of the weights are {kind} (such as {min(keys)})" for kind, keys in kinds.items() if keys
+    )
+
+
+def _load(model: torch.nn.Module, state: Mapping[str, Any], path: Path, what: str, remedy: str) -> None:
+    """Put the weights of a file into a model.
+
+    Raises
+    ------
+    MissingModelError
+        They are not exactly the model's, or not numbers.
+    """
+    if differences := misfit(model, state):
+        raise MissingModelError(f"{path} does not have the weights of {what}: {differences}; {remedy}")
+    model.load_state_dict(state, strict=False)  # but for the counter
+    _check_numbers(state, path, what, remedy)
+
+
+def _check_numbers(state: Mapping[str, torch.Tensor], path: Path, what: str, remedy: str) -> None:
+    """Raise MissingModelError where a weight is not finite, or a matrix all zeros, as a stopped download leaves it."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            norm = torch.linalg.vector_norm(tensor, dtype=torch.float32)
+            if not norm.isfinite() or (norm == 0 and tensor.ndim > 1):
+                kind = "all zeros" if norm == 0 else "not finite"
+                raise MissingModelError(f"{path} does not have the weights of {what}: {name} is {kind}; {remedy}")
+
+
+def _weight_files(folder: Path, stems: tuple[str, str], what: str, remedy: str) -> list[Path]:
+    """List the files of the weights in a folder of diffusers or transformers: one, or the pieces of an index."""
+    names = [f"{stems[0]}.safetensors", f"{stems[1]}.bin"]
+    for name in names:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            places = _read_json(index, f"the index of {what}'s weights", ["weight_map"], remedy)["weight_map"]
+            with reading(index, f"the index of {what}'s weights", remedy, MissingModelError):
+                files = [folder / name for name in sorted(set(places.values()))]
+            if absent := [file for file in files if not file.is_file()]:
+                raise MissingModelError(f"{what} was not found whole: there is no {absent[0]}; {remedy}")
+            return files
+        if (folder / name).is_file():
+            return [folder / name]
+    there = ", ".join(sorted(path.name for path in folder.iterdir()))
+    raise MissingModelError(f"{what} was not found: there is no {folder / names[0]} (there is {there}); {remedy}")
+
+
+def _open_folder(kind: Any, folder: Path, what: str, part: str, remedy: str) -> Any:
+    """Open a model of diffusers or transformers with every weight from the files of its folder.
+
+    Parameters
+    ----------
+    kind : class
+        The model's.
+    folder : Path
+    what : str
+        What the model is, for errors.
+    part : str
+        Key of `_SPARE`.
+    remedy : str
+        What to do about a folder that is not whole, for errors.
+    """
+    from safetensors import safe_open
+
+    of_diffusers = hasattr(kind, "load_config")
+    config = folder / "config.json"
+    found = _read_json(
+        config, f"the configuration of {what}", ["_class_name" if of_diffusers else "model_type"], remedy
+    )
+    if of_diffusers and found["_class_name"] != kind.__name__:
+        raise MissingModelError(f"{config} is of a {found['_class_name']}, not of {what} ({kind.__name__}); {remedy}")
+    stems = ("diffusion_pytorch_model", "diffusion_pytorch_model") if of_diffusers else ("model", "pytorch_model")
+    files = _weight_files(folder, stems, what, remedy)
+    for file in files:
+        if file.suffix == ".safetensors":
+            with reading(file, f"the weights of {what}", remedy, MissingModelError), safe_open(file, "pt"):
+                pass
+    # What fails without weights is the configuration's fault.
+    with reading(config, f"the configuration of {what}", remedy, MissingModelError), torch.device("meta"):
+        _ = kind.from_config(found) if of_diffusers else kind(kind.config_class.from_pretrained(folder))
+    options = {"low_cpu_mem_usage": False} if of_diffusers else {}
+    with reading(files[0], f"the weights of {what}", remedy, MissingModelError), _quietly():
+        model, info = kind.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    spare = _SPARE.get(part)
+    unknown = [key for key in info["unexpected_keys"] if not (spare and spare.search(key))]
+    reshaped = [key for key, *_ in info["mismatched_keys"]]
+    differences = _differences(model.state_dict().keys(), info["missing_keys"], unknown, reshaped)
+    if differences:
+        raise MissingModelError(f"{files[0]} does not have the weights of {what}: {differences}; {remedy}")
+    _check_numbers(model.state_dict(), files[0], what, remedy)
+    return model
+
+
+def _part_folder(name: str, revision: str | None, part: str) -> tuple[Path, str]:
+    """Folder of a part of Stable Diffusion, local or in the hub's cache, and what to do where it is not whole."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    main, local = _MAIN_FILES.get(part, "config.json"), REPOSITORY / name
+    other = "set experiment.models.stable_diffusion to the folder or file that has it"
+    if local.is_dir():
+        if not (local / part / main).is_file():
+            raise MissingModelError(
+                f"Stable Diffusion's {part} was not found: there is no {local / part / main}; put it there, or {other}"
+            )
+        return local / part, f"get it again, or {other}"
+    where = f" at revision {revision}" if revision else ""
+    nowhere = (
+        f"Stable Diffusion's {part} was not found: {name!r}{where} is neither a folder or checkpoint file "
+        f"(looked at {local})"
+    )
+    try:
+        file = hf_hub_download(name, f"{part}/{main}", revision=revision, local_files_only=True)
+    except HFValidationError as error:
+        raise MissingModelError(f"{nowhere} nor a name on the hub; {other}") from error
+    except OSError as error:
         raise MissingModelError(
-            f"Stable Diffusion's {part} was not found: {folder!r}{where} is neither a folder or checkpoint file "
-            f"(looked at {local}) nor in the hub's cache. To get it, accept the licence on "
-            f"https://huggingface.co/{folder}, log in with `hf auth login`, and run\n"
-            "    python data/00_get_models.py with this configuration\n"
-            f"or set experiment.models.stable_diffusion to the folder or file that has it. ({error})"
+            f"{nowhere}, nor is {part}/{main} of it in the hub's cache. To get it, accept the licence on "
+            f"https://huggingface.co/{name}, log in with `hf auth login`, and run python data/00_get_models.py with "
+            f"this configuration, or {other}"
         ) from error
+    return Path(file).parent, "python data/00_get_models.py, with this configuration, says how to mend it"
 
 
-@functools.lru_cache(maxsize=1)
-def _open_checkpoint(path: Path) -> Any:
-    """Open CompVis' checkpoint of Stable Diffusion v1, all parts at once, as a diffusers pipeline."""
-    from diffusers import StableDiffusionPipeline
+def _open_part(kind: Any, name: str, revision: str | None, part: str, device: torch.device) -> Any:
+    """Open a model that is a part of Stable Diffusion."""
+    if (REPOSITORY / name).is_file():
+        return _frozen(_open_checkpoint_part(kind, REPOSITORY / name, part), device)
+    folder, remedy = _part_folder(name, revision, part)
+    return _frozen(_open_folder(kind, folder, f"Stable Diffusion's {part}", part, remedy), device)
+
+
+def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    """Read CompVis' checkpoint: name to weight, mapped from the disk, so that what is not used takes no memory."""
+    from safetensors.torch import load_file
 
     # What checkpoints of that time name beside tensors: a class of the training framework, and numbers.
     allowed: list[Any] = [
         (_Callback, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
         *_OLD_NUMBERS,
     ]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            return StableDiffusionPipeline.from_single_file(
-                str(path),
-                config=str(_STABLE_DIFFUSION_V1),
-                tokenizer=clip_tokenizer(),
-                safety_checker=None,
-                feature_extractor=None,
-                local_files_only=True,
+    with reading(path, "a checkpoint of Stable Diffusion v1", _AGAIN, MissingModelError):
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        else:
+            with torch.serialization.safe_globals(allowed):
+                state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return dict(state.get("state_dict", state))
+
+
+def _open_checkpoint_part(kind: Any, path: Path, part: str) -> Any:
+    """Open a part of CompVis' checkpoint of Stable Diffusion v1; the file is let go of on return."""
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+
+    what, prefix = "a checkpoint of Stable Diffusion v1", _CHECKPOINT_PREFIXES[part]
+    state = {key: value for key, value in _read_checkpoint(path).items() if key.startswith(prefix)}
+    if not state:
+        raise MissingModelError(f"{path} is not {what}: it has no weights {prefix}*; {_AGAIN}")
+    if part == "text_encoder":
+        model = kind(kind.config_class.from_pretrained(_STABLE_DIFFUSION_V1, subfolder=part))
+        converted = {key.removeprefix(prefix): state[key] for key in state if not _POSITIONS.search(key)}
+    else:
+        config = kind.load_config(_STABLE_DIFFUSION_V1, subfolder=part)
+        model = kind.from_config(config)
+        convert = convert_ldm_unet_checkpoint if part == "unet" else convert_ldm_vae_checkpoint
+        try:
+            converted = convert(state, config)
+        except KeyError as error:
+            raise MissingModelError(f"{path} is not {what}: its {part} lacks {error}; {_AGAIN}") from error
+        if len(converted) != len(state):  # the conversion passes over names that it does not know
+            raise MissingModelError(
+                f"{path} is not {what}: it has {len(state)} weights {prefix}*, of which {len(converted)} are known; "
+                f"{_AGAIN}"
             )
-    except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise MissingModelError(f"{path} is not a whole checkpoint of Stable Diffusion v1: {error}") from error
+    _load(model, converted, path, f"Stable Diffusion v1's {part}", _AGAIN)
+    return model
 
 
 class _Callback:
@@ -188,31 +396,78 @@ def clip_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)  # type: ignore[arg-type]
 
 
-def open_text_encoder(folder: str, revision: str | None, device: torch.device) -> tuple[CLIPTokenizer, CLIPTextModel]:
-    """Open Stable Diffusion's tokenizer and CLIP text encoder."""
-    from transformers import CLIPTextModel, CLIPTokenizer
+def open_text_encoder(name: str, revision: str | None, device: torch.device) -> tuple[CLIPTokenizer, CLIPTextModel]:
+    """Open Stable Diffusion's tokenizer and CLIP text encoder.
 
-    tokenizer = _open_part(CLIPTokenizer.from_pretrained, folder, revision, "tokenizer")
-    return tokenizer, _frozen(_open_part(CLIPTextModel.from_pretrained, folder, revision, "text_encoder"), device)
+    Raises
+    ------
+    MissingModelError
+        One is absent or broken, or the tokenizer is not the encoder's.
+    """
+    from transformers import CLIPTextModel
+
+    if (REPOSITORY / name).is_file():
+        tokenizer, folder = clip_tokenizer(), REPOSITORY / name
+    else:
+        folder, remedy = _part_folder(name, revision, "tokenizer")
+        tokenizer = _open_tokenizer(folder, remedy)
+    encoder = _open_part(CLIPTextModel, name, revision, "text_encoder", device)
+    if len(tokenizer) != encoder.config.vocab_size:
+        raise MissingModelError(
+            f"Stable Diffusion's tokenizer in {folder} has {len(tokenizer)} words, but its text_encoder takes "
+            f"{encoder.config.vocab_size}: they are of two models; get both again"
+        )
+    return tokenizer, encoder
 
 
-def open_vae(folder: str, revision: str | None, device: torch.device) -> AutoencoderKL:
+def _open_tokenizer(folder: Path, remedy: str) -> CLIPTokenizer:
+    """Open a tokenizer whose files are whole: transformers would take an empty one in place of what is absent."""
+    from transformers import CLIPTokenizer
+
+    what = "Stable Diffusion's tokenizer"
+    _read_json(folder / "tokenizer_config.json", f"the configuration of {what}", ["model_max_length"], remedy)
+    if (folder / "special_tokens_map.json").is_file():
+        _read_json(folder / "special_tokens_map.json", f"the special tokens of {what}", [], remedy)
+    if (folder / "tokenizer.json").is_file():
+        file = folder / "tokenizer.json"
+        _read_json(file, what, ["model", "added_tokens"], remedy)
+    else:
+        file = folder / "merges.txt"
+        if not file.is_file() or not (folder / "vocab.json").is_file():
+            raise MissingModelError(
+                f"{what} was not found: there is neither {folder / 'tokenizer.json'} nor vocab.json and merges.txt; "
+                f"{remedy}"
+            )
+        _read_json(folder / "vocab.json", f"the words of {what}", ["<|endoftext|>"], remedy)
+    with reading(file, what, remedy, MissingModelError):
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    # Words are put together from letters; without the merges all text would be spelt.
+    made = {"".join(pair) for pair in model["merges"]}
+    letters = {word for word in model["vocab"] if len(word.removesuffix("</w>")) == 1}
+    if lost := set(model["vocab"]) - made - letters - set(tokenizer.all_special_tokens):
+        raise MissingModelError(
+            f"{file} is not {what}: it cannot make {len(lost)} of its {len(tokenizer)} words (such as {min(lost)!r}); "
+            f"{remedy}"
+        )
+    return tokenizer
+
+
+def open_vae(name: str, revision: str | None, device: torch.device) -> AutoencoderKL:
     """Open Stable Diffusion's autoencoder (the paper calls it VQ-VAE; it is AutoencoderKL)."""
     from diffusers import AutoencoderKL
 
-    return _frozen(_open_part(AutoencoderKL.from_pretrained, folder, revision, "vae", low_cpu_mem_usage=False), device)
+    return _open_part(AutoencoderKL, name, revision, "vae", device)
 
 
-def open_unet(folder: str, revision: str | None, device: torch.device) -> UNet2DConditionModel:
+def open_unet(name: str, revision: str | None, device: torch.device) -> UNet2DConditionModel:
     """Open Stable Diffusion's noise predictor."""
     from diffusers import UNet2DConditionModel
 
-    return _frozen(
-        _open_part(UNet2DConditionModel.from_pretrained, folder, revision, "unet", low_cpu_mem_usage=False), device
-    )
+    return _open_part(UNet2DConditionModel, name, revision, "unet", device)
 
 
-def open_scheduler(folder: str, revision: str | None) -> DDIMScheduler:
+def open_scheduler(name: str, revision: str | None) -> DDIMScheduler:
     """Open the noise schedule as CompVis' DDIM sampler uses it.
 
     The options that the hub's own file sets otherwise, or leaves to defaults that differ, are fixed here:
@@ -220,10 +475,15 @@ def open_scheduler(folder: str, revision: str | None) -> DDIMScheduler:
     """
     from diffusers import DDIMScheduler
 
-    found = _open_part(DDIMScheduler.from_pretrained, folder, revision, "scheduler")
-    return DDIMScheduler.from_config(  # type: ignore[return-value]
-        found.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
-    )
+    if (REPOSITORY / name).is_file():
+        name = str(_STABLE_DIFFUSION_V1)  # the checkpoint has weights only
+    folder, remedy = _part_folder(name, revision, "scheduler")
+    file, what = folder / "scheduler_config.json", "Stable Diffusion's scheduler"
+    found = _read_json(file, what, ["num_train_timesteps", "beta_start", "beta_end", "beta_schedule"], remedy)
+    with reading(file, what, remedy, MissingModelError):
+        return DDIMScheduler.from_config(  # type: ignore[return-value]
+            found, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
+        )
 
 
 def open_clip_model(name: str, weights: str | None, device: torch.device) -> Clip:
@@ -235,33 +495,94 @@ def open_clip_model(name: str, weights: str | None, device: torch.device) -> Cli
         An open_clip architecture such as `ViT-B-32-quickgelu`, or `local-dir:FOLDER` with a folder that holds
         `open_clip_config.json` and `open_clip_model.safetensors`.
     weights : str or None
-        open_clip's tag (`openai`) or a weight file; None for a local folder, which has its own.
+        open_clip's tag (`openai`) or a weight file, whose pixels are normalised as OpenAI's; None for a local folder,
+        which has its own.
 
     Raises
     ------
     MissingModelError
-        The folder is absent, or the weights are not in the hub's cache.
+        No weights are named, or what is named is absent or broken.
+    DataError
+        The weights were trained with another activation than the architecture has.
     """
     import open_clip
-    from safetensors import SafetensorError
+    from open_clip.factory import load_state_dict
 
-    of_openai = weights == "openai"
+    _check_clip_names(name, weights)
+    remedy, normalisation = _AGAIN, None
     if name.startswith("local-dir:"):
         folder = REPOSITORY / name.removeprefix("local-dir:")
-        if not (folder / "open_clip_model.safetensors").is_file():
-            raise MissingModelError(f"CLIP was not found: there is no {folder / 'open_clip_model.safetensors'}")
-        name = f"local-dir:{folder}"
-    if weights is not None and not Path(weights).is_file():
-        weights = _cached_clip_weights(name, weights)
-    try:
-        model = open_clip.create_model(name, pretrained=weights, precision="fp32")
-    except (SafetensorError, RuntimeError, OSError) as error:
-        file = weights or f"{name.removeprefix('local-dir:')}/{_CLIP_FILE}"
-        raise MissingModelError(f"{file} is truncated, or not the weights of {name} ({error}); get it again") from error
+        config, path, name = folder / "open_clip_config.json", folder / _CLIP_FILE, f"local-dir:{folder}"
+        if not path.is_file():
+            raise MissingModelError(f"CLIP was not found: there is no {path}; {_AGAIN}, or name another folder")
+        what = "the configuration of a CLIP"
+        normalisation = _read_json(config, what, ["model_cfg", "preprocess_cfg"], _AGAIN)["preprocess_cfg"]
+    else:
+        config = path = REPOSITORY / str(weights)
+        if not path.is_file():
+            normalisation = open_clip.get_pretrained_cfg(name, str(weights))
+            _check_activation(name, str(weights), normalisation)
+            path = Path(_cached_clip_weights(name, str(weights)))
+            remedy = "python data/00_get_models.py, with this configuration, says how to mend it"
+    with reading(path, f"the weights of CLIP {name}", remedy, MissingModelError):
+        state = load_state_dict(str(path), weights_only=True)
+        state = {key: value for key, value in state.items() if not _SPARE["clip"].search(key)}
+    with reading(config, "the configuration of a CLIP", _AGAIN, MissingModelError), _quietly():
+        model: Any = open_clip.create_model(
+            name, precision="fp32", load_weights=False, pretrained_image=False, pretrained_text=False
+        )
     visual: Any = model.visual
-    if of_openai and "QuickGELU" not in type(visual.transformer.resblocks[0].mlp.gelu).__name__:
-        raise DataError(f"OpenAI's CLIP computes with QuickGELU: use the architecture {name}-quickgelu, not {name}")
-    return Clip(_frozen(model, device), tuple(visual.image_mean), tuple(visual.image_std))
+    if normalisation is None:
+        normalisation = {"mean": visual.image_mean, "std": visual.image_std}
+    mean, std = (_three_numbers(normalisation, key, config) for key in ("mean", "std"))
+    _load(model, state, path, f"CLIP {name}", remedy)
+    return Clip(_frozen(model, device), mean, std)
+
+
+def _check_clip_names(name: str, weights: str | None) -> None:
+    """Raise MissingModelError unless a CLIP's name and weights name one that can be had."""
+    import open_clip
+
+    if name.startswith("local-dir:"):
+        if weights is not None:
+            raise MissingModelError(f"CLIP {name} has weights of its own: set clip_weights of {weights!r} to null")
+    elif name not in open_clip.list_models():
+        raise MissingModelError(f"CLIP {name!r} is neither an architecture of open_clip nor local-dir:FOLDER")
+    elif weights is None:
+        raise MissingModelError(
+            f"CLIP {name!r} is named without weights, and would be random: set experiment.models.clip_weights "
+            "(scoring_clip_weights for the one that scores) to a tag such as openai, or to a weight file"
+        )
+
+
+def _check_activation(name: str, tag: str, weights: dict[str, Any]) -> None:
+    """Raise DataError where weights were trained with QuickGELU and the architecture has GELU, or the other way."""
+    import open_clip
+
+    architecture: Any = open_clip.get_model_config(name)
+    if weights and weights.get("quick_gelu", False) != architecture.get("quick_gelu", False):
+        computes, needed = (
+            ("with QuickGELU", f"{name}-quickgelu")
+            if weights.get("quick_gelu")
+            else ("without QuickGELU", name.removesuffix("-quickgelu"))
+        )
+        whose = "OpenAI's CLIP" if tag == "openai" else f"CLIP {tag}"
+        raise DataError(f"{whose} computes {computes}: use the architecture {needed}, not {name}")
+
+
+def _three_numbers(settings: Any, key: str, path: Path) -> tuple[float, float, float]:
+    """Take what pixels are normalised with from settings: three numbers, and of deviations none that is zero."""
+    values = settings.get(key) if isinstance(settings, dict) else None
+    if (
+        not isinstance(values, list | tuple)
+        or len(values) != 3
+        or not all(isinstance(value, int | float) and np.isfinite(value) for value in values)
+        or (key.endswith("std") and min(values) <= 0)
+    ):
+        raise MissingModelError(
+            f"{path}: {key}, which pixels are normalised with, is {values!r}, not three numbers; {_AGAIN}"
+        )
+    return tuple(values)
 
 
 def clip_features(clip: Clip) -> FeatureNetwork:
@@ -325,16 +646,10 @@ def feature_network(name: str, folder: Path | None, device: torch.device) -> Fea
     options = {"transform_input": True, "init_weights": False} if name == "inception_v3" else {}
     model = models.get_model(architecture, weights=None, **options)
     state = _read_weights(path, name)
-    try:
-        if name == "swav_resnet50":  # trained without a classifier, which is not used here either
-            state = {key.removeprefix("module."): value for key, value in state.items()}
-            state = {
-                key: value for key, value in state.items() if not key.startswith(("projection_head", "prototypes"))
-            }
-            state = {**{key: value for key, value in model.state_dict().items() if key.startswith("fc.")}, **state}
-        model.load_state_dict(state)
-    except (RuntimeError, KeyError, AttributeError) as error:
-        raise MissingModelError(f"{path} is not the weights of {name} ({error}); {_DELETE}") from error
+    if name == "swav_resnet50":  # trained without a classifier, which is not used here either
+        state = {key: value for key, value in state.items() if not _SPARE[name].search(key)}
+        state = {**{key: value for key, value in model.state_dict().items() if key.startswith("fc.")}, **state}
+    _load(model, state, path, name, _DELETE)
     model = _frozen(model, device)
     outputs = _outputs_of(model, ["features.4", "features.11"] if name == "alexnet" else ["avgpool"])
 
@@ -348,10 +663,9 @@ def feature_network(name: str, folder: Path | None, device: torch.device) -> Fea
 def _read_weights(path: Path, name: str) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise MissingModelError(f"{path} is absent; python data/00_get_models.py downloads it")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise MissingModelError(f"{path} is truncated, or not the weights of {name} ({error}); {_DELETE}") from error
+    with reading(path, f"the weights of {name}", _DELETE, MissingModelError):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def resnet50_weights(folder: Path | None) -> Path:
@@ -377,10 +691,7 @@ def open_pooled_network(name: str, models: Models, hub: Path | None, device: tor
 
     path = resnet50_weights(hub)
     model, state = resnet50(weights=None), _read_weights(path, name)
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, AttributeError) as error:
-        raise MissingModelError(f"{path} is not the weights of {name} ({error}); {_DELETE}") from error
+    _load(model, state, path, name, _DELETE)
     head = state["fc.weight"].float().numpy(), state["fc.bias"].float().numpy()
     model = _frozen(model, device)
     model.fc = torch.nn.Identity()
@@ -401,8 +712,14 @@ def open_safety_checker(models: Models, device: torch.device) -> tuple[Any, Any]
     source = (models.stable_diffusion, models.stable_diffusion_revision)
     if (REPOSITORY / models.stable_diffusion).is_file():
         raise MissingModelError(f"{models.stable_diffusion} has no safety checker; set safety_checker to false")
-    checker = _open_part(StableDiffusionSafetyChecker.from_pretrained, *source, "safety_checker")
-    return _frozen(checker, device), _open_part(CLIPImageProcessor.from_pretrained, *source, "feature_extractor")
+    checker = _open_part(StableDiffusionSafetyChecker, *source, "safety_checker", device)
+    folder, remedy = _part_folder(*source, "feature_extractor")
+    file, what = folder / "preprocessor_config.json", "Stable Diffusion's feature_extractor"
+    processing = _read_json(file, what, ["image_mean", "image_std", "size", "crop_size"], remedy)
+    for key in ("image_mean", "image_std"):
+        _three_numbers(processing, key, file)
+    with reading(file, what, remedy, MissingModelError):
+        return checker, CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
 
 
 def open_instance_encoder(name: str, hub: Path | None, device: torch.device) -> InstanceEncoder:
@@ -411,25 +728,61 @@ def open_instance_encoder(name: str, hub: Path | None, device: torch.device) -> 
     Raises
     ------
     MissingModelError
-        The weights are absent or broken.
+        The weights or the settings are absent or broken, or pixels are prepared in a way that this does not know.
     """
-    if name in _SCORING_URLS:
+    if name == "swav_resnet50":
         network = feature_network(name, hub, device)
         return InstanceEncoder(lambda x: network.forward(x)["avgpool"].flatten(1), network.mean, network.std, 224)
-    from safetensors import SafetensorError
     from transformers import ResNetModel
 
     folder = REPOSITORY / name
-    try:
-        processing = json.loads((folder / "preprocessor_config.json").read_text())
-        model = _frozen(ResNetModel.from_pretrained(folder, local_files_only=True), device)
-    except (OSError, ValueError, SafetensorError) as error:
+    file = folder / "preprocessor_config.json"
+    if not file.is_file():
         raise MissingModelError(
-            f"experiment.ozcelik.instance_encoder: {folder} is neither swav_resnet50 nor a whole transformers "
-            f"folder of a ResNet ({error})"
-        ) from error
-    mean, std = (tuple(processing[key]) for key in ("image_mean", "image_std"))
-    return InstanceEncoder(lambda x: model(x).pooler_output.flatten(1), mean, std, processing["size"]["height"])
+            f"experiment.ozcelik.instance_encoder: {name} is neither swav_resnet50 nor a transformers folder of a "
+            f"ResNet: there is no {file}; {_AGAIN}"
+        )
+    needed = ["image_mean", "image_std", "size"]
+    processing = _read_json(file, "the settings of an image processor", needed, _AGAIN)
+    mean, std = (_three_numbers(processing, key, file) for key in ("image_mean", "image_std"))
+    size = _input_size(processing, file)
+    model = _frozen(_open_folder(ResNetModel, folder, "an instance encoder", "instance_encoder", _AGAIN), device)
+    return InstanceEncoder(lambda x: model(x).pooler_output.flatten(1), mean, std, size)
+
+
+def _input_size(processing: dict[str, Any], path: Path) -> int:
+    """Pixels of the square that a network of transformers sees, from the settings of its image processor.
+
+    That is what the picture is cropped to, or else resized to. ConvNext's processor, which ResNets come with, takes
+    {"shortest_edge": 224} and "crop_pct" for the size after the crop, as the number that is written there.
+
+    Raises
+    ------
+    MissingModelError
+        The settings are not those of a square, or leave out what is done with all pictures here: to scale pixels to
+        [0, 1] and to normalise them.
+    """
+    crops = processing.get("do_center_crop", "crop_size" in processing) and "crop_size" in processing
+    key = "crop_size" if crops else "size"
+    size = processing[key]
+    if isinstance(size, dict):
+        edges = [size["shortest_edge"]] if size.keys() == {"shortest_edge"} else [size.get("height"), size.get("width")]
+    else:
+        edges = [size]
+    if len(set(map(repr, edges))) != 1 or type(edges[0]) is not int or edges[0] < 1:
+        raise MissingModelError(
+            f'{path}: {key} is {size!r}, not a number of pixels, {{"shortest_edge": pixels}}, or equal height and '
+            f"width; {_AGAIN}"
+        )
+    factor = processing.get("rescale_factor", 1 / 255)
+    if not all(processing.get(f"do_{step}", True) is True for step in ("resize", "rescale", "normalize")) or (
+        not isinstance(factor, int | float) or abs(255 * factor - 1) > 0.01
+    ):
+        raise MissingModelError(
+            f"{path}: pixels are resized, scaled by 1/255 and normalised here, which do_resize, do_rescale, "
+            f"rescale_factor or do_normalize says otherwise; take another instance encoder"
+        )
+    return edges[0]
 
 
 def icgan_state(name: str) -> dict[str, torch.Tensor]:
@@ -446,19 +799,23 @@ def icgan_state(name: str) -> dict[str, torch.Tensor]:
     MissingModelError
         The files are absent or broken.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    file = icgan_file(name)
+    with reading(file, "a checkpoint of IC-GAN", _AGAIN, MissingModelError):
+        of_safetensors = file.suffix == ".safetensors"
+        state = load_file(file) if of_safetensors else torch.load(file, map_location="cpu", weights_only=True)
+        state = {key: value.float() for key, value in state.items()}
+    _check_numbers(state, file, "IC-GAN's generator", _AGAIN)
+    return state
+
+
+def icgan_file(name: str) -> Path:
+    """File that `icgan_state` reads."""
     path = REPOSITORY / name
-    try:
-        if (path / "generator.safetensors").is_file():
-            state = load_file(path / "generator.safetensors")
-        else:
-            file = path if path.is_file() else _best_icgan(path)
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        return {key: value.float() for key, value in state.items()}
-    except (OSError, EOFError, RuntimeError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise MissingModelError(f"{path} is not a whole checkpoint of IC-GAN ({error}); get it again") from error
+    if path.is_file():
+        return path
+    return path / "generator.safetensors" if (path / "generator.safetensors").is_file() else _best_icgan(path)
 
 
 def _best_icgan(folder: Path) -> Path:
@@ -466,21 +823,21 @@ def _best_icgan(folder: Path) -> Path:
     generators = {path.stem.removeprefix("G_ema_best"): path for path in sorted(folder.glob("G_ema_best*.pth"))}
     if not generators:
         raise MissingModelError(
-            f"IC-GAN was not found: experiment.ozcelik.generator is {folder}, which has no G_ema_best*.pth. Its "
-            f"weights are for non-commercial use (CC BY-NC 4.0). To get them:\n    mkdir -p {folder.parent}; "
-            f"curl -L {_ICGAN_URL} | tar xz -C {folder.parent}\nor leave this rival out: experiment.ozcelik=null"
+            f"IC-GAN was not found: there is neither {folder / 'G_ema_best*.pth'} nor "
+            f"{folder / 'generator.safetensors'}. Its weights are for non-commercial use (CC BY-NC 4.0). To get them, "
+            f"run `mkdir -p {folder.parent}; curl -L {_ICGAN_URL} | tar xz -C {folder.parent}`; or set "
+            f"experiment.ozcelik.generator to another folder, or leave this rival out: experiment.ozcelik=null"
         )
     scores = {}
     for number in generators if len(generators) > 1 else ():
         record = folder / f"state_dict_best{number}.pth"
-        try:
-            with torch.serialization.safe_globals([*_OLD_NUMBERS, torch.nn.ReLU]):  # its settings name an activation
-                scores[number] = float(torch.load(record, map_location="cpu", weights_only=True)["best_FID"])
-        except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise MissingModelError(
-                f"{record}, which says how good {generators[number].name} is, cannot be read ({error}); set "
-                f"experiment.ozcelik.generator to one of {', '.join(map(str, generators.values()))}"
-            ) from error
+        others = ", ".join(map(str, generators.values()))
+        remedy = f"it says how good {generators[number].name} is: set experiment.ozcelik.generator to one of {others}"
+        with (
+            reading(record, "a record of IC-GAN's training", remedy, MissingModelError),
+            torch.serialization.safe_globals([*_OLD_NUMBERS, torch.nn.ReLU]),  # its settings name an activation
+        ):
+            scores[number] = float(torch.load(record, map_location="cpu", weights_only=True)["best_FID"])
     return generators[min(generators, key=lambda number: scores.get(number, 0.0))]
 
 
@@ -492,17 +849,24 @@ def open_lpips(folder: Path | None, device: torch.device) -> Callable[[torch.Ten
     MissingModelError
         AlexNet's weights are absent.
     """
+    from torchmetrics.functional.image import lpips
     from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
+    from torchvision.models import alexnet
 
     path = scoring_weights(folder)["alexnet"]
-    if not path.is_file():
-        raise MissingModelError(f"{path} is absent; python data/00_get_models.py downloads it")
+    _load(alexnet(weights=None), _read_weights(path, "alexnet"), path, "alexnet", _DELETE)
     before = torch.hub.get_dir()
     torch.hub.set_dir(path.parent.parent)
     try:
         network: Any = LearnedPerceptualImagePatchSimilarity(net_type="alex").net
     finally:
         torch.hub.set_dir(before)
+    # torchmetrics takes what it finds in the file of LPIPS' own weights, and leaves the others random.
+    heads, own = Path(lpips.__file__).parent / "lpips_models" / "alex.pth", network.state_dict()
+    with reading(heads, "the weights of LPIPS", "install torchmetrics again", MissingModelError):
+        state = torch.load(heads, map_location="cpu", weights_only=True)
+        if lost := [key for key in own if re.match(r"lin\d", key) and key not in state]:
+            raise ValueError(f"no {', '.join(lost)}")
     network = _frozen(network, device)
     return lambda a, b: network(a, b, normalize=True).flatten()
 
@@ -517,9 +881,9 @@ def _cached_clip_weights(name: str, tag: str) -> str:
         return hf_hub_download(repository, _CLIP_FILE, local_files_only=True)
     except LocalEntryNotFoundError as error:
         raise MissingModelError(
-            f"CLIP {name!r} with weights {tag!r} is not on this machine. To get it, run once, with the network,\n"
-            "    python data/00_get_models.py with this configuration\n"
-            "or name a weight file, or a folder as local-dir:FOLDER."
+            f"CLIP {name!r} with weights {tag!r} is not on this machine. To get it, run once, with the network, "
+            "python data/00_get_models.py with this configuration, or name a weight file, or a folder as "
+            "local-dir:FOLDER."
         ) from error
 
 
@@ -546,7 +910,7 @@ def download(models: Models, safety_checker: bool = False) -> Iterator[Path]:
         The licence was not accepted, nobody is logged in, or there is no network.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     wanted = []
     if not (REPOSITORY / models.stable_diffusion).exists():
@@ -555,7 +919,8 @@ def download(models: Models, safety_checker: bool = False) -> Iterator[Path]:
         (models.clip, models.clip_weights),
         (models.scoring_clip, models.scoring_clip_weights),
     }:
-        if weights is not None and not Path(weights).is_file():
+        _check_clip_names(name, weights)
+        if weights is not None and not (REPOSITORY / weights).is_file():
             wanted.append((_clip_repository(name, weights), None, [_CLIP_FILE]))
     for repository, revision, patterns in wanted:
         try:
@@ -569,10 +934,10 @@ def download(models: Models, safety_checker: bool = False) -> Iterator[Path]:
             )
         except HFValidationError as error:
             raise MissingModelError(f"{repository} is neither a path that exists nor a name on the hub") from error
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        except Exception as error:  # the hub's own, and those of what it uses for the network
             raise MissingModelError(
-                f"{repository} could not be downloaded: {error}\nCheck the network, accept the licence on "
-                f"https://huggingface.co/{repository} if it has one, and log in with `hf auth login`."
+                f"{repository} could not be downloaded: {_first_line(error)}; check the network, accept the licence on "
+                f"https://huggingface.co/{repository} if it has one, and log in with `hf auth login`"
             ) from error
 
 
@@ -585,37 +950,49 @@ def download_scoring_weights(folder: Path | None) -> Iterator[Path]:
         There is no network, or a file is not what its name says.
     """
     for name, path in scoring_weights(folder).items():
-        yield _download_weights(_SCORING_URLS[name], path)
+        yield _download_weights(name, _SCORING_URLS[name], path)
 
 
 def download_resnet50(folder: Path | None) -> Path:
     """Download torchvision's ResNet-50 like the networks that score."""
-    return _download_weights(_RESNET50_URL, resnet50_weights(folder))
+    return _download_weights("resnet50", _RESNET50_URL, resnet50_weights(folder))
 
 
-def _download_weights(url: str, path: Path) -> Path:
+def _download_weights(name: str, url: str, path: Path) -> Path:
     checksum = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
     if not path.is_file() or (checksum and not _sha256(path).startswith(checksum[1])):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path), checksum and checksum[1])
-        except (OSError, RuntimeError) as error:
-            raise MissingModelError(f"{url} could not be downloaded: {error}") from error
+        except Exception as error:  # of the network, the disk, or the checksum
+            raise MissingModelError(f"{path.name}: {url} could not be downloaded: {_first_line(error)}") from error
+    if not checksum:
+        _read_weights(path, name)
     return path
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def damaged_files(folder: Path) -> list[Path]:
     """Files of a folder in the hub's cache whose content is not what the hub has.
 
-    The cache stores each large file under its SHA-256, as the hub gave it; small files, under other names, are not
-    checked.
+    The cache stores each large file, as the hub gave it, under its SHA-256, and each small one under Git's checksum.
     """
     damaged = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.resolve().name
-        if re.fullmatch("[0-9a-f]{64}", name) and _sha256(path) != name:
+        if (re.fullmatch("[0-9a-f]{64}", name) and _sha256(path) != name) or (
+            re.fullmatch("[0-9a-f]{40}", name) and _git_sha1(path) != name
+        ):
             damaged.append(path)
     return damaged
+
+
+def _git_sha1(path: Path) -> str:
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _sha256(path: Path) -> str:

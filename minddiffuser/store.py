@@ -1,16 +1,22 @@
-"""Arrays on disk: HDF5 files with rows, made whole or in parts, that know what they were made from.
+"""Results on disk: files that appear whole or not at all, and that say what made them.
 
-An artifact is one HDF5 file beside a JSON file with its provenance. Its fingerprint is a hash of the settings
-that made it and of the fingerprints of the files it was made from; the same fingerprint means that there is
-nothing to do, another one that something else is in the way. Files appear whole or not at all.
+An artifact is one HDF5 file, made whole or in parts; `Files` are small ones that belong together, such as a table and
+its figure. Each carries the lineage of its recipe (`minddiffuser/recipe.py`): the same means that there is nothing to
+do, another one that something else is in the way. `open_made` opens what an earlier stage made, and is content with
+nothing but what the present configuration would make.
+
+Nothing here needs locks. Files are written under names of their own and renamed; several processes, on several
+machines, may make parts of one artifact at the same time, and who comes second finds the finished file.
 """
 
-import hashlib
+import functools
 import json
 import os
+import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +24,60 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from minddiffuser.recipe import Recipe
+
 _PACKAGES = ("numpy", "scipy", "torch", "diffusers", "transformers", "open_clip_torch")
+_ABANDONED = 24 * 3600.0  # seconds after which nobody is still writing a partial file
 
 
 class DataError(Exception):
     """A file is missing, broken, stale or does not fit another; the message says which and what to do."""
+
+
+@contextmanager
+def reading(
+    path: Path, what: str, remedy: str = "fetch it again", error_type: type[DataError] = DataError
+) -> Iterator[None]:
+    """Turn whatever a library raises over a broken file into one line that names the file and the way out.
+
+    Libraries raise errors of all kinds over files that are truncated, or not what their names say; none of them is to
+    reach the user as a traceback.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What it should be, such as "NSD's experimental design".
+    remedy : str
+        What to do about it.
+    error_type : type
+        What is raised: DataError, or a kind of it.
+    """
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise error_type(f"{path} cannot be read as {what}: it {_symptom(path)} ({reason[0]}); {remedy}") from error
+
+
+def _symptom(path: Path) -> str:
+    """Say what a file that cannot be read looks like."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(200).lstrip()
+    except OSError:
+        return "cannot be opened"
+    if not start.strip(b"\0"):
+        return "has nothing but zeros" if start else "is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the file itself (`git lfs pull` fetches it)"
+    if start[:1] == b"<":
+        return "is a web page, as a download without the right to it gives"
+    if start[:1] in b"{[" and path.suffix != ".json":
+        return "is JSON, perhaps an answer that refuses a download"
+    return "is truncated or broken"
 
 
 class Shard(NamedTuple):
@@ -44,33 +99,44 @@ class Shard(NamedTuple):
         return index % self.n == self.k - 1
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a small file so that it is seen whole or not at all."""
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to that no other process has, and put it in the place of `path` at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a small file so that it is seen whole or not at all."""
+    with _replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
     """Write arrays to one HDF5 file that is seen whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with h5py.File(partial, "w") as file:
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array)
-            file.attrs.update(attributes)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _replacing(path) as partial, h5py.File(partial, "w", locking=False) as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array)
+        file.attrs.update(attributes)
+
+
+def sweep(folder: Path) -> None:
+    """Delete the partial files that killed processes left in a folder a day ago or earlier."""
+    for partial in folder.glob(f".*.{'[0-9a-f]' * 16}.partial"):
+        try:
+            if time.time() - partial.stat().st_mtime > _ABANDONED:
+                partial.unlink()
+        except FileNotFoundError:
+            pass  # another process was faster
 
 
 def open_arrays(path: Path, made_by: str, subject: str | None = None) -> h5py.File:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading, whatever it was made of.
 
     Raises
     ------
@@ -79,10 +145,8 @@ def open_arrays(path: Path, made_by: str, subject: str | None = None) -> h5py.Fi
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; make it with: python {made_by}")
-    try:
+    with reading(path, "an HDF5 file", "delete it and make it again"):
         file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise DataError(f"{path} is truncated or not an HDF5 file ({error}); delete it and make it again") from error
     found = file.attrs.get("subject")
     if subject is not None and found != subject:
         file.close()
@@ -90,100 +154,151 @@ def open_arrays(path: Path, made_by: str, subject: str | None = None) -> h5py.Fi
     return file
 
 
-def check_same_rows(a: h5py.File, b: h5py.File, rows: np.ndarray | slice = slice(None)) -> None:
-    """Raise DataError unless two files have the same subject and `nsd_id`; of the first only some `rows`, if given."""
-    ids_a, ids_b = a["nsd_id"][:][rows], b["nsd_id"][:]
-    if a.attrs.get("subject") != b.attrs.get("subject"):
-        raise DataError(f"{a.filename} is of {a.attrs.get('subject')}, but {b.filename} of {b.attrs.get('subject')}")
-    if not np.array_equal(ids_a, ids_b):
-        n = sum(x != y for x, y in zip(ids_a, ids_b, strict=False))
+def open_made(recipe: Recipe) -> h5py.File:
+    """Open what an earlier stage made, if it is what the present configuration would make.
+
+    Raises
+    ------
+    DataError
+        The file is absent, broken, of another subject, or of other images than `prepared.h5`; or it was made with
+        other settings, here or further upstream, which the message names.
+    """
+    file = open_arrays(recipe.path, f"{recipe.made_by} --subject {recipe.subject}", recipe.subject)
+    try:
+        with reading(recipe.path, "a result of this project", "delete it and make it again"):
+            if differences := recipe.differences(lineage_in(file)):
+                raise DataError(
+                    f"{recipe.path} was made with other settings: {differences}; set them back, or make it again with: "
+                    f"python {recipe.made_by} --subject {recipe.subject} --overwrite"
+                )
+            _check_images(recipe, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def lineage_in(file: h5py.File) -> dict[str, dict[str, Any]]:
+    """Read what a file says that it was made of."""
+    if "lineage" not in file.attrs:
         raise DataError(
-            f"rows of {a.filename} ({len(ids_a)}) and {b.filename} ({len(ids_b)}) are different images: "
+            f"{file.filename} does not say what it was made of: an earlier version of this project made it, or "
+            "something else; make it again with --overwrite"
+        )
+    return json.loads(str(file.attrs["lineage"]))
+
+
+def _check_images(recipe: Recipe, file: h5py.File) -> None:
+    """Raise DataError unless the rows of a file are of the images that they should be of."""
+    prepared = next((a for a in recipe.ancestors() if a.name == "prepared.h5"), None)
+    if recipe.images is None or prepared is None:
+        return
+    with open_arrays(prepared.path, prepared.made_by, recipe.subject) as source:
+        ids = source["nsd_id"][:]
+        if recipe.images != "all":
+            ids = ids[source["is_test"][:] == (recipe.images == "test")]
+    check_same_images(ids, file["nsd_id"][:], prepared.path, recipe.path)
+
+
+def check_same_images(a: np.ndarray, b: np.ndarray, path_a: Path | str, path_b: Path | str) -> None:
+    """Raise DataError unless two files have the same nsd_id in the same order."""
+    if not np.array_equal(a, b):
+        n = sum(x != y for x, y in zip(a, b, strict=False))
+        raise DataError(
+            f"rows of {path_a} ({len(a)}) and {path_b} ({len(b)}) are different images: "
             f"{n} of the nsd_id differ; make the second again from the first"
         )
 
 
 class Artifact:
-    """An HDF5 file, the settings that make it, and the parts of it that are done.
+    """An HDF5 file that a recipe makes, and the parts of it that are done.
 
     Parameters
     ----------
-    path : Path
-        The HDF5 file; `<stem>.json` beside it gets the provenance.
-    subject : str
-    settings : dict
-        What was set to make it: sections of the configuration, dumped.
-    inputs : sequence of Path
-        The artifacts that it is made from.
+    recipe : Recipe
     """
 
-    def __init__(self, path: Path, subject: str, settings: dict[str, Any], inputs: Sequence[Path] = ()) -> None:
-        self.path, self.subject, self.settings = path, subject, settings
-        self.inputs = {str(p.name): _fingerprint_in(p, subject) for p in inputs}
-        text = json.dumps([settings, sorted(self.inputs.items()), subject], sort_keys=True, default=str)
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.path = recipe, recipe.path
         self._began = time.monotonic()
 
     @property
     def _parts(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.{self.fingerprint}.parts")
+        return self.path.with_name(f".{self.path.name}.{self.recipe.fingerprint}.parts")
 
     def is_done(self, overwrite: bool = False) -> bool:
-        """Tell whether the file is there, made with these settings.
+        """Tell whether the file is there, made by this recipe.
 
         Raises
         ------
         DataError
             A file made with other settings, or of another subject, is in the way, and `overwrite` is false.
         """
+        sweep(self.path.parent)
         if overwrite:
-            shutil.rmtree(self._parts, ignore_errors=True)
             self.path.unlink(missing_ok=True)
+            self._delete_parts()
         if not self.path.exists():
             return False
-        if _fingerprint_in(self.path, self.subject) == self.fingerprint:
-            return True
-        raise DataError(
-            f"{self.path} was made with other settings or inputs: {self._differences()}. "
-            "Use --overwrite to replace it, or another name in the configuration to keep both."
-        )
+        with open_arrays(self.path, self.recipe.made_by, self.recipe.subject) as file:
+            differences = self.recipe.differences(lineage_in(file))
+        if differences:
+            raise DataError(
+                f"{self.path} was made with other settings: {differences}. Use --overwrite to replace it, or another "
+                "name in the configuration to keep both."
+            )
+        self._delete_parts()
+        return True
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the whole file at once."""
-        attributes = {"subject": self.subject, "fingerprint": self.fingerprint}
-        write_arrays(self.path, arrays, attributes)
         self._write_provenance()
+        write_arrays(self.path, arrays, self._attributes())
+        self._delete_parts()
 
-    def parts_to_do(self, n_rows: int, rows_per_part: int, shard: Shard = Shard()) -> Iterator[tuple[int, slice]]:
-        """Yield the number and the rows of each part that this shard still has to make."""
-        for number, start in enumerate(range(0, n_rows, rows_per_part)):
-            if shard.holds(number) and not self._part(number).exists():
-                yield number, slice(start, min(start + rows_per_part, n_rows))
+    def parts_to_do(self, n_rows: int, rows_per_part: int, shard: Shard = Shard()) -> list[tuple[int, slice]]:
+        """List the number and the rows of each part that this shard still has to make."""
+        if self.path.exists():
+            return []  # another process has joined them, and deleted them
+        return [
+            (number, slice(start, min(start + rows_per_part, n_rows)))
+            for number, start in enumerate(range(0, n_rows, rows_per_part))
+            if shard.holds(number) and not self._part(number).exists()
+        ]
 
     def write_part(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one part; it survives a kill."""
-        write_arrays(self._part(number), arrays, {})
+        while not self.path.exists():  # where the file is there, another process has made this part, and joined all
+            try:
+                return write_arrays(self._part(number), arrays, {})
+            except FileNotFoundError:
+                continue  # another process deleted the folder of parts in this moment
+        return None
 
-    def read_parts(self) -> Iterator[h5py.File]:
-        """Yield the parts, open for reading, in order."""
-        for path in sorted(self._parts.glob("[0-9]*.h5")):
-            with h5py.File(path, "r") as file:
-                yield file
+    def join(
+        self,
+        n_rows: int,
+        rows_per_part: int,
+        constants: Callable[[Callable[[], Iterator[h5py.File]]], Mapping[str, np.ndarray]] | None = None,
+    ) -> bool:
+        """Put the parts together, row after row, once all are there.
 
-    def has_all_parts(self, n_rows: int, rows_per_part: int) -> bool:
-        """Tell whether every part is done, by this process or another."""
-        missing = sum(1 for _ in self.parts_to_do(n_rows, rows_per_part))
-        if missing:
-            print(f"{self.path.name}: {missing} parts are left to other shards; the last to finish joins them")
-        return not missing
+        Parameters
+        ----------
+        n_rows, rows_per_part : int
+        constants : callable, optional
+            From a function that opens the parts one after the other, to arrays that have no rows.
 
-    def join(self, n_rows: int, constants: Mapping[str, np.ndarray]) -> None:
-        """Put the parts together, row after row, with arrays that have no rows, and delete them."""
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        try:
-            with h5py.File(partial, "w") as file:
+        Returns
+        -------
+        bool
+            Whether the file is there, made by this process or another.
+        """
+
+        def write(read_parts: Callable[[], Iterator[h5py.File]]) -> None:
+            with _replacing(self.path) as partial, h5py.File(partial, "w", locking=False) as file:
                 row = 0
-                for part in self.read_parts():
+                for part in read_parts():
                     n_here = 0
                     for name, array in part.items():
                         n_here = len(array)
@@ -191,60 +306,147 @@ class Artifact:
                             file.create_dataset(name, (n_rows, *array.shape[1:]), array.dtype)
                         file[name][row : row + n_here] = array[:]
                     row += n_here
-                for name, array in constants.items():
+                if row != n_rows:
+                    raise DataError(f"{self.path}: its parts have {row} rows, not {n_rows}; delete {self._parts}")
+                for name, array in (constants(read_parts) if constants else {}).items():
                     file.create_dataset(name, data=array)
-                file.attrs.update({"subject": self.subject, "fingerprint": self.fingerprint})
-            if row != n_rows:
-                raise DataError(f"{self.path}: its parts have {row} rows, not {n_rows}; delete {self._parts}")
-            os.replace(partial, self.path)
-        except (OSError, DataError):
-            # Two shards that finish together both join, and the first deletes the parts.
-            if self.path.exists() and _fingerprint_in(self.path) == self.fingerprint:
-                return
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
-        self._write_provenance()
-        self.delete_parts()
+                file.attrs.update(self._attributes())
 
-    def delete_parts(self) -> None:
-        """Delete the parts, once what they are for is written."""
-        shutil.rmtree(self._parts, ignore_errors=True)
+        return self._finish(-(-n_rows // rows_per_part), write)
+
+    def reduce(
+        self, n_parts: int, make: Callable[[Callable[[], Iterator[h5py.File]]], Mapping[str, np.ndarray]]
+    ) -> bool:
+        """Make the file of its parts, once all are there.
+
+        Parameters
+        ----------
+        n_parts : int
+        make : callable
+            From a function that opens the parts one after the other, to the arrays of the file.
+
+        Returns
+        -------
+        bool
+            Whether the file is there, made by this process or another.
+        """
+        return self._finish(n_parts, lambda read_parts: write_arrays(self.path, make(read_parts), self._attributes()))
+
+    def _finish(self, n_parts: int, write: Callable[[Callable[[], Iterator[h5py.File]]], None]) -> bool:
+        """Write the file, unless parts are missing, or another process does it in the meantime and deletes them."""
+        gone = None
+        if missing := [number for number in range(n_parts) if not self._part(number).exists()]:
+            gone = self._part(missing[0])
+        else:
+            self._write_provenance()
+
+            def read_parts() -> Iterator[h5py.File]:
+                for number in range(n_parts):
+                    with _open_part(self._part(number)) as part:
+                        yield part
+
+            try:
+                write(read_parts)
+            except _PartGoneError as error:
+                gone = error.path
+        if gone is None or self.is_done():
+            self._delete_parts()
+            return True
+        if not missing:
+            raise DataError(f"{gone} was deleted while {self.path} was made of it; run this again")
+        print(f"{self.path.name}: {len(missing)} of {n_parts} parts are left to other shards; the last joins them")
+        return False
+
+    def _delete_parts(self) -> None:
+        """Delete the parts, and those that were to become a file of other settings, whose place this one has."""
+        for parts in self.path.parent.glob(f".{self.path.name}.*.parts"):
+            shutil.rmtree(parts, ignore_errors=True)
 
     def _part(self, number: int) -> Path:
         return self._parts / f"{number:05d}.h5"
 
+    def _attributes(self) -> dict[str, str]:
+        recipe = self.recipe
+        return {"subject": recipe.subject, "fingerprint": recipe.fingerprint, "lineage": json.dumps(recipe.lineage)}
+
     def _write_provenance(self) -> None:
-        record = {
-            "fingerprint": self.fingerprint,
-            "subject": self.subject,
-            "settings": self.settings,
-            "inputs": self.inputs,
-            "versions": {name: version(name) for name in _PACKAGES},
-            "seconds": round(time.monotonic() - self._began, 1),
-        }
-        write_atomically(self.path.with_suffix(".json"), json.dumps(record, indent=2, default=str) + "\n")
+        """Say what made the file, for people: the file itself says the same to the stages after."""
+        record = describe(self.recipe) | {"seconds": round(time.monotonic() - self._began, 1)}
+        write_atomically(self.path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
 
-    def _differences(self) -> str:
+
+class _PartGoneError(DataError):
+    """A part is not there any more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+
+
+def _open_part(path: Path) -> h5py.File:
+    with reading(path, "a part of a file", "delete it and run this again"):
         try:
-            old = json.loads(self.path.with_suffix(".json").read_text())
-        except (OSError, ValueError):
-            return "its provenance file is missing"
-        now = json.loads(json.dumps({"settings": self.settings, "inputs": self.inputs}, default=str))
-        return _describe_differences({"settings": old["settings"], "inputs": old["inputs"]}, now)
+            return h5py.File(path, "r", locking=False)
+        except FileNotFoundError as error:
+            raise _PartGoneError(path) from error
 
 
-def _describe_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
-    found = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found.append(_describe_differences(a, b, f"{prefix}{key}."))
-        elif a != b:
-            found.append(f"{prefix}{key} was {a}, is {b}")
-    return "; ".join(filter(None, found))
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """Give the record of what made a result: of what, by which script, with which versions."""
+    return {
+        "subject": recipe.subject,
+        "fingerprint": recipe.fingerprint,
+        "made_by": recipe.made_by,
+        "lineage": recipe.lineage,
+        "versions": _versions(),
+    }
 
 
-def _fingerprint_in(path: Path, subject: str | None = None) -> str:
-    with open_arrays(path, "the stage before", subject) as file:
-        return str(file.attrs.get("fingerprint", "none"))
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
+
+
+class Files:
+    """Small files that a script writes together, such as a table and its figure.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its path is the record, a JSON file that is written last and lists the others, which lie beside it.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def is_done(self, overwrite: bool = False) -> bool:
+        """Tell whether all files are there, made by this recipe.
+
+        Raises
+        ------
+        DataError
+            Files made with other settings, or of another subject, are in the way, and `overwrite` is false.
+        """
+        path = self.recipe.path
+        sweep(path.parent)
+        if overwrite or not path.is_file():
+            return False
+        with reading(path, "the record of what made the files beside it", "delete it and make them again"):
+            record = json.loads(path.read_text())
+            subject, found, names = record["subject"], record["lineage"], list(record["files"])
+            differences = self.recipe.differences(found)
+        if subject != self.recipe.subject:
+            raise DataError(f"{path} belongs to {subject}, not to {self.recipe.subject}")
+        if differences:
+            raise DataError(
+                f"{path} was made with other settings: {differences}; set them back, or make it again with: "
+                f"python {self.recipe.made_by} --subject {subject} --overwrite"
+            )
+        return all(path.with_name(name).is_file() for name in names)
+
+    def write(self, contents: Mapping[str, bytes | str]) -> None:
+        """Write the files, by name, and then their record."""
+        for name, content in contents.items():
+            write_atomically(self.recipe.path.with_name(name), content)
+        record = describe(self.recipe) | {"files": list(contents)}
+        write_atomically(self.recipe.path, json.dumps(record, indent=2) + "\n")

@@ -6,41 +6,39 @@ Reads `decoded/detail.h5` and `decoded/semantic.h5`. Writes `reconstruction/mind
 test image, and an index. Each image has its own noise, so that batches, shards and restarts do not change it.
 """
 
-import torch
-from tqdm import tqdm
+import functools
 
+import torch
+
+from feature_decoding.recipes import decoded
 from minddiffuser.cli import execute, parse
-from minddiffuser.store import check_same_rows, open_arrays
-from reconstruction.folder import ReconstructionFolder, flags, to_uint8
+from minddiffuser.store import open_made
+from reconstruction import recipes
+from reconstruction.folder import ReconstructionFolder, to_uint8
 from reconstruction.sampler import draw_noise, open_sampler
 
 
 def main(argv: list[str] | None = None) -> None:
     """Reconstruct each subject's test images."""
     run = parse(__doc__, argv)
-    experiment, batch_size = run.config.experiment, run.config.execution.batch_size
-    settings = {"seed": experiment.seed, **experiment.model_dump(include={"sampler", "models"})}
+    seed, batch_size = run.config.experiment.seed, run.config.execution.batch_size.generate
+    open_once = functools.cache(lambda: open_sampler(run.config, run.device))
     for subject in run.subjects:
-        folder = run.config.folder(subject)
         with (
-            open_arrays(folder / "decoded" / "detail.h5", "feature_decoding/23_detail.py", subject) as detail,
-            open_arrays(folder / "decoded" / "semantic.h5", "feature_decoding/22_semantic.py", subject) as semantic,
+            open_made(decoded(run.config, subject, "detail")) as detail,
+            open_made(decoded(run.config, subject, "semantic")) as semantic,
         ):
-            check_same_rows(detail, semantic)
             nsd_id, z, c = detail["nsd_id"][:], torch.from_numpy(detail["z"][:]), torch.from_numpy(semantic["c"][:])
-            inputs = {"z": detail.attrs["fingerprint"], "c": semantic.attrs["fingerprint"]}
-        path = folder / "reconstruction" / "minddiffuser" / "stage1"
-        output = ReconstructionFolder(path, subject, settings, inputs, run.overwrite, flags(experiment))
-        todo = list(output.batches_to_do(nsd_id, batch_size, run.shard))
+        output = ReconstructionFolder(recipes.stage1(run.config, subject), len(nsd_id), run.overwrite)
+        todo = output.batches_to_do(nsd_id, batch_size, run.shard)
         if todo:
-            sampler = open_sampler(run.config, run.device)
-        for rows in tqdm(todo, desc=f"{subject} stage 1"):
-            noise = draw_noise(z.shape[1:], experiment.seed, nsd_id[rows], run.device)
+            sampler = open_once()
+        for rows in output.each(todo, f"{subject} stage 1"):
+            noise = draw_noise(z.shape[1:], seed, nsd_id[rows], run.device)
             with torch.no_grad():
                 images = sampler(z[rows].to(run.device), c[rows].to(run.device), noise)
-            output.save(nsd_id[rows], to_uint8(images), experiment.seed)
-        output.write_index()
-        print(f"{path}: {len(nsd_id)} test images")
+            output.save(nsd_id[rows], to_uint8(images), seed)
+        output.finish()
 
 
 if __name__ == "__main__":

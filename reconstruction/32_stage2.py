@@ -8,18 +8,22 @@ index, and in `trajectory/` the loss of every iteration and the picture of every
 goes what is needed to continue the batch (`state/`): a run that was killed goes on from there, to the same bytes.
 
 Memory: gradients of one denoising step, of one block of the decoder, and of CLIP, for a batch
-(`execution.checkpoint_steps`). If it does not suffice lower `execution.batch_size`.
+(`execution.checkpoint_steps`). If it does not suffice lower `execution.batch_size.refine`.
 """
 
+import functools
+
 from minddiffuser.cli import execute, parse
-from reconstruction.refining import read_decoded, refine_images
+from reconstruction import recipes
+from reconstruction.refining import open_models, read_decoded, refine_images
 
 
 def main(argv: list[str] | None = None) -> None:
     """Refine each subject's first test images."""
     run = parse(__doc__, argv)
+    models = functools.cache(lambda: open_models(run))
     for subject in run.subjects:
-        refine_images(run, subject, read_decoded(run.config, subject), "minddiffuser/stage2")
+        refine_images(run, read_decoded(run.config, subject), recipes.stage2(run.config, subject), models)
 
 
 if __name__ == "__main__":

@@ -19,108 +19,91 @@ A decoder works row by row, so that decoding shuffled voxels is shuffling what w
 the training images, four times (4.5 GB at the real size).
 """
 
-from pathlib import Path
+import functools
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.nsd import Stimuli
+from data.recipes import prepared
+from feature_decoding.recipes import decoded as decoded_recipe
+from feature_decoding.recipes import permuted as permuted_recipe
 from feature_extraction.latents import to_model_range
+from feature_extraction.recipes import features as features_recipe
 from minddiffuser.cli import execute, parse
+from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import numpy_generator
-from minddiffuser.store import check_same_rows, open_arrays
+from minddiffuser.store import open_made
+from reconstruction import recipes
 from reconstruction.controls import JointSpace, Targets
-from reconstruction.folder import ReconstructionFolder, flags, to_uint8
+from reconstruction.folder import ReconstructionFolder, to_uint8
 from reconstruction.sampler import draw_noise, open_sampler
 
-SCRIPTS = {
-    "features": ("feature_extraction/12_detail.py", "feature_extraction/11_semantic.py"),
-    "decoded": ("feature_decoding/23_detail.py", "feature_decoding/22_semantic.py"),
-    "decoded/permuted": ("feature_decoding/28_controls.py", "feature_decoding/28_controls.py"),
-}
 GREY = 128
 
 
 def main(argv: list[str] | None = None) -> None:
     """Make the controls of each subject."""
     run = parse(__doc__, argv)
-    experiment, batch_size = run.config.experiment, run.config.execution.batch_size
-    seed, size = experiment.seed, experiment.detail.image_size
-    settings = experiment.model_dump(include={"sampler", "models"})
+    config, batch_size = run.config, run.config.execution.batch_size.generate
+    seed, size = config.experiment.seed, config.experiment.detail.image_size
+    open_once = functools.cache(lambda: open_sampler(config, run.device))
     for subject in run.subjects:
-        folder = run.config.folder(subject)
-        ids, decoded, used = read_targets(folder, "decoded", subject)
-        all_ids, true, used_true = read_targets(folder, "features", subject)
-        _, permuted, used_permuted = read_targets(folder, "decoded/permuted", subject)
-        n_test = len(ids)
+        with open_made(prepared(config, subject)) as rows:
+            all_ids, n_test = rows["nsd_id"][:], int(rows["is_test"][:].sum())
+        ids, train_ids = all_ids[:n_test], all_ids[n_test:]
+        decoded, true, permuted = (
+            read_targets(*(recipe(config, subject, family) for family in ("detail", "semantic")))
+            for recipe in (decoded_recipe, features_recipe, permuted_recipe)
+        )
         joint = JointSpace(Targets(*(part[n_test:] for part in true)))
         order = numpy_generator(seed, "shuffled").permutation(n_test)
         other = np.empty(n_test, dtype=np.int64)
         other[order] = np.roll(order, 1)  # a cycle: no image keeps its own voxels
 
-        # Pictures that the generator makes: targets, seed of the noise, fingerprints of what they come from.
+        # Pictures that the generator makes: targets, and seed of the noise.
         systems = {
-            "control/ceiling": (Targets(*(part[:n_test] for part in true)), seed, used_true),
-            "control/shuffled": (Targets(*(part[other] for part in decoded)), seed, used),
-            "control/permuted": (permuted, seed, used_permuted),
-            **{f"seed/{k}": (decoded, seed + k, used) for k in range(1, experiment.controls.n_seeds + 1)},
+            "control/ceiling": (Targets(*(part[:n_test] for part in true)), seed),
+            "control/shuffled": (Targets(*(part[other] for part in decoded)), seed),
+            "control/permuted": (permuted, seed),
+            **{f"seed/{k}": (decoded, seed + k) for k in range(1, config.experiment.controls.n_seeds + 1)},
         }
-        components = joint.principal_components(max(experiment.controls.ranks, default=0), seed)
-        for rank in experiment.controls.ranks:
-            limited = joint.limited(decoded, components[:rank])
-            systems[f"bottleneck/{rank}"] = (limited, seed, {**used, "rank": str(rank), "components": used_true["z"]})
-        sampler = None
-        for name, (targets, noise_seed, inputs) in systems.items():
-            output = ReconstructionFolder(
-                folder / "reconstruction" / name, subject, {"seed": noise_seed, **settings}, inputs, run.overwrite,
-                flags(experiment) if inputs is not used_true else [],
-            )  # fmt: skip
-            for rows in tqdm(list(output.batches_to_do(ids, batch_size, run.shard)), desc=f"{subject} {name}"):
-                sampler = sampler or open_sampler(run.config, run.device)
+        components = joint.principal_components(max(config.experiment.controls.ranks, default=0), seed)
+        for rank in config.experiment.controls.ranks:
+            systems[f"bottleneck/{rank}"] = (joint.limited(decoded, components[:rank]), seed)
+        for name, (targets, noise_seed) in systems.items():
+            output = ReconstructionFolder(recipes.control(config, subject, name), n_test, run.overwrite)
+            for rows in output.each(output.batches_to_do(ids, batch_size, run.shard), f"{subject} {name}"):
+                sampler = open_once()
                 z, c = (torch.from_numpy(part[rows]).to(run.device) for part in targets)
                 noise = draw_noise(z.shape[1:], noise_seed, ids[rows], run.device)
                 with torch.no_grad():
                     images = sampler(z, c, noise)
                 output.save(ids[rows], to_uint8(images), noise_seed)
-            output.write_index()
+            output.finish()
 
         # Pictures that are there already.
-        train_ids = all_ids[n_test:]
         drawn = [numpy_generator(seed, "random training image", i).integers(len(train_ids)) for i in ids]
         sources = {"control/nearest_training": joint.nearest(decoded), "control/random_training": np.array(drawn)}
-        stimuli = Stimuli(run.config.nsd)
+        stimuli = Stimuli(config.nsd)
         for name, rows_of in sources.items():
-            inputs = {**used, **{f"true {key}": value for key, value in used_true.items()}}
-            path = folder / "reconstruction" / name
-            known = flags(experiment) if "nearest" in name else []
-            output = ReconstructionFolder(
-                path, subject, {"seed": seed, "image_size": size}, inputs, run.overwrite, known
-            )
-            for rows in output.batches_to_do(ids, 64, run.shard):
+            output = ReconstructionFolder(recipes.control(config, subject, name), n_test, run.overwrite)
+            for rows in output.each(output.batches_to_do(ids, 64, run.shard), f"{subject} {name}"):
                 images = to_model_range(stimuli.read(train_ids[rows_of[rows]]), size) / 2 + 0.5
                 output.save(ids[rows], to_uint8(images), seed)
-            output.write_index()
+            output.finish()
         for name in ("control/mean_image", "control/grey"):
-            path = folder / "reconstruction" / name
-            output = ReconstructionFolder(path, subject, {"image_size": size}, used_true, run.overwrite)
-            for rows in output.batches_to_do(ids, n_test, run.shard):
+            output = ReconstructionFolder(recipes.control(config, subject, name), n_test, run.overwrite)
+            for rows in output.each(output.batches_to_do(ids, n_test, run.shard), f"{subject} {name}"):
                 image = mean_image(stimuli, train_ids, size) if "mean" in name else np.full((size, size, 3), GREY, "u1")
                 output.save(ids[rows], np.repeat(image[None], len(rows), axis=0), seed)
-            output.write_index()
-        print(f"{folder / 'reconstruction'}: {len(systems) + 4} controls of {n_test} test images")
+            output.finish()
 
 
-def read_targets(folder: Path, kind: str, subject: str) -> tuple[np.ndarray, Targets, dict[str, str]]:
-    """Read nsd_id, z and c, and the fingerprints of their files."""
-    script_z, script_c = SCRIPTS[kind]
-    with (
-        open_arrays(folder / kind / "detail.h5", script_z, subject) as detail,
-        open_arrays(folder / kind / "semantic.h5", script_c, subject) as semantic,
-    ):
-        check_same_rows(detail, semantic)
-        inputs = {"z": detail.attrs["fingerprint"], "c": semantic.attrs["fingerprint"]}
-        return detail["nsd_id"][:], Targets(detail["z"][:], semantic["c"][:]), inputs
+def read_targets(z: Recipe, c: Recipe) -> Targets:
+    """Read z and c."""
+    with open_made(z) as detail, open_made(c) as semantic:
+        return Targets(detail["z"][:], semantic["c"][:])
 
 
 def mean_image(stimuli: Stimuli, nsd_ids: np.ndarray, size: int) -> np.ndarray:

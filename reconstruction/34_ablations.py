@@ -10,26 +10,28 @@ Reads what 32_stage2.py reads. Writes, in the same form, `reconstruction/ablatio
 of them each would take the time of 32_stage2.py.
 """
 
+import functools
 from dataclasses import replace
 
 import torch
 
 from minddiffuser.cli import execute, parse
 from minddiffuser.seeds import torch_generator
-from reconstruction.refining import read_decoded, refine_images
+from reconstruction import recipes
+from reconstruction.refining import open_models, read_decoded, refine_images
 
 
 def main(argv: list[str] | None = None) -> None:
     """Refine each subject's first test images from random z, and from random c."""
     run = parse(__doc__, argv)
-    seed = run.config.experiment.seed
+    seed, models = run.config.experiment.seed, functools.cache(lambda: open_models(run))
     for subject in run.subjects:
         decoded = read_decoded(run.config, subject, run.config.experiment.controls.n_ablated)
         for left_out, target in (("z", decoded.z), ("c", decoded.c)):
             draws = [torch_generator(seed, int(i), f"without {left_out}") for i in decoded.nsd_id]
             random = torch.stack([torch.randn(target.shape[1:], generator=draw) for draw in draws])
             changed = replace(decoded, **{left_out: random})
-            refine_images(run, subject, changed, f"ablation/without_{left_out}", left_out)
+            refine_images(run, changed, recipes.ablation(run.config, subject, left_out), models)
 
 
 if __name__ == "__main__":

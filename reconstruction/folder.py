@@ -2,7 +2,7 @@
 
     <nsd_id>.png      the picture, RGB
     index.csv         nsd_id, seed (-1: unknown), loss, iteration, seconds; flagged, where a safety checker was on
-    settings.json     what made it, with a fingerprint, and flags of what to know before comparing it
+    settings.json     what made it, how many pictures it should have, and flags of what to know before comparing it
     records/          one row of the index for each picture that is done
     sample_2/ ...     where a system makes several pictures of an image: the second of each, in a folder like this one
 
@@ -11,11 +11,10 @@ A picture counts as done when its record is there, which is written last.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-import shutil
+import re
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -25,13 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from tqdm import tqdm
 
-from minddiffuser.config import Experiment
-from minddiffuser.store import DataError, Shard, write_atomically
+from minddiffuser.recipe import Recipe
+from minddiffuser.store import DataError, Shard, describe, reading, sweep, write_atomically
 
 if TYPE_CHECKING:
     import torch
 
+SETTINGS, INDEX, RECORDS = "settings.json", "index.csv", "records"
 TEST_STATISTICS = "test-set statistics"
 PICKED = "samples picked"
 COLUMNS = ["nsd_id", "seed", "loss", "iteration", "seconds"]
@@ -54,59 +55,57 @@ class ReconstructionFolder:
 
     Parameters
     ----------
-    path : Path
-    subject : str
-    settings : dict
-        Sections of the configuration that determine the pictures.
-    inputs : dict of str
-        Fingerprints of the files that they are made from.
+    recipe : Recipe
+        Its path is the folder.
+    n_images : int
+        How many pictures the folder has when it is whole.
     overwrite : bool
-        Replace pictures made with other settings.
-    flags : sequence of str
-        What to know before comparing its scores, see `flags`.
+        Replace pictures made with other settings. What this project did not make stays where it is.
+    flags : sequence of str, optional
+        What to know before comparing its scores; None: what the recipe tells.
 
     Raises
     ------
     DataError
-        Pictures made with other settings are in the way.
+        Pictures made with other settings, or by somebody else, are in the way.
     """
 
     def __init__(
-        self,
-        path: Path,
-        subject: str,
-        settings: dict[str, Any],
-        inputs: dict[str, str],
-        overwrite: bool = False,
-        flags: Sequence[str] = (),
+        self, recipe: Recipe, n_images: int, overwrite: bool = False, flags: Sequence[str] | None = None
     ) -> None:
-        self.path = path
-        content = {"subject": subject, "settings": settings, "inputs": inputs}
-        text = json.dumps(content, sort_keys=True, default=str)
-        content["fingerprint"] = hashlib.sha256(text.encode()).hexdigest()[:16]
-        found = path / "settings.json"
-        if overwrite:
-            shutil.rmtree(path, ignore_errors=True)
-        elif found.exists() and json.loads(found.read_text())["fingerprint"] != content["fingerprint"]:
+        self.path, self._n_images = recipe.path, n_images
+        sweep(self.path)
+        if (self.path / SETTINGS).is_file():
+            if overwrite:
+                _empty(self.path)
+            else:
+                require(recipe)
+        elif strange := sorted(self.path.glob("*.png")):
             raise DataError(
-                f"{path} has pictures made with other settings or inputs (see {found.name} there); use --overwrite to "
-                "replace them, or another name in the configuration to keep both"
+                f"{self.path} has pictures that this project did not make, such as {strange[0].name}; move them away"
             )
-        content["flags"] = list(flags)
-        write_atomically(found, json.dumps(content, indent=2, default=str) + "\n")
+        known = flags_of(recipe) if flags is None else list(flags)
+        content = describe(recipe) | {"flags": known, "n_images": n_images}
+        text = json.dumps(content, indent=2) + "\n"
+        if not (self.path / SETTINGS).is_file() or (self.path / SETTINGS).read_text() != text:
+            write_atomically(self.path / SETTINGS, text)
         self._began = time.monotonic()
 
-    def batches_to_do(self, nsd_ids: np.ndarray, size: int, shard: Shard) -> Iterator[np.ndarray]:
-        """Yield rows of the batches of this shard in which a picture is missing.
+    def batches_to_do(self, nsd_ids: np.ndarray, size: int, shard: Shard) -> list[np.ndarray]:
+        """List the rows of the batches of this shard in which a picture is missing.
 
         Batches are cut before it is known what is done, so that a run that was killed computes the same batches,
         and the same bytes, as one that was not.
         """
-        for number, start in enumerate(range(0, len(nsd_ids), size)):
-            rows = np.arange(start, min(start + size, len(nsd_ids)))
-            if shard.holds(number) and not all(self._record(i).exists() for i in nsd_ids[rows]):
-                self._began = time.monotonic()
-                yield rows
+        starts = enumerate(range(0, len(nsd_ids), size))
+        batches = [np.arange(start, min(start + size, len(nsd_ids))) for number, start in starts if shard.holds(number)]
+        return [rows for rows in batches if not all(self._record(i).exists() for i in nsd_ids[rows])]
+
+    def each(self, batches: Sequence[np.ndarray], what: str) -> Iterator[np.ndarray]:
+        """Yield batches with a progress bar, and time each by itself: from here until it is saved."""
+        for rows in tqdm(batches, desc=what):
+            self._began = time.monotonic()
+            yield rows
 
     def save(
         self,
@@ -121,34 +120,115 @@ class ReconstructionFolder:
 
         `flagged` are those that a safety checker made black; None where there was none.
         """
-        seconds = (time.monotonic() - self._began) / len(nsd_ids)
+        seconds = None if seed < 0 else round((time.monotonic() - self._began) / len(nsd_ids), 2)  # not of others
         for k, nsd_id in enumerate(nsd_ids):
             write_png(self.path / f"{nsd_id:05d}.png", images[k])
-            record = {"nsd_id": int(nsd_id), "seed": seed, "loss": None, "iteration": 0, "seconds": round(seconds, 2)}
+            record = {"nsd_id": int(nsd_id), "seed": seed, "loss": None, "iteration": 0, "seconds": seconds}
             if losses is not None and iterations is not None:
                 record.update(loss=float(losses[k]), iteration=int(iterations[k]))
             if flagged is not None:
                 record["flagged"] = bool(flagged[k])
             write_atomically(self._record(nsd_id), json.dumps(record) + "\n")
 
-    def write_index(self) -> None:
-        """Gather the records of all pictures that are done, of all shards, into index.csv."""
-        records = [json.loads(path.read_text()) for path in sorted((self.path / "records").glob("[0-9]*.json"))]
-        columns = [*COLUMNS, *(["flagged"] if any("flagged" in record for record in records) else [])]
-        write_atomically(self.path / "index.csv", pd.DataFrame(records, columns=columns).to_csv(index=False))
+    def write_index(self) -> int:
+        """Gather the records of all pictures that are done, of all shards, into index.csv; give their number.
+
+        Of several shards that write it at the same time one may know less than another, and write last: so each looks
+        once more after it has written, until it finds nothing new.
+        """
+        known = None
+        while (paths := sorted((self.path / RECORDS).glob("[0-9]*.json"))) != known:
+            known, records = paths, []
+            for path in paths:
+                with reading(path, "the record of a picture", "delete it, and make that picture again"):
+                    records.append(json.loads(path.read_text()))
+            columns = [*COLUMNS, *(["flagged"] if any("flagged" in record for record in records) else [])]
+            write_atomically(self.path / INDEX, pd.DataFrame(records, columns=columns).to_csv(index=False))
+        return len(paths)
+
+    def finish(self) -> None:
+        """Write the index, and say how much of the folder is there."""
+        n = self.write_index()
+        rest = "" if n >= self._n_images else f"; {self._n_images - n} are left to other shards, or to the next run"
+        print(f"{self.path}: {n} of {self._n_images} pictures{rest}")
 
     def n_flagged(self) -> int:
         """Count the pictures that a safety checker made black."""
-        index = pd.read_csv(self.path / "index.csv")
+        index = read_index(self.path)
         return int(index["flagged"].sum()) if "flagged" in index else 0
 
     def _record(self, nsd_id: int) -> Path:
-        return self.path / "records" / f"{nsd_id:05d}.json"
+        return self.path / RECORDS / f"{nsd_id:05d}.json"
 
 
-def flags(experiment: Experiment) -> list[str]:
-    """Say what a reconstruction by these settings uses that a fair comparison would not."""
-    return [TEST_STATISTICS] if experiment.decoding.test_scaling == "test" else []
+def _empty(path: Path) -> None:
+    """Delete the pictures that this project made in a folder, its samples and the way of stage 2, and nothing else.
+
+    Without its index, which goes first, the folder does not count as there; its settings stay.
+    """
+    ids = [int(record.stem) for record in (path / RECORDS).glob("[0-9]*.json")]
+    ids += _listed(path)
+    (path / INDEX).unlink(missing_ok=True)
+    for sample in _numbered(path):
+        _delete(sample)
+    for nsd_id in ids:
+        (path / f"{nsd_id:05d}.png").unlink(missing_ok=True)
+    for pattern in (f"{RECORDS}/[0-9]*.json", "trajectory/[0-9]*/[0-9]*.png", "trajectory/[0-9]*.csv", "state/*"):
+        for file in path.glob(pattern):
+            file.unlink(missing_ok=True)
+    for folder in [*path.glob("trajectory/*"), path / RECORDS, path / "trajectory", path / "state"]:
+        with contextlib.suppress(OSError):  # it is not there, or somebody put something into it
+            folder.rmdir()
+
+
+def _delete(sample: Path) -> None:
+    """Delete a folder that this project made, but for what somebody else put into it."""
+    if (sample / SETTINGS).is_file():
+        _empty(sample)
+        (sample / SETTINGS).unlink()
+        with contextlib.suppress(OSError):
+            sample.rmdir()
+
+
+def remove_samples(path: Path, n_samples: int) -> None:
+    """Delete the samples of a time when more were asked for: an image's score is the mean over all that are there."""
+    for sample in _numbered(path):
+        if int(sample.name.removeprefix("sample_")) > n_samples:
+            _delete(sample)
+
+
+def _numbered(path: Path) -> list[Path]:
+    """List the folders `sample_2`, `sample_3` ... in a folder, in order."""
+    found = [folder for folder in path.glob("sample_*") if re.fullmatch(r"sample_[1-9]\d*", folder.name, re.ASCII)]
+    return sorted(found, key=lambda folder: int(folder.name.removeprefix("sample_")))
+
+
+def flags_of(recipe: Recipe) -> list[str]:
+    """Say what a reconstruction uses, anywhere in what it is made of, that a fair comparison would not."""
+    decisive = ("test_scaling", "restore_variance")
+    settings = [item for of_one in recipe.lineage.values() for item in of_one.items()]
+    return [TEST_STATISTICS] if any(k.endswith(decisive) and value == "test" for k, value in settings) else []
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read what a folder of reconstructions was made of: the keys of `store.describe`, "flags" and "n_images"."""
+    with reading(path / SETTINGS, "the settings of a folder of reconstructions", "make the folder again"):
+        record = json.loads((path / SETTINGS).read_text())
+        if "lineage" not in record:
+            raise DataError(f"{path} was made by an earlier version of this project; make it again with --overwrite")
+        return record
+
+
+def require(recipe: Recipe) -> None:
+    """Raise DataError unless a folder was made by a recipe."""
+    record = read_settings(recipe.path)
+    if record["subject"] != recipe.subject:
+        raise DataError(f"{recipe.path} belongs to {record['subject']}, not to {recipe.subject}")
+    if differences := recipe.differences(record["lineage"]):
+        raise DataError(
+            f"{recipe.path} has pictures made with other settings: {differences}; set them back, or make them again "
+            f"with: python {recipe.made_by} --subject {recipe.subject} --overwrite"
+        )
 
 
 def sample_folders(path: Path) -> list[Path]:
@@ -171,15 +251,21 @@ def sample_folders(path: Path) -> list[Path]:
 
 
 def _sample_folders(path: Path) -> list[Path]:
-    numbered = [folder for folder in path.glob("sample_*") if folder.name.removeprefix("sample_").isdecimal()]
-    numbered.sort(key=lambda folder: int(folder.name.removeprefix("sample_")))
-    return [path, *(folder for folder in numbered if _listed(folder))]
+    return [path, *(folder for folder in _numbered(path) if _listed(folder))]
+
+
+def read_index(path: Path) -> pd.DataFrame:
+    """Read the index of a folder: a row a picture."""
+    with reading(path / INDEX, "an index of pictures", "delete it, and run again the script that makes the folder"):
+        index = pd.read_csv(path / INDEX)
+        if "nsd_id" not in index:
+            raise ValueError("it has no column nsd_id")
+        return index
 
 
 def _listed(path: Path) -> set[int]:
     """Ids in the index of one folder."""
-    index = path / "index.csv"
-    return set(pd.read_csv(index)["nsd_id"]) if index.is_file() else set()
+    return set(read_index(path)["nsd_id"]) if (path / INDEX).is_file() else set()
 
 
 def state(path: Path) -> str | None:
@@ -193,9 +279,39 @@ def state(path: Path) -> str | None:
     if not _listed(path):
         return None  # or another shard has all that there is so far
     return " + ".join(
-        f"{json.loads((sample / 'settings.json').read_text())['fingerprint']}, {len(_listed(sample))} pictures"
-        for sample in _sample_folders(path)
+        f"{read_settings(sample)['fingerprint']}, {len(_listed(sample))} pictures" for sample in _sample_folders(path)
     )
+
+
+def check_samples(recipes: Sequence[Recipe]) -> None:
+    """Raise DataError unless all that is there of a system was made by these recipes, one for each of its samples."""
+    path = recipes[0].path
+    known = {recipe.path: recipe for recipe in recipes}
+    for sample in _sample_folders(path):
+        if sample not in known:
+            raise DataError(
+                f"{sample} is one sample more than the {len(recipes)} that the configuration asks for; "
+                f"python {recipes[0].made_by} --subject {recipes[0].subject} removes it"
+            )
+        require(known[sample])
+
+
+def shortfall(path: Path, n_images: int, n_samples: int = 1) -> str:
+    """Say what a folder of pictures lacks, such as "3 of 6 pictures"; empty where it is whole.
+
+    Parameters
+    ----------
+    path : Path
+    n_images : int
+        How many images there should be pictures of.
+    n_samples : int
+        How many pictures of each.
+    """
+    samples = _sample_folders(path)
+    fewest = min(len(_listed(sample)) for sample in samples)
+    if len(samples) < n_samples:
+        return f"{len(samples)} of {n_samples} samples"
+    return f"{fewest} of {n_images} pictures" if fewest < n_images else ""
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -211,93 +327,22 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     DataError
         The index, or a picture that it lists, is missing or unreadable, or pictures differ in size.
     """
-    if not (path / "index.csv").is_file():
-        raise DataError(f"{path} has no index.csv: no reconstructions there")
-    nsd_ids = pd.read_csv(path / "index.csv")["nsd_id"].to_numpy()
+    if not (path / INDEX).is_file():
+        raise DataError(f"{path} has no {INDEX}: no reconstructions there")
+    nsd_ids = read_index(path)["nsd_id"].to_numpy()
     if not len(nsd_ids):
-        raise DataError(f"{path / 'index.csv'} lists no picture: none is done yet")
+        raise DataError(f"{path / INDEX} lists no picture: none is done yet")
 
     def read_png(nsd_id: int) -> np.ndarray:
-        try:
-            return np.asarray(Image.open(path / f"{nsd_id:05d}.png").convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for a broken PNG are of all three kinds
-            raise DataError(
-                f"{path / f'{nsd_id:05d}.png'} is listed in index.csv but cannot be read: {error}"
-            ) from error
+        place = path / f"{nsd_id:05d}.png"
+        with reading(place, f"a picture, which {INDEX} lists", "make it again, after deleting its record"):
+            return np.asarray(Image.open(place).convert("RGB"))
 
     with ThreadPoolExecutor() as pool:
         images = list(pool.map(read_png, nsd_ids))
     if len({image.shape for image in images}) > 1:
         raise DataError(f"{path} has pictures of different sizes: {sorted({i.shape for i in images})}")
     return nsd_ids, np.stack(images)
-
-
-def adopt(
-    source: Path,
-    path: Path,
-    subject: str,
-    test_ids: Sequence[int] | np.ndarray,
-    allow_missing: bool = False,
-    flags: Sequence[str] = (),
-) -> int:
-    """Make a folder of reconstructions of somebody else's PNGs, which are named by NSD id.
-
-    Parameters
-    ----------
-    source : Path
-        With `<nsd_id>.png`, where nsd_id is the 0-based row of NSD's 73,000 stimuli; leading zeros do not matter.
-    path : Path
-        The folder to make, or to replace.
-    subject : str
-    test_ids : sequence of int
-        Ids of the subject's test images.
-    allow_missing : bool
-        Go on when some test images have no picture.
-    flags : sequence of str
-        What to know before comparing their scores.
-
-    Returns
-    -------
-    int
-        How many pictures there are.
-
-    Raises
-    ------
-    DataError
-        Pictures have other names, are not of test images, are missing, cannot be read, or differ in size; the message
-        lists all of them.
-    """
-    files = sorted(source.glob("*.png"))
-    problems = []
-    if not files:
-        raise DataError(f"{source} has no PNG, or is not a folder: pictures are expected as <nsd_id>.png")
-    if unnamed := [file.name for file in files if not file.stem.isdecimal()]:
-        problems.append(f"not named by NSD id: {_some(unnamed)}")
-    path_of = {int(file.stem): file for file in files if file.stem.isdecimal()}
-    if strangers := sorted(set(path_of) - set(map(int, test_ids))):
-        problems.append(f"not test images of {subject}: {_some(strangers)} (ids are counted from 0)")
-    if (missing := [int(i) for i in test_ids if int(i) not in path_of]) and not allow_missing:
-        problems.append(f"test images without a picture: {_some(missing)}; with --allow-missing they are left out")
-    images, unreadable = {}, []
-    for nsd_id in (int(i) for i in test_ids if int(i) in path_of):
-        try:
-            images[nsd_id] = np.asarray(Image.open(path_of[nsd_id]).convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for a broken PNG are of all three kinds
-            unreadable.append(f"{path_of[nsd_id].name} ({error})")
-    if unreadable:
-        problems.append(f"cannot be read: {_some(unreadable)}")
-    sizes = Counter(image.shape[:2] for image in images.values())
-    if len(sizes) > 1:
-        usual = sizes.most_common(1)[0][0]
-        others = [path_of[i].name for i, image in images.items() if image.shape[:2] != usual]
-        problems.append(f"of another size than {usual[1]} x {usual[0]}: {_some(others)}")
-    if problems:
-        raise DataError(f"{source}:\n" + "\n".join(f"  - {problem}" for problem in problems))
-    content = hashlib.sha256(b"".join(image.tobytes() for image in images.values())).hexdigest()
-    output = ReconstructionFolder(path, subject, {"adopted": str(source)}, {"pictures": content}, True, flags)
-    output.save(list(images), np.stack(list(images.values())), seed=-1)
-    output.write_index()
-    return len(images)
 
 
 def _some(items: list) -> str:

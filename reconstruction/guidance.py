@@ -8,10 +8,11 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from minddiffuser.config import EMBEDDING, Guidance
+from minddiffuser.config import EMBEDDING, Guidance, Precision
+from minddiffuser.precision import products
 
-# So that gradients pass through float16 without vanishing, or, further down, without overflow. Powers of 2, which
-# change no bit in float32; each iteration begins with the first, so that going on from a state takes the same way.
+# So that gradients pass through float16 without vanishing, or, further down, without overflow. Each iteration begins
+# with the first, so that going on from a state takes the same way.
 _LOSS_SCALES = (2.0**12, 2.0**6, 1.0, 2.0**-6)
 
 
@@ -51,11 +52,24 @@ def feature_loss(generated: Mapping[str, torch.Tensor], targets: Targets, settin
     Returns
     -------
     tensor of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        Targets are of another shape than what is generated at their units, or there is not one weight for each layer,
+        or no target of the embedding, which has a weight.
     """
+    if settings.loss == "weighted" and len(settings.layer_weights) != len(targets.values):
+        raise ValueError(f"{len(settings.layer_weights)} layer_weights are for {len(targets.values)} layers of targets")
+    if settings.loss == "weighted" and settings.embedding_weight and targets.embedding is None:
+        raise ValueError(f"embedding_weight is {settings.embedding_weight}, but there is no target of the embedding")
     squares, sizes, norms = [], [], []
     for name, target in targets.values.items():
         layer = generated[name].flatten(start_dim=1)
-        squares.append((target - layer[:, targets.units[name]]).square().sum(dim=1))
+        selected = layer[:, targets.units[name]]
+        if target.shape != selected.shape:
+            raise ValueError(f"{name}: targets are {tuple(target.shape)}, what is generated {tuple(selected.shape)}")
+        squares.append((target - selected).square().sum(dim=1))
         sizes.append(layer.shape[1])
         norms.append(target.norm(dim=1))
     squared = torch.stack(squares, dim=1)  # (n, n_layers)
@@ -64,7 +78,7 @@ def feature_loss(generated: Mapping[str, torch.Tensor], targets: Targets, settin
     inverse = 1 / torch.stack(norms, dim=1)
     weights = inverse / inverse.sum(dim=1, keepdim=True) * squared.new_tensor(settings.layer_weights)
     loss = (weights * squared / squared.new_tensor(sizes)).sum(dim=1) * (1 - settings.embedding_weight)
-    if settings.embedding_weight and targets.embedding is not None:
+    if settings.embedding_weight and targets.embedding is not None:  # the second is for the type checker
         similarity = functional.cosine_similarity(generated[EMBEDDING], targets.embedding, dim=1)
         loss = loss + 0.1 * settings.embedding_weight * (1 - similarity)
     return loss
@@ -104,6 +118,7 @@ def refine(
     noise: Callable[[int], torch.Tensor],
     targets: Targets,
     settings: Guidance,
+    precision: Precision = "float32",
     state: Mapping[str, torch.Tensor] | None = None,
     keep: Callable[[int, torch.Tensor, dict[str, torch.Tensor]], None] | None = None,
 ) -> Refinement:
@@ -126,6 +141,8 @@ def refine(
     settings : Guidance
         `result` says which picture is returned: that of the lowest loss, or of the last iteration. The stimulus
         is never looked at.
+    precision : "float32", "tf32" or "float16"
+        Of `sample`. In float16 the loss is scaled, and taken again with a smaller scale where gradients overflow.
     state : dict of tensors, optional
         As `keep` was given it: go on from there, to the same result as without the break.
     keep : callable, optional
@@ -134,7 +151,7 @@ def refine(
     Raises
     ------
     FloatingPointError
-        A gradient is not finite, which float16 can cause.
+        A gradient is not finite, in float16 with any scale; the message says what to do.
     """
     variables = {"z": z.detach().clone().requires_grad_()}
     c = c.detach().clone()
@@ -149,6 +166,7 @@ def refine(
         best, best_loss, iteration = (state[name].to(z.device) for name in ("best", "best_loss", "iteration"))
         losses = list(state["losses"].to(z.device))
         _restore(optimizer, variables, state, len(losses))
+    scales = _LOSS_SCALES if precision == "float16" else (1.0,)  # elsewhere a scale would change no bit
     progress = tqdm(range(settings.n_iterations), initial=len(losses), desc="iterations", leave=False)
     for k in range(len(losses), settings.n_iterations):
         running = torch.full_like(best_loss, True, dtype=torch.bool)
@@ -157,18 +175,19 @@ def refine(
             if not running.any():
                 break
         optimizer.param_groups[0]["lr"] = learning_rate(k, settings)
-        for scale in _LOSS_SCALES:
-            images = sample(variables["z"], c, noise(k))
-            loss = feature_loss(extract(images), targets, settings)
+        for scale in scales:
             optimizer.zero_grad()
-            (loss.sum() * scale).backward()
+            with products(precision):
+                images = sample(variables["z"], c, noise(k))
+                loss = feature_loss(extract(images), targets, settings)
+                (loss.sum() * scale).backward()
             for variable in variables.values():
                 assert variable.grad is not None
                 variable.grad /= scale
             if all(variable.grad.isfinite().all() for variable in variables.values()):  # type: ignore[union-attr]
                 break
         else:
-            raise FloatingPointError(f"gradients are not finite at iteration {k}")
+            raise FloatingPointError(f"gradients are not finite at iteration {k}; {_way_out(k, precision)}")
         optimizer.step()
 
         images, loss = images.detach(), loss.detach()
@@ -183,6 +202,15 @@ def refine(
         progress.update()
     progress.close()
     return Refinement(best, iteration, torch.stack(losses))
+
+
+def _way_out(k: int, precision: Precision) -> str:
+    """Say what to do about gradients that are not finite."""
+    if precision == "float16":
+        return "set experiment.sampler.precision to float32 or tf32"
+    if k == 0:  # nothing was changed yet
+        return "what was decoded is not finite, or far too large: look at decoded/ of the subject, and decode it again"
+    return "lower experiment.guidance.learning_rate"
 
 
 def _state_of(optimizer: torch.optim.Adam, variables: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

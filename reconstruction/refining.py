@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,16 +11,17 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save
-from tqdm import tqdm
 
+from feature_decoding import recipes
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.cli import Run
 from minddiffuser.config import EMBEDDING, Config, layer_name
 from minddiffuser.pretrained import open_clip_model
-from minddiffuser.store import Shard, check_same_rows, open_arrays, write_atomically
-from reconstruction.folder import ReconstructionFolder, flags, to_uint8, write_png
+from minddiffuser.recipe import Recipe
+from minddiffuser.store import Shard, open_made, reading, write_atomically
+from reconstruction.folder import ReconstructionFolder, to_uint8, write_png
 from reconstruction.guidance import Targets, learning_rate, refine
-from reconstruction.sampler import draw_noise, open_sampler
+from reconstruction.sampler import ImageToImage, draw_noise, open_sampler
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,6 @@ class Decoded:
     features : dict of tensors of shape (n, n_kept)
         CLIP's, by layer, at the selected units; perhaps `EMBEDDING`.
     units : dict of tensors of shape (n_kept,)
-    inputs : dict of str
-        Fingerprints of the files.
     """
 
     nsd_id: np.ndarray
@@ -43,7 +43,6 @@ class Decoded:
     c: torch.Tensor
     features: dict[str, torch.Tensor]
     units: dict[str, torch.Tensor]
-    inputs: dict[str, str]
 
 
 def read_decoded(config: Config, subject: str, n_images: int | None = None) -> Decoded:
@@ -51,17 +50,14 @@ def read_decoded(config: Config, subject: str, n_images: int | None = None) -> D
 
     They are of the first `experiment.guidance.n_images` test images, or of the first `n_images` of these.
     """
-    decoded, experiment = config.folder(subject) / "decoded", config.experiment
+    experiment = config.experiment
     layers = [layer_name(number) for number in experiment.structural.layers]
     with (
-        open_arrays(decoded / "detail.h5", "feature_decoding/23_detail.py", subject) as detail,
-        open_arrays(decoded / "semantic.h5", "feature_decoding/22_semantic.py", subject) as semantic,
-        open_arrays(decoded / "structural.h5", "feature_decoding/24_structural.py", subject) as structure,
+        open_made(recipes.decoded(config, subject, "detail")) as detail,
+        open_made(recipes.decoded(config, subject, "semantic")) as semantic,
+        open_made(recipes.decoded(config, subject, "structural")) as structure,
     ):
-        check_same_rows(detail, semantic)
-        check_same_rows(detail, structure)
         n = min(n_images or len(detail["z"]), experiment.guidance.n_images or len(detail["z"]))
-        files = {"z": detail, "c": semantic, "features": structure}
         return Decoded(
             nsd_id=detail["nsd_id"][:n],
             z=torch.from_numpy(detail["z"][:n]),
@@ -70,12 +66,21 @@ def read_decoded(config: Config, subject: str, n_images: int | None = None) -> D
                 name: torch.from_numpy(structure[name][:n]) for name in [*layers, EMBEDDING] if name in structure
             },
             units={name: torch.from_numpy(structure[f"{name}_units"][:]) for name in layers},
-            inputs={name: file.attrs["fingerprint"] for name, file in files.items()},
         )
 
 
-def refine_images(run: Run, subject: str, decoded: Decoded, name: str, left_out: str | None = None) -> None:
-    """Refine images, batch by batch, and write them to the folder of the system `name`.
+def open_models(run: Run) -> tuple[ImageToImage, ClipLayers]:
+    """Open Stable Diffusion as stage 2 runs it, and the CLIP that guides it."""
+    models, structural = run.config.experiment.models, run.config.experiment.structural
+    clip = open_clip_model(models.clip, models.clip_weights, run.device)
+    encoder = ClipLayers(clip, structural.layers, structural.normalisation, structural.antialias)
+    return open_sampler(run.config, run.device), encoder
+
+
+def refine_images(
+    run: Run, decoded: Decoded, recipe: Recipe, models: Callable[[], tuple[ImageToImage, ClipLayers]]
+) -> None:
+    """Refine images, batch by batch, and write them to the folder of a system.
 
     With the pictures go, in `trajectory/`, the loss of every iteration and the picture of every `save_every`-th, and
     with each of these what is needed to continue the batch (`state/`): a run that was killed goes on from there, to the
@@ -84,28 +89,21 @@ def refine_images(run: Run, subject: str, decoded: Decoded, name: str, left_out:
     Parameters
     ----------
     run : Run
-    subject : str
     decoded : Decoded
-    name : str
-        Such as "minddiffuser/stage2".
-    left_out : str, optional
-        What of `decoded` is random instead, which enters the fingerprint.
+    recipe : Recipe
+        Of the system's folder.
+    models : callable
+        Gives what `open_models` opens; called only if there is something to do.
     """
-    experiment, batch_size = run.config.experiment, run.config.execution.batch_size
-    guidance, structural, models = experiment.guidance, experiment.structural, experiment.models
+    experiment, batch_size = run.config.experiment, run.config.execution.batch_size.refine
+    guidance, structural, path = experiment.guidance, experiment.structural, recipe.path
     layers = [layer_name(number) for number in structural.layers]
-    settings = {"seed": experiment.seed, **experiment.model_dump(include={"sampler", "models", "structural"})}
-    settings["guidance"] = guidance.model_dump(exclude={"n_images"})
-    settings |= {"left_out": left_out} if left_out else {}
-    path = run.config.folder(subject) / "reconstruction" / name
-    output = ReconstructionFolder(path, subject, settings, decoded.inputs, run.overwrite, flags(experiment))
-    todo = list(output.batches_to_do(decoded.nsd_id, batch_size, run.shard))
+    output = ReconstructionFolder(recipe, len(decoded.nsd_id), run.overwrite)
+    todo = output.batches_to_do(decoded.nsd_id, batch_size, run.shard)
     if todo:
-        sampler = open_sampler(run.config, run.device)
-        clip = open_clip_model(models.clip, models.clip_weights, run.device)
-        encoder = ClipLayers(clip, structural.layers, structural.normalisation, structural.antialias)
+        sampler, encoder = models()
         units = {layer: indices.to(run.device) for layer, indices in decoded.units.items()}
-    for rows in tqdm(todo, desc=f"{subject} {name}"):
+    for rows in output.each(todo, f"{recipe.subject} {path.name}"):
         ids = decoded.nsd_id[rows]
         state_path = path / "state" / f"{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.safetensors"
         here = {key: values[rows].to(run.device) for key, values in decoded.features.items()}
@@ -117,7 +115,8 @@ def refine_images(run: Run, subject: str, decoded: Decoded, name: str, left_out:
             noise=partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, guidance.noise),
             targets=Targets({layer: here[layer] for layer in layers}, units, here.get(EMBEDDING)),
             settings=guidance,
-            state=load_file(state_path) if state_path.exists() else None,
+            precision=experiment.sampler.precision,
+            state=_read_state(state_path),
             keep=partial(_keep, path, state_path, ids),
         )
         losses, iterations = result.losses.cpu(), result.iteration.cpu()
@@ -128,10 +127,17 @@ def refine_images(run: Run, subject: str, decoded: Decoded, name: str, left_out:
         final = losses.gather(0, iterations[None])[0]
         output.save(ids, to_uint8(result.images), experiment.seed, final.tolist(), iterations.tolist())
         state_path.unlink(missing_ok=True)
-    output.write_index()
-    if not list(output.batches_to_do(decoded.nsd_id, 1, Shard())):
+    output.finish()
+    if not output.batches_to_do(decoded.nsd_id, 1, Shard()):
         shutil.rmtree(path / "state", ignore_errors=True)  # of a kill in the last moment, or of other batches
-    print(f"{path}: {len(decoded.nsd_id)} test images")
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor] | None:
+    """Read what a batch goes on from, where it was begun."""
+    if not path.exists():
+        return None
+    with reading(path, "a state to go on from", "delete it, and the batch starts again"):
+        return load_file(path)
 
 
 def _keep(

@@ -10,7 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from feature_extraction.latents import decode
 from feature_extraction.text import embed_captions
 from minddiffuser import pretrained
-from minddiffuser.config import Config, Sampler
+from minddiffuser.config import Config, Precision, Sampler
+from minddiffuser.precision import autocast, products
 from minddiffuser.seeds import torch_generator
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class ImageToImage:
     ) -> None:
         self.unet, self.vae, self.scheduler = unet, vae, scheduler
         self.unconditional, self.checkpoint_steps = unconditional, checkpoint_steps
-        self.guidance_scale, self.precision = settings.guidance_scale, getattr(torch, settings.precision)
+        self.guidance_scale = settings.guidance_scale
+        self.precision: Precision = settings.precision
         scheduler.set_timesteps(settings.n_steps)
         self.noise_timestep = scheduler.timesteps[settings.n_steps - 1 - settings.noise_index]
         self.timesteps = scheduler.timesteps[settings.n_steps - settings.denoise_steps :]
@@ -65,25 +67,23 @@ class ImageToImage:
         tensor of shape (n, 3, 8 * height, 8 * width)
             In [0, 1].
         """
-        x: torch.Tensor = self.scheduler.add_noise(z, noise, self.noise_timestep.expand(len(z)))  # type: ignore[arg-type]
-        both = torch.cat([self.unconditional.expand_as(c), c])
-        for t in self.timesteps:
-            if self.checkpoint_steps and torch.is_grad_enabled():
-                x = checkpoint(self._step, x, both, t, use_reentrant=False, preserve_rng_state=False)  # type: ignore[assignment]
-            else:
-                x = self._step(x, both, t)
-        with self._autocast():
-            return decode(self.vae, x).to(z.dtype)
+        with products(self.precision):
+            x: torch.Tensor = self.scheduler.add_noise(z, noise, self.noise_timestep.expand(len(z)))  # type: ignore[arg-type]
+            both = torch.cat([self.unconditional.expand_as(c), c])
+            for t in self.timesteps:
+                if self.checkpoint_steps and torch.is_grad_enabled():
+                    x = checkpoint(self._step, x, both, t, use_reentrant=False, preserve_rng_state=False)  # type: ignore[assignment]
+                else:
+                    x = self._step(x, both, t)
+            with autocast(self.precision, self.unet.device):
+                return decode(self.vae, x).to(z.dtype)
 
     def _step(self, x: torch.Tensor, both: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """One DDIM step with classifier-free guidance, both passes in one batch; x stays float32."""
-        with self._autocast():
+        with autocast(self.precision, self.unet.device):
             e_unconditional, e_text = self.unet(torch.cat([x, x]), t, both).sample.to(x.dtype).chunk(2)
         e = e_unconditional + self.guidance_scale * (e_text - e_unconditional)
         return self.scheduler.step(e, t, x, eta=0.0).prev_sample  # type: ignore[arg-type, union-attr]
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.unet.device.type, self.precision, enabled=self.precision != torch.float32)
 
 
 def open_sampler(

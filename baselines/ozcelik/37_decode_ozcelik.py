@@ -17,26 +17,26 @@ Reads `prepared.h5` and the stimuli. Writes to `runs/<name>/<subject>/ozcelik/`:
     decoded/<form>.h5   features (n_test, n_features), noise (n_test, n_noise), and dense (n_test, n_dense), which is
                         absent where noise is random; nsd_id
 
-Peak memory: gradients of the generator for `execution.batch_size` pictures; then, by count at the real size, the voxels
-four times in float64, a Gram matrix of images and the dense vectors of the training images: 6 GB.
+Peak memory: gradients of the generator for `execution.batch_size.refine` pictures; then, by count at the real size, the
+voxels four times in float64, a Gram matrix of images and the dense vectors of the training images: 6 GB.
 """
 
+import functools
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+from baselines.ozcelik import recipes
 from baselines.ozcelik.generator import open_generator
-from baselines.ozcelik.targets import extract_instances, invert_training_images
+from baselines.ozcelik.targets import extract_instances, invert_training_images, open_models
 from baselines.regression import fit_predict, held_out_predictions, restore_variance
 from feature_decoding.decoders import decode, fit_decoder, load_voxels
 from feature_decoding.ridge import Gram
 from minddiffuser.cli import Run, execute, parse
-from minddiffuser.config import Ozcelik, ozcelik_form
+from minddiffuser.config import Ozcelik
 from minddiffuser.seeds import torch_generator
-from minddiffuser.store import Artifact, Shard, check_same_rows, open_arrays
-
-SCRIPT = "baselines/ozcelik/37_decode_ozcelik.py"
+from minddiffuser.store import Artifact, Shard, open_made
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,42 +46,40 @@ def main(argv: list[str] | None = None) -> None:
     if settings is None:
         print("experiment.ozcelik is null: nothing to do")
         return
-    forms = {name: ozcelik_form(settings, name) for name in settings.forms}
-    inverts = any(form.noise == "decoded" for form in forms.values())
+    forms = recipes.forms(run.config)
+    models = functools.cache(lambda: open_models(run, settings))
     for subject in run.subjects:
-        sources = [extract_instances(run, subject, settings)]
-        sources += [invert_training_images(run, subject, settings)] if inverts else []
-        if not all(source.path.exists() for source in sources):
-            continue
-        for name, form in forms.items():
-            decode_images(run, subject, name, form, sources if form.noise == "decoded" else sources[:1])
+        extract_instances(run, subject, models)
+        needed = [recipes.instances(run.config, subject)]
+        if any(form.noise == "decoded" for form in forms.values()):
+            invert_training_images(run, subject, models)
+            needed.append(recipes.inversion(run.config, subject))
+        if all(recipe.path.exists() for recipe in needed):  # made by this shard, or meanwhile by another
+            for name, form in forms.items():
+                decode_images(run, subject, name, form)
 
 
-def decode_images(run: Run, subject: str, name: str, form: Ozcelik, sources: list[Artifact]) -> None:
+def decode_images(run: Run, subject: str, name: str, form: Ozcelik) -> None:
     """Decode a subject's test images in one form."""
-    experiment, folder = run.config.experiment, run.config.folder(subject)
-    used = {"decoder", "restore_variance", "unit_length", "noise", "n_training", "test_scaling"}
-    used |= {"n_voxels"} if form.decoder == "voxel_selection" else {"alpha_instance"}
-    used |= {"alpha_noise", "alpha_dense"} if form.noise == "decoded" else set()
-    settings = {"seed": experiment.seed, **form.model_dump(include=used)}
-    settings |= {"alpha": experiment.decoding.alpha} if form.decoder == "voxel_selection" else {}
-    inputs = [folder / "prepared.h5", *(source.path for source in sources)]
-    output = Artifact(folder / "ozcelik" / "decoded" / f"{name}.h5", subject, settings, inputs)
+    config = run.config
+    output = Artifact(recipes.decoded(config, subject, name))
     if output.is_done(run.overwrite):
+        print(f"{output.path} is there already")
         return
-    with open_arrays(sources[0].path, SCRIPT, subject) as file:
-        X, X_test = load_voxels(folder, subject, file, form.test_scaling, f"ozcelik ({name})")
-        n_test = len(X_test)
-        nsd_id, Y = file["nsd_id"][:n_test], file["features"][n_test:][: form.n_training]
-    X = X[: form.n_training]
+    X, X_test = load_voxels(config, subject, form.test_scaling, f"ozcelik ({name})")
+    n_test, fitted = len(X_test), slice(form.n_training)
+    with open_made(recipes.instances(config, subject)) as file:
+        nsd_id, Y = file["nsd_id"][:n_test], file["features"][n_test:][fitted]
+    X = X[fitted]
     if form.decoder == "voxel_selection":
-        decoder = Artifact(folder / "ozcelik" / "decoders" / f"{name}.h5", subject, settings, inputs)
-        fit_decoder(replace(run, shard=Shard()), decoder, Gram(X, run.device), Y, form.n_voxels)  # not divided
-        features = decode(decoder.path, subject, X_test)
+        decoder = Artifact(recipes.decoder(config, subject, name))
+        if not decoder.is_done(run.overwrite):
+            fit_decoder(replace(run, shard=Shard()), decoder, Gram(X, run.device), Y, form.n_voxels)  # not divided
+        features = decode(decoder.recipe, X_test)
     else:
         features = fit_predict(X, Y, X_test, form.alpha_instance)
     if form.restore_variance == "train":
-        predictions = held_out_predictions(X, Y, form.alpha_instance, experiment.seed)
+        predictions = held_out_predictions(X, Y, form.alpha_instance, config.experiment.seed)
         features = restore_variance(features, predictions, Y)
     elif form.restore_variance == "test":
         features = restore_variance(features, features, Y)
@@ -89,17 +87,13 @@ def decode_images(run: Run, subject: str, name: str, form: Ozcelik, sources: lis
         features = features / np.linalg.norm(features, axis=1, keepdims=True)
     arrays = {"features": features.astype(np.float32), "nsd_id": nsd_id}
     if form.noise == "decoded":
-        with (
-            open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared,
-            open_arrays(sources[1].path, SCRIPT, subject) as file,
-        ):
-            check_same_rows(prepared, file, rows=~prepared["is_test"][:])
+        with open_made(recipes.inversion(config, subject)) as file:
             for key, alpha in (("noise", form.alpha_noise), ("dense", form.alpha_dense)):
-                arrays[key] = fit_predict(X, file[key][:][: form.n_training], X_test, alpha)
+                arrays[key] = fit_predict(X, file[key][:][fitted], X_test, alpha)
             print(f"{subject}: what is inverted differs by {file['error'][:].mean():.3f} a pixel from the picture")
     else:
         n_noise = open_generator(form.generator, torch.device("cpu")).n_noise
-        draws = [torch_generator(experiment.seed, int(i), "noise of the generator") for i in nsd_id]
+        draws = [torch_generator(config.experiment.seed, int(i), "noise of the generator") for i in nsd_id]
         arrays["noise"] = np.stack([torch.randn(n_noise, generator=draw).numpy() for draw in draws])
     output.write(arrays)
     print(f"wrote {output.path}")

@@ -14,14 +14,15 @@ Writes `runs/<name>/bank/<network>.h5`:
     class_wnid, class_label  (n_classes,) str, by WordNet id, which is the order of the network's classes
     head_weight, head_bias   (n_classes, n_features) and (n_classes,), the network's own last layer; or, where it has
                              none (the miniature), a logistic regression on the bank
-    image_size, bank_per_class   as it was made
 
 Not of one subject: run it once. Other pictures under the same names are not noticed. A killed run goes on with the next
 2,000 images; `--shard` divides it. Peak memory: 0.5 GB, and the network; 4 GB of disk, twice while parts are joined.
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -29,12 +30,13 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
-from baselines.semantic_brain_decoding.classes import imagenet_classes, read_classes
+from baselines.semantic_brain_decoding import recipes
+from baselines.semantic_brain_decoding.classes import Classes, imagenet_classes, read_classes
 from baselines.semantic_brain_decoding.features import pooled_features, read_prepared
 from data.god import picture_key
 from minddiffuser.cli import concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY
-from minddiffuser.pretrained import open_pooled_network
+from minddiffuser.pretrained import PooledNetwork, open_pooled_network
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import Artifact, DataError
 
@@ -53,13 +55,9 @@ def main(argv: list[str] | None = None) -> None:
     paths, class_index = choose(imagenet, classes.wnids, settings.bank_per_class, config.experiment.seed)
     keys = np.array([picture_key(path.name) for path in paths])  # here, so that a stray file stops nothing later
     names = "\n".join(path.name for path in paths)
-    made_from = {
-        **settings.model_dump(include={"network", "image_size", "bank_per_class"}),
-        **config.experiment.models.model_dump(include={"scoring_clip", "scoring_clip_weights"}),
-        "images": hashlib.sha256(names.encode()).hexdigest(),
-        "classes": hashlib.sha256(repr(asdict(classes)).encode()).hexdigest(),
-    }
-    artifact = Artifact(config.folder() / "bank" / f"{settings.network}.h5", "ImageNet", made_from)
+    hashes = {recipes.IMAGES: names, recipes.CLASSES: repr(asdict(classes))}
+    hashes = {key: hashlib.sha256(text.encode()).hexdigest()[:16] for key, text in hashes.items()}
+    artifact = Artifact(recipes.bank(config, hashes))
     if artifact.is_done(run.overwrite):
         print(f"{artifact.path} is there already")
         return
@@ -69,22 +67,24 @@ def main(argv: list[str] | None = None) -> None:
         progress = tqdm(
             pictures, total=len(paths[rows]), desc=f"bank, part {number + 1} of {-(-len(paths) // ROWS_PER_PART)}"
         )
-        features = pooled_features(network, progress, config.execution.batch_size, run.device)
+        features = pooled_features(network, progress, config.execution.batch_size.encode, run.device)
         artifact.write_part(number, {"features": features, "image": keys[rows], "class_index": class_index[rows]})
-    if not artifact.has_all_parts(len(paths), ROWS_PER_PART):
-        return
-    weight, bias = fit_head(artifact) if network.head is None else part_of_head(network.head, classes.wnids)
+    if artifact.join(len(paths), ROWS_PER_PART, partial(constants, network, classes)):
+        print(f"{artifact.path}: {len(paths)} images of {len(classes.wnids)} classes")
+
+
+def constants(
+    network: PooledNetwork, classes: Classes, read_parts: Callable[[], Iterator[h5py.File]]
+) -> dict[str, np.ndarray]:
+    """Give the names of the classes, and the network's own last layer."""
+    weight, bias = fit_head(read_parts) if network.head is None else part_of_head(network.head, classes.wnids)
     text = h5py.string_dtype()
-    constants = {
+    return {
         "class_wnid": np.array(classes.wnids, text),
         "class_label": np.array(classes.labels, text),
         "head_weight": weight,
         "head_bias": bias,
-        "image_size": np.int64(settings.image_size),
-        "bank_per_class": np.int64(settings.bank_per_class),
     }
-    artifact.join(len(paths), constants)
-    print(f"{artifact.path}: {len(paths)} images of {len(classes.wnids)} classes")
 
 
 def choose(imagenet: Path, wnids: tuple[str, ...], n_per_class: int, seed: int) -> tuple[list[Path], np.ndarray]:
@@ -116,10 +116,10 @@ def part_of_head(head: tuple[np.ndarray, np.ndarray], wnids: tuple[str, ...]) ->
     return head[0][rows], head[1][rows]
 
 
-def fit_head(artifact: Artifact) -> tuple[np.ndarray, np.ndarray]:
+def fit_head(read_parts: Callable[[], Iterator[h5py.File]]) -> tuple[np.ndarray, np.ndarray]:
     """Fit a linear classifier to the bank's images, for a network that has none."""
     features, class_index = (
-        np.concatenate([part[name][:] for part in artifact.read_parts()]) for name in ("features", "class_index")
+        np.concatenate([part[name][:] for part in read_parts()]) for name in ("features", "class_index")
     )
     deviation = features.std(axis=0) + 1e-6
     model = LogisticRegression(max_iter=300).fit(features / deviation, class_index)

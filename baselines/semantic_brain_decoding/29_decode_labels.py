@@ -33,27 +33,27 @@ import numpy as np
 from tqdm import tqdm
 
 from baselines.regression import fit_predict, fold_predictions, restore_variance, spread_of_averages
+from baselines.semantic_brain_decoding import recipes
 from baselines.semantic_brain_decoding.features import BATCH_AS_RELEASED, pooled_features, read_prepared
 from baselines.semantic_brain_decoding.neighbours import nearest
 from data import god
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import SemanticBrainDecoding, concept_form
 from minddiffuser.pretrained import open_pooled_network
-from minddiffuser.store import Artifact, DataError, open_arrays
+from minddiffuser.store import Artifact, open_made
 
 FeaturesOf = Callable[[Path, Sequence[str] | np.ndarray, str], np.ndarray]
-BANK = "baselines/semantic_brain_decoding/14_bank.py"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Decode each subject's test images, in each form."""
-    run = parse(__doc__, argv, subjects_of=concept_subjects)
+    run = parse(__doc__, argv, subjects_of=concept_subjects, divides=False)
     settings = run.config.experiment.semantic_brain_decoding
     if settings is None:
         print("experiment.semantic_brain_decoding is null: nothing to do")
         return
     features_of = open_features(run, settings)
-    with open_arrays(run.config.folder() / "bank" / f"{settings.network}.h5", BANK, "ImageNet") as bank:
+    with open_made(recipes.bank(run.config)) as bank:
         for subject in run.subjects:
             for name in settings.forms:
                 decode_labels(run, subject, name, concept_form(settings, name), bank, features_of)
@@ -64,24 +64,10 @@ def decode_labels(
 ) -> None:
     """Decode a subject's test images in one form."""
     config, stimuli = run.config, run.config.god / "images"
-    not_used = {"forms", "subjects", "prompt", "n_pictures", "n_steps", "guidance_scale", "safety_checker"}
-    made_from = {
-        **form.model_dump(exclude=not_used),
-        "seed": config.experiment.seed,
-        "bank": bank.attrs["fingerprint"],
-        "recording": god.fingerprint(config.god, subject),
-    }
-    path = config.folder(subject) / "semantic_brain_decoding" / "decoded" / f"{name}.h5"
-    output = Artifact(path, subject, made_from)
+    output = Artifact(recipes.labels(config, subject, name, god.fingerprint(config.god, subject)))
     if output.is_done(run.overwrite):
-        print(f"{path} is there already")
+        print(f"{output.path} is there already")
         return
-    for name_of_setting in ("image_size", "bank_per_class"):
-        if (found := bank[name_of_setting][()]) != (asked := getattr(form, name_of_setting)):
-            raise DataError(
-                f"{bank.filename} was made with {name_of_setting} {found}, not {asked}; make it again with: python "
-                f"{BANK} --overwrite"
-            )
     recording = god.read_subject(config.god, subject, form.roi)
     is_training, is_test = (recording.data_type == kind for kind in (god.TRAINING, god.PERCEPTION))
     scaled = god.standardise_runs(recording.X, recording.data_type, recording.run, form.run_grouping)
@@ -129,7 +115,7 @@ def decode_labels(
         arrays["validation_classes"] = label(of_left_out, bank, excluded, form.n_labels)
     output.write(arrays)
     print(
-        f"{path}: {len(raw)} test images from {len(fitted)} trials of {X.shape[1]} voxels; squared error "
+        f"{output.path}: {len(raw)} test images from {len(fitted)} trials of {X.shape[1]} voxels; squared error "
         f"{arrays['mse_test_raw']:.4f}, {arrays['mse_test']:.4f} with restored variance; deviation of features "
         f"{features.std(axis=0).mean() / Y.std(axis=0).mean():.2f} of the training images'"
     )
@@ -152,7 +138,7 @@ def open_features(run: Run, settings: SemanticBrainDecoding) -> FeaturesOf:
         if batch_norm == "training":  # depends on the order
             return compute(paths, BATCH_AS_RELEASED, batch_norm)
         if new := sorted(set(paths) - set(known)):
-            known.update(zip(new, compute(new, execution.batch_size, batch_norm), strict=True))
+            known.update(zip(new, compute(new, execution.batch_size.encode, batch_norm), strict=True))
         return np.stack([known[path] for path in paths])
 
     return features_of

@@ -16,23 +16,23 @@ Reads `semantic_brain_decoding/decoded/<form>.h5`. Writes to `reconstruction/`:
 Peak memory: that of 31_stage1.py.
 """
 
-import shutil
+import functools
+from collections.abc import Callable
 
 import h5py
 import numpy as np
 from diffusers import StableDiffusionPipeline
-from tqdm import tqdm
 
+from baselines.semantic_brain_decoding import recipes
 from baselines.semantic_brain_decoding.labels import best_constant
 from baselines.semantic_brain_decoding.pictures import open_text_to_image
 from baselines.semantic_brain_decoding.wordnet import open_wordnet, wu_palmer
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import SemanticBrainDecoding, concept_form
+from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import torch_generator
-from minddiffuser.store import DataError, open_arrays
-from reconstruction.folder import TEST_STATISTICS, ReconstructionFolder, to_uint8
-
-DECODE = "baselines/semantic_brain_decoding/29_decode_labels.py"
+from minddiffuser.store import DataError, open_made
+from reconstruction.folder import ReconstructionFolder, remove_samples, to_uint8
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -43,54 +43,41 @@ def main(argv: list[str] | None = None) -> None:
     if settings is None:
         print("experiment.semantic_brain_decoding is null: nothing to do")
         return
-    pipeline = open_text_to_image(experiment.models, settings.safety_checker, run.device)
+    open_once = functools.cache(lambda: open_text_to_image(experiment.models, settings.safety_checker, run.device))
     for subject in run.subjects:
-        place = run.config.folder(subject) / "reconstruction"
         for name in settings.forms:
-            form, inputs = concept_form(settings, name), {}
-            path = run.config.folder(subject) / "semantic_brain_decoding" / "decoded" / f"{name}.h5"
-            with open_arrays(path, f"{DECODE} --subject {subject}", subject) as decoded:
+            form = concept_form(settings, name)
+            with open_made(recipes.labels(run.config, subject, name)) as decoded:
                 ids, classes = decoded["nsd_id"][:], decoded["classes"][:]
                 labels = decoded["class_label"].asstr()[:]
-                inputs["decoded"] = decoded.attrs["fingerprint"]
                 constant = constant_class(run, decoded) if name == settings.forms[0] else None
-            flags = [TEST_STATISTICS] if form.restore_variance == "test" else []
-            folder = place / "semantic_brain_decoding" / name
             for rank in range(form.n_pictures):
-                output = ReconstructionFolder(
-                    folder / f"sample_{rank + 1}" if rank else folder,
-                    subject, {"rank": rank, **shared(run, form)}, inputs, run.overwrite, flags,
-                )  # fmt: skip
-                generate(run, pipeline, output, form, ids, labels[classes[:, rank]], rank, f"{subject} {name}")
-            for path in folder.glob("sample_*"):  # of a time when more were asked for: an image's score is the mean
-                if int(path.name.removeprefix("sample_")) > form.n_pictures:
-                    shutil.rmtree(path)
-            print(f"{folder}: {len(ids)} test images, {form.n_pictures} of each")
+                recipe = recipes.pictures(run.config, subject, name, rank)
+                generate(run, open_once, recipe, form, ids, labels[classes[:, rank]], f"{subject} {name}", rank)
+            remove_samples(recipes.pictures(run.config, subject, name).path, form.n_pictures)
             if constant is not None:
-                wnid, label = constant
-                output = ReconstructionFolder(
-                    place / "control" / "constant_label",
-                    subject, {"wnid": wnid, "label": label, **shared(run, form)}, {}, run.overwrite,
-                )  # fmt: skip
-                generate(run, pipeline, output, form, ids, np.full(len(ids), label), 0, f"{subject} constant label")
-                print(f"{output.path}: {label!r} for all")
+                recipe, label = recipes.constant(run.config, subject, *constant), constant[1]
+                generate(
+                    run, open_once, recipe, form, ids, np.full(len(ids), label), f"{subject} constant label {label!r}"
+                )
 
 
 def generate(
     run: Run,
-    pipeline: StableDiffusionPipeline,
-    output: ReconstructionFolder,
+    pipeline: Callable[[], StableDiffusionPipeline],
+    recipe: Recipe,
     form: SemanticBrainDecoding,
     ids: np.ndarray,
     labels: np.ndarray,
-    rank: int,
     what: str,
+    rank: int = 0,
 ) -> None:
     """Fill a folder with a picture for each test image, from its label."""
     seed = run.config.experiment.seed
-    todo = list(output.batches_to_do(ids, run.config.execution.batch_size, run.shard))
-    for rows in tqdm(todo, desc=f"{what}, label {rank + 1}"):
-        made = pipeline(
+    output = ReconstructionFolder(recipe, len(ids), run.overwrite)
+    todo = output.batches_to_do(ids, run.config.execution.batch_size.generate, run.shard)
+    for rows in output.each(todo, f"{what}, label {rank + 1}"):
+        made = pipeline()(
             [form.prompt.format(label=label) for label in labels[rows]],
             num_inference_steps=form.n_steps,
             guidance_scale=form.guidance_scale,
@@ -98,7 +85,7 @@ def generate(
             output_type="pt",
         )
         output.save(ids[rows], to_uint8(made.images), seed, flagged=made.nsfw_content_detected)  # type: ignore[union-attr]
-    output.write_index()
+    output.finish()
     if n := output.n_flagged():
         print(f"WARNING: {output.path}: the safety checker made {n} pictures black (column flagged of index.csv)")
 
@@ -113,13 +100,6 @@ def constant_class(run: Run, decoded: h5py.File) -> tuple[str, str] | None:
         return None
     best = best_constant(wu_palmer(wordnet, decoded["training_wnid"].asstr()[:], wnids))
     return str(wnids[best]), str(labels[best])
-
-
-def shared(run: Run, form: SemanticBrainDecoding) -> dict:
-    """Give the settings that pictures of any label depend on."""
-    used = {"prompt", "n_steps", "guidance_scale", "safety_checker"}
-    models = run.config.experiment.models.model_dump(include={"stable_diffusion", "stable_diffusion_revision"})
-    return {"seed": run.config.experiment.seed, **form.model_dump(include=used), **models}
 
 
 if __name__ == "__main__":

@@ -19,68 +19,79 @@ Sessions and parts of the features are divided among shards; the last of these t
 the real size, by count: the trials twice, targets by trials of 20,000 outputs three times, and their weights: 11 GB.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
+from baselines.takagi import recipes
 from baselines.takagi.regression import fit_predict, mean_over_trials
 from baselines.takagi.trials import write_trials
 from data.nsd import Stimuli, read_captions
+from data.recipes import prepared
 from feature_decoding.decoders import decode, fit_decoder, load_voxels, with_first_token
+from feature_decoding.recipes import FAMILIES
 from feature_decoding.ridge import Gram
 from feature_extraction.latents import encode, to_model_range
+from feature_extraction.recipes import features as features_recipe
 from feature_extraction.text import embed_captions
 from minddiffuser.cli import Run, execute, parse
-from minddiffuser.config import Takagi, takagi_form
+from minddiffuser.config import Takagi
 from minddiffuser.pretrained import open_text_encoder, open_vae
 from minddiffuser.seeds import torch_generator
-from minddiffuser.store import Artifact, Shard, check_same_rows, open_arrays
+from minddiffuser.store import Artifact, Shard, open_made
 
 ROWS_PER_PART = 256
 OUTPUTS_AT_ONCE = 20_000
-SCRIPT = "baselines/takagi/35_decode_takagi.py"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Decode each subject's test images."""
     run = parse(__doc__, argv)
-    settings = run.config.experiment.takagi
-    if settings is None:
+    forms = recipes.forms(run.config)
+    if not forms:
         print("experiment.takagi is null: nothing to do")
         return
-    forms = {name: takagi_form(run.config.experiment, settings, name) for name in settings.forms}
+    models = functools.cache(lambda: open_models(run))
     for subject in run.subjects:
         streams = {name: form for name, form in forms.items() if form.decoder == "ridge_cv"}
         if streams:
-            trials, features = write_trials(run, subject), extract(run, subject, settings)
-            if trials.path.exists() and features.path.exists():
-                decode_streams(run, subject, streams, trials.path, features.path)
+            write_trials(run, subject)
+            extract(run, subject, models)
+            needed = [recipes.trials(run.config, subject), recipes.targets(run.config, subject)]
+            if all(recipe.path.exists() for recipe in needed):  # made by this shard, or meanwhile by another
+                decode_streams(run, subject, streams)
         for name, form in forms.items():
             if form.decoder == "voxel_selection":
                 decode_as_bundled(run, subject, name, form)
 
 
-def extract(run: Run, subject: str, takagi: Takagi) -> Artifact:
+def open_models(run: Run) -> tuple:
+    """Open the autoencoder, the tokenizer and the text encoder."""
+    models = run.config.experiment.models
+    source = (models.stable_diffusion, models.stable_diffusion_revision)
+    return open_vae(*source, run.device), *open_text_encoder(*source, run.device)
+
+
+def extract(run: Run, subject: str, models: Callable[[], tuple]) -> None:
     """Extract z and c of all images, in the sizes that Takagi & Nishimoto use."""
-    experiment, folder, batch = run.config.experiment, run.config.folder(subject), run.config.execution.batch_size
-    models, size = experiment.models, round(experiment.detail.image_size * takagi.image_share)
-    n_captions, source = experiment.semantic.n_captions, (models.stable_diffusion, models.stable_diffusion_revision)
-    settings = {"image_size": size, "max_length": takagi.max_length, "n_captions": n_captions}
-    settings |= {"model": source, "seed": experiment.seed}
-    artifact = Artifact(folder / "takagi" / "features.h5", subject, settings, [folder / "prepared.h5"])
+    experiment, batch = run.config.experiment, run.config.execution.batch_size.encode
+    takagi, n_captions = experiment.takagi, experiment.semantic.n_captions
+    assert takagi
+    size = round(experiment.detail.image_size * takagi.image_share)
+    artifact = Artifact(recipes.targets(run.config, subject))
     if artifact.is_done(run.overwrite):
-        return artifact
-    with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-        ids, coco_ids = prepared["nsd_id"][:], prepared["coco_id"][:]
+        return
+    with open_made(prepared(run.config, subject)) as rows:
+        ids, coco_ids = rows["nsd_id"][:], rows["coco_id"][:]
     stimuli, captions = Stimuli(run.config.nsd), read_captions(run.config.nsd, coco_ids, n_captions)
-    vae = open_vae(*source, run.device)
-    tokenizer, encoder = open_text_encoder(*source, run.device)
-    length = takagi.max_length or encoder.config.max_position_embeddings
     for number, rows in artifact.parts_to_do(len(ids), ROWS_PER_PART, run.shard):
+        vae, tokenizer, encoder = models()
+        length = takagi.max_length or encoder.config.max_position_embeddings
         found: dict[str, list[np.ndarray]] = {"z_mean": [], "z_sample": [], "c": []}
         for start in tqdm(range(rows.start, rows.stop, batch), desc=f"{subject} Takagi's features, part {number}"):
             here = slice(start, min(start + batch, rows.stop))
@@ -96,23 +107,20 @@ def extract(run: Run, subject: str, takagi: Takagi) -> Artifact:
                 found[key].append(value.cpu().numpy())
         parts = {key: np.concatenate(values) for key, values in found.items()}
         artifact.write_part(number, {**parts, "nsd_id": ids[rows]})
-    if artifact.has_all_parts(len(ids), ROWS_PER_PART):
-        artifact.join(len(ids), {})
-    return artifact
+    artifact.join(len(ids), ROWS_PER_PART)
 
 
-def decode_streams(run: Run, subject: str, forms: dict[str, Takagi], trials_path: Path, features_path: Path) -> None:
+def decode_streams(run: Run, subject: str, forms: dict[str, Takagi]) -> None:
     """Decode by RidgeCV, some outputs at a time; those of all forms side by side, for they share the voxels."""
-    folder, outputs = run.config.folder(subject) / "takagi" / "decoded", {}
-    for name, form in forms.items():
-        settings = form.model_dump(mode="json", include={"center_targets", "alphas", "posterior"})
-        outputs[name] = Artifact(folder / f"{name}.h5", subject, settings, [trials_path, features_path])
+    outputs = {name: Artifact(recipes.decoded(run.config, subject, name)) for name in forms}
     todo = [name for name, output in outputs.items() if not output.is_done(run.overwrite)]
     if not todo:
         return
     decoded: dict[str, dict[str, np.ndarray]] = {name: {} for name in forms}
-    with open_arrays(trials_path, SCRIPT, subject) as trials, open_arrays(features_path, SCRIPT, subject) as features:
-        check_same_rows(trials, features)
+    with (
+        open_made(recipes.trials(run.config, subject)) as trials,
+        open_made(recipes.targets(run.config, subject)) as features,
+    ):
         image_of_trial, stream, nsd_id = trials["image_of_trial"][:], trials["stream"][:], trials["nsd_id"][:]
         n_test = len(trials["test"])
         for key, region in (("z", b"early"), ("c", b"ventral")):
@@ -139,29 +147,22 @@ def decode_streams(run: Run, subject: str, forms: dict[str, Takagi], trials_path
 
 def decode_as_bundled(run: Run, subject: str, name: str, form: Takagi) -> None:
     """Decode the z and c of this project with its decoders, as MindDiffuser's authors did for their comparison."""
-    folder, decoding = run.config.folder(subject), run.config.experiment.decoding
-    families = {"semantic": ("c", form.n_voxels_semantic, "11"), "detail": ("z", form.n_voxels_detail, "12")}
-    sources = [folder / "features" / f"{family}.h5" for family in families]
-    settings = {"alpha": decoding.alpha, **form.model_dump(include={"n_voxels_semantic", "n_voxels_detail"})}
-    settings["test_scaling"] = form.test_scaling
-    output = Artifact(
-        folder / "takagi" / "decoded" / f"{name}.h5", subject, settings, [folder / "prepared.h5", *sources]
-    )
+    output = Artifact(recipes.decoded(run.config, subject, name))
     if output.is_done(run.overwrite):
         return
     decoded = {}
-    for source, (family, (key, n_voxels, script)) in zip(sources, families.items(), strict=True):
-        with open_arrays(source, f"feature_extraction/{script}_{family}.py", subject) as features:
-            X, X_test = load_voxels(folder, subject, features, form.test_scaling, f"takagi ({name})")
-            Y, nsd_id = features[key][len(X_test) :], features["nsd_id"][: len(X_test)]
-        decoder_path = folder / "takagi" / "decoders" / f"{family}.h5"
-        fitting = {"alpha": decoding.alpha, "n_voxels": n_voxels}
-        artifact = Artifact(decoder_path, subject, fitting, [folder / "prepared.h5", source])
-        targets = (Y[:, 1:] if key == "c" else Y).reshape(len(X), -1)  # begin of text is not decoded
-        fit_decoder(replace(run, shard=Shard()), artifact, Gram(X, run.device), targets, n_voxels)  # not divided
-        values = decode(decoder_path, subject, X_test)
-        decoded[key] = with_first_token(values, Y) if key == "c" else values.reshape(len(values), *Y.shape[1:])
-        decoded["nsd_id"] = nsd_id
+    X, X_test = load_voxels(run.config, subject, form.test_scaling, f"takagi ({name})")
+    gram, n_test = Gram(X, run.device), len(X_test)
+    for family, key in FAMILIES.items():
+        with open_made(features_recipe(run.config, subject, family)) as features:
+            Y, decoded["nsd_id"] = features[key][n_test:], features["nsd_id"][:n_test]
+        decoder = Artifact(recipes.decoder(run.config, subject, form, family))
+        if not decoder.is_done(run.overwrite):
+            targets = (Y[:, 1:] if key == "c" else Y).reshape(len(Y), -1)  # begin of text is not decoded
+            undivided = replace(run, shard=Shard())
+            fit_decoder(undivided, decoder, gram, targets, getattr(form, f"n_voxels_{family}"))
+        values = decode(decoder.recipe, X_test)
+        decoded[key] = with_first_token(values, Y) if key == "c" else values.reshape(n_test, *Y.shape[1:])
     output.write(decoded)
     print(f"wrote {output.path}")
 

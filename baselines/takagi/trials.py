@@ -1,16 +1,20 @@
 """Single trials of NSD's streams, as Takagi & Nishimoto use them: not averaged, and not standardised by session."""
 
+from collections.abc import Callable, Iterator
+
+import h5py
 import numpy as np
 from tqdm import tqdm
 
+from baselines.takagi import recipes
+from baselines.takagi.recipes import STREAMS
 from data import nsd
+from data.recipes import prepared
 from minddiffuser.cli import Run
-from minddiffuser.store import Artifact, DataError, open_arrays
-
-STREAMS = ("early", "ventral")  # z is decoded from the first, c from the second
+from minddiffuser.store import Artifact, open_made
 
 
-def write_trials(run: Run, subject: str) -> Artifact:
+def write_trials(run: Run, subject: str) -> None:
     """Write trials of the training images, and means over the trials of each test image, to `takagi/trials.h5`.
 
         train           (n_trials, n_voxels) float32  percent signal change
@@ -24,48 +28,39 @@ def write_trials(run: Run, subject: str) -> Artifact:
     Raises
     ------
     DataError
-        A file of NSD is missing or broken, or a voxel is constant or not a number in a session and
-        `data.invalid_voxels` is "error". With "zero" such values are 0, as they are in NSD's files where there is no
-        data: the released code uses them as they are.
+        A file of NSD is missing or broken, or a session or a trial has no data, or a voxel has none in a session and
+        `data.invalid_voxels` is "error". With "zero" such a voxel is 0 in that session, as it is in NSD's files, which
+        the released code uses as they are; their number is printed.
     """
-    root, data, folder = run.config.nsd, run.config.experiment.data, run.config.folder(subject)
-    settings = {"data": data.model_dump(mode="json", exclude={"rois"}), "streams": STREAMS}
-    artifact = Artifact(folder / "takagi" / "trials.h5", subject, settings, [folder / "prepared.h5"])
+    root, data = run.config.nsd, run.config.experiment.data
+    artifact = Artifact(recipes.trials(run.config, subject))
     if artifact.is_done(run.overwrite):
-        return artifact
+        return
     design = nsd.read_design(root, subject)
     voxels = nsd.read_streams(root, subject, data.space, STREAMS)
     paths = [nsd.session_path(root, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
-    for session, _ in tqdm(list(artifact.parts_to_do(data.sessions, 1, run.shard)), desc=f"{subject} trials"):
+    for session, _ in tqdm(artifact.parts_to_do(data.sessions, 1, run.shard), desc=f"{subject} trials"):
         betas = nsd.read_session(paths[session], voxels)
-        bad = ~np.isfinite(betas).all(axis=0) | (np.ptp(np.nan_to_num(betas), axis=0) == 0)
-        if bad.any() and data.invalid_voxels == "error":
-            raise DataError(
-                f"{paths[session]}: {bad.sum()} voxels of the streams are constant or not a number; fetch the file "
-                "again, or set experiment.data.invalid_voxels=zero"
-            )
-        artifact.write_part(session, {"betas": np.nan_to_num(betas)})
-    if not artifact.has_all_parts(data.sessions, 1):
-        return artifact
-    parts = [part["betas"][:] for part in artifact.read_parts()]
-    if len(parts) != data.sessions:  # another shard, which finished at the same time, has used and deleted them
-        return artifact
-    betas = np.concatenate(parts)
-    with open_arrays(folder / "prepared.h5", "data/02_prepare_subject.py", subject) as prepared:
-        ids, n_test = prepared["nsd_id"][:], int(prepared["is_test"][:].sum())
+        empty = nsd.find_empty(betas, voxels, paths[session], data.invalid_voxels)
+        if empty.any():
+            tqdm.write(f"{paths[session].name}: set to 0 for want of data: {voxels.count(empty)}")
+        betas[:, empty] = 0
+        artifact.write_part(session, {"betas": betas})
+    with open_made(prepared(run.config, subject)) as rows:
+        ids, n_test = rows["nsd_id"][:], int(rows["is_test"][:].sum())
     row_of = {nsd_id: row for row, nsd_id in enumerate(ids)}
-    shown = design.stimuli[design.ordering[: len(betas)]]
-    row = np.array([row_of.get(nsd_id, -1) for nsd_id in shown])  # -1: left out, of a real test image in validation
-    train = row >= n_test
-    test = np.stack([betas[row == image].mean(axis=0) for image in range(n_test)])
-    artifact.write(
-        {
+
+    def make(read_sessions: Callable[[], Iterator[h5py.File]]) -> dict[str, np.ndarray]:
+        betas = np.concatenate([session["betas"][:] for session in read_sessions()])
+        shown = design.stimuli[design.ordering[: len(betas)]]
+        row = np.array([row_of.get(nsd_id, -1) for nsd_id in shown])  # -1: left out, of a real test image in validation
+        train = row >= n_test
+        return {
             "train": betas[train],
             "image_of_trial": row[train] - n_test,
-            "test": test,
+            "test": np.stack([betas[row == image].mean(axis=0) for image in range(n_test)]),
             "stream": voxels.roi.astype("S"),
             "nsd_id": ids,
         }
-    )
-    artifact.delete_parts()
-    return artifact
+
+    artifact.reduce(data.sessions, make)

@@ -211,23 +211,52 @@ def test_every_economy_has_the_losses_of_the_plain_loop(models, encoder, precisi
     sampler.vae.enable_gradient_checkpointing()
     if compiled:
         sampler.unet = torch.compile(sampler.unet)
-    result = refine(z, c, sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets, refinement)
+    result = refine(z, c, sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets, refinement, precision)
     sampler.vae.disable_gradient_checkpointing()
     assert plain[0][-1] < plain[0][0]
     torch.testing.assert_close(result.losses.T, torch.tensor(plain), rtol=tolerance, atol=0)
 
 
-def test_gradients_that_overflow_are_taken_again_with_a_smaller_scale(models, encoder, monkeypatch):
+class Counted:
+    """A sampler that does nothing, cheaply; its calls are counted, and some have gradients that are not finite."""
+
+    def __init__(self, broken_from=None, broken_until=None):
+        self.n_calls, self.broken = 0, range(broken_from or 0, 10**6 if broken_until is None else broken_until)
+
+    def __call__(self, z, c, noise):
+        factor = float("nan") if self.n_calls in self.broken else 1.0
+        self.n_calls += 1
+        return (z.mean() + c.mean()) * factor + noise
+
+
+def refine_counted(sample, precision, n_iterations=3):
+    targets = Targets({"layer": torch.ones(1, 5)}, {"layer": torch.arange(5)})
     z, c, noise = inputs(1)
-    sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3))
-    settings = Guidance(n_iterations=2, layer_weights=(1, 1))
-    rest = (sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets_for(encoder, 1), settings)
-    usual = refine(z, c, *rest)
-    monkeypatch.setattr(guidance, "_LOSS_SCALES", (float("inf"), 2.0**12))
-    assert torch.equal(refine(z, c, *rest).losses, usual.losses)
-    monkeypatch.setattr(guidance, "_LOSS_SCALES", (float("inf"),))
-    with pytest.raises(FloatingPointError, match="iteration 0"):
-        refine(z, c, *rest)
+    settings = Guidance(n_iterations=n_iterations, layer_weights=(1,))
+    extract = lambda x: {"layer": x.flatten(start_dim=1)[:, :9]}  # noqa: E731
+    return refine(z, c, sample, extract, lambda _: noise, targets, settings, precision)
+
+
+def test_gradients_that_overflow_in_float16_are_taken_again_with_a_smaller_scale():
+    usual, sample = refine_counted(Counted(broken_until=0), "float16"), Counted(broken_from=1, broken_until=3)
+    assert torch.equal(refine_counted(sample, "float16").losses, usual.losses)
+    assert sample.n_calls == 3 + 2
+    sample = Counted(broken_from=1)
+    with pytest.raises(FloatingPointError, match=r"iteration 1; set experiment\.sampler\.precision to float32 or tf32"):
+        refine_counted(sample, "float16")
+    assert sample.n_calls == 1 + len(guidance._LOSS_SCALES)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize(
+    ("broken_from", "way_out"), [(0, "look at decoded/"), (2, r"lower experiment\.guidance\.learning_rate")]
+)
+def test_gradients_that_are_not_finite_without_a_scale_stop_at_once_and_say_what_to_do(precision, broken_from, way_out):
+    sample = Counted(broken_from)
+    with pytest.raises(FloatingPointError, match=f"iteration {broken_from}; .*{way_out}") as caught:
+        refine_counted(sample, precision)
+    assert sample.n_calls == broken_from + 1
+    assert "precision" not in str(caught.value)
 
 
 @pytest.mark.parametrize("optimise", ["z", "z_and_c"])
@@ -283,6 +312,69 @@ def test_reduced_precision_has_nearly_the_same_gradients(models, encoder):
     assert losses["float16"] != losses["float32"]
     for exact, reduced in zip(*gradients.values(), strict=True):
         assert torch.nn.functional.cosine_similarity(exact.flatten(), reduced.flatten(), dim=0) > 0.999
+
+
+def test_on_a_cpu_tf32_is_float32_bit_for_bit(models, encoder):
+    z, c, noise = inputs(1)
+    results = []
+    for precision in ("float32", "tf32"):
+        sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=2, precision=precision))
+        settings = Guidance(n_iterations=2, layer_weights=(1, 1))
+        extract = lambda x: encoder(x, "bicubic")  # noqa: E731
+        results.append(refine(z, c, sampler, extract, lambda _: noise, targets_for(encoder, 1), settings, precision))
+    for name in ("images", "losses"):
+        assert torch.equal(*(getattr(result, name) for result in results)), name
+
+
+def flags():
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("tf32", True), ("float16", False)])
+def test_tf32_is_allowed_in_products_and_convolutions_of_the_sampler_or_in_neither(models, precision, allowed):
+    sampler, before, seen = image_to_image(models, Sampler(n_steps=3, noise_index=1, denoise_steps=1)), flags(), []
+    assert before == (False, True)  # torch's own: the two differ
+    sampler.precision = precision
+    hook = models["unet"].register_forward_pre_hook(lambda *_: seen.append(flags()))
+    try:
+        with torch.no_grad():
+            sampler(*inputs(1))
+        with pytest.raises(RuntimeError):
+            sampler(torch.zeros(1, 3, 8, 8), *inputs(1)[1:])
+    finally:
+        hook.remove()
+    assert seen[0] == (allowed, allowed)
+    assert flags() == before
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("tf32", True), ("float16", False)])
+def test_tf32_is_allowed_in_the_whole_refinement_also_backwards_or_in_none_of_it(precision, allowed):
+    before, seen, plain = flags(), [], Counted(broken_until=0)
+
+    def spy(z, c, noise):
+        images = plain(z, c, noise)
+        seen.append(flags())
+        images.register_hook(lambda _: seen.append(flags()))
+        return images
+
+    refine_counted(spy, precision, n_iterations=1)
+    assert seen == [(allowed, allowed)] * 2
+    assert flags() == before
+    with pytest.raises(FloatingPointError):
+        refine_counted(Counted(), precision)
+    assert flags() == before
+
+
+def test_a_loss_of_targets_that_do_not_fit_is_refused_not_broadcast(encoder):
+    targets, generated = targets_for(encoder, 2), {layer_name(k): torch.zeros(2, 65, 96) for k in (2, 4)}
+    for weights in ((1.0,), (1.0, 1.0, 1.0)):
+        with pytest.raises(ValueError, match=f"{len(weights)} layer_weights are for 2 layers"):
+            feature_loss(generated, targets, Guidance(layer_weights=weights))
+    with pytest.raises(ValueError, match="no target of the embedding"):
+        feature_loss(generated, targets, Guidance(layer_weights=(1, 1), embedding_weight=0.5))
+    of_one = Targets({name: value[:1] for name, value in targets.values.items()}, targets.units)
+    with pytest.raises(ValueError, match=r"linear_02: targets are \(1, 300\), what is generated \(2, 300\)"):
+        feature_loss(generated, of_one, Guidance(layer_weights=(1, 1)))
 
 
 def test_learning_rates():

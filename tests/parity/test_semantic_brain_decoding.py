@@ -249,7 +249,7 @@ def test_absent_and_broken_weights_are_named(tmp_path, resnet50):
     path = pretrained.resnet50_weights(tmp_path)
     path.parent.mkdir(parents=True)
     path.write_bytes(pretrained.resnet50_weights(resnet50[0]).read_bytes()[:1000])
-    with pytest.raises(MissingModelError, match="truncated, or not the weights of resnet50"):
+    with pytest.raises(MissingModelError, match="the weights of resnet50: it is truncated"):
         pretrained.open_pooled_network("resnet50", Models(), tmp_path, CPU)
 
 

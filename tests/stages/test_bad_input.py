@@ -42,7 +42,7 @@ def test_results_of_other_settings_stop_the_script_and_stay(whole_run, tmp_path)
     change = ("--subject", "subj01", "--set", "experiment.decoding.alpha=7")
     done = run_here("feature_decoding/23_detail.py", config, *change)
     assert done.returncode == 1
-    assert "settings.alpha was 0.15, is 7.0" in done.stderr
+    assert "experiment.decoding.alpha was 0.15, is 7.0" in done.stderr
     assert "--overwrite" in done.stderr
     assert path.read_bytes() == before
     assert run_here("feature_decoding/23_detail.py", config, *change, "--overwrite").returncode == 0

@@ -143,7 +143,7 @@ def test_stage_2_starts_from_stage_1(whole_run):
 def test_tables_have_the_promised_columns(whole_run):
     folder = whole_run / "runs" / "smallest" / "evaluation"
     summary, paired, spread = (pd.read_csv(folder / f"{name}.csv") for name in ("summary", "paired", "spread"))
-    assert list(summary) == ["subject", "system", "metric", "mean", "ci_low", "ci_high", "n"]
+    assert list(summary) == ["subject", "system", "metric", "mean", "ci_low", "ci_high", "n", "incomplete"]
     assert list(paired) == [
         "subject",
         "system",

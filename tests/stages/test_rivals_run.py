@@ -113,8 +113,8 @@ def test_ablations_start_elsewhere_and_are_otherwise_stage_2(folder):
     for left_out in "zc":
         ablation = folder / "reconstruction" / "ablation" / f"without_{left_out}"
         here = json.loads((ablation / "settings.json").read_text())
-        assert here["settings"].pop("left_out") == left_out
-        assert (here["settings"], here["inputs"]) == (settings["settings"], settings["inputs"])
+        own = here["lineage"].pop(f"reconstruction/ablation/without_{left_out}")
+        assert {**here["lineage"], "reconstruction/minddiffuser/stage2": own} == settings["lineage"]
         assert list(pd.read_csv(ablation / "index.csv")["nsd_id"]) == refined[:3]  # controls.n_ablated
         for picture in sorted((ablation / "trajectory").glob("*/0000.png")):
             first = np.asarray(Image.open(picture))

@@ -1,10 +1,23 @@
 """How scripts end when something goes wrong: one message that says what to do."""
 
+import re
+import sys
+
 import pytest
 import torch
 
-from minddiffuser.cli import execute
-from minddiffuser.store import DataError
+from minddiffuser import cli
+from minddiffuser.cli import BATCHES, Run, execute, parse
+from minddiffuser.config import REPOSITORY, BatchSize, Config
+from minddiffuser.store import DataError, Shard
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB)"),
+    MemoryError(),
+]
 
 
 def failing(error):
@@ -18,11 +31,12 @@ def failing(error):
     ("error", "said"),
     [
         (DataError("prepared.h5 is missing"), "error: prepared.h5 is missing"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "execution.batch_size"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "execution.batch_size"),
-        (MemoryError(), "execution.batch_size"),
+        *((error, "error: out of memory (") for error in OUT_OF_MEMORY),
         (OSError(28, "No space left on device", "a.h5"), "No space left on device: a.h5"),
-        (FloatingPointError("the gradient of z is not finite at iteration 3"), "experiment.sampler.precision"),
+        (
+            FloatingPointError("gradients are not finite; lower the rate"),
+            "error: gradients are not finite; lower the rate",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_message(error, said):
@@ -41,3 +55,189 @@ def test_torchs_own_error_is_recognised():
     """Not only one that this test makes up."""
     with pytest.raises(SystemExit, match="out of memory"):
         execute(lambda: torch.empty(2**60))
+
+
+# Memory
+
+
+@pytest.fixture
+def said(tmp_path, monkeypatch):
+    """What is said when memory does not suffice in a script with some settings."""
+
+    def run(script, *settings, device="cuda", error=OUT_OF_MEMORY[0]):
+        path = tmp_path / "experiment.yaml"
+        path.write_text("name: x\nexecution: {batch_size: {encode: 4, generate: 6, refine: 2, score: 9}}")
+        monkeypatch.setattr(sys, "argv", [f"some/where/{script}"])
+        options = [word for setting in settings for word in ("--set", setting)]
+
+        def main():
+            parse("", ["--config", str(path), "--device", device, *options])
+            raise error
+
+        with pytest.raises(SystemExit) as stopped:
+            execute(main)
+        assert "\n" not in str(stopped.value.code)
+        return str(stopped.value.code)
+
+    yield run
+    cli._latest = None
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize(
+    ("script", "lever"),
+    [
+        ("12_detail.py", "lower execution.batch_size.encode (now 4)"),
+        ("31_stage1.py", "lower execution.batch_size.generate (now 6)"),
+        ("32_stage2.py", "lower execution.batch_size.refine (now 2)"),
+        (
+            "37_decode_ozcelik.py",
+            "lower execution.batch_size.refine (now 2), or lower execution.batch_size.encode (now 4)",
+        ),
+        ("41_score.py", "lower execution.batch_size.score (now 9)"),
+        ("doctor.py", "lower execution.batch_size.refine (now 2)"),
+    ],
+)
+def test_out_of_memory_names_the_batch_size_of_the_scripts_kind_of_work_first(said, script, lever, error):
+    assert f"; {lever}, or " in said(script, error=error)
+
+
+def test_out_of_memory_names_only_levers_that_are_left(said):
+    one = "execution.batch_size=1"
+    at_first = said("32_stage2.py", one, "execution.checkpoint_steps=false")
+    assert "batch_size" not in at_first
+    assert at_first.index("execution.checkpoint_steps to true") < at_first.index(
+        "experiment.sampler.precision to float16"
+    )
+    then = said("32_stage2.py", one)
+    assert "checkpoint_steps" not in then
+    assert "experiment.sampler.precision to float16" in then
+    last = said("32_stage2.py", one, "experiment.sampler.precision=float16")
+    assert last.endswith("; take a GPU with more memory, or --device cpu; what is done is kept")
+
+
+def test_out_of_memory_names_no_lever_that_the_script_does_not_have(said):
+    one = "execution.batch_size=1"
+    for script in ("12_detail.py", "22_semantic.py", "38_reconstruct_ozcelik.py", "41_score.py"):
+        text = said(script, one, "execution.checkpoint_steps=false")
+        assert not re.search("batch_size|checkpoint_steps|precision", text), script
+    assert "experiment.takagi.sampler.precision to float16" in said("36_reconstruct_takagi.py", one)
+    on_a_cpu = said("32_stage2.py", one, device="cpu")
+    assert "float16" not in on_a_cpu
+    assert "--device cpu" not in on_a_cpu
+
+
+def test_the_table_of_kinds_of_work_is_true():
+    """Each script that reads a batch size is listed with its kind; modules that read one are used by those listed."""
+    scripts = {path.name[:2]: path for path in REPOSITORY.glob("*/**/[0-9][0-9]_*.py") if ".venv" not in path.parts}
+    seen = {number: set(re.findall(r"batch_size\.(\w+)", path.read_text())) for number, path in scripts.items()}
+    modules = {"reconstruction/refining.py", "baselines/ozcelik/targets.py", "evaluation/scoring.py"}
+    for module in modules:
+        text = (REPOSITORY / module).read_text()
+        for number, path in scripts.items():
+            if f"{module.split('/')[-2]}.{module.split('/')[-1][:-3]} import" in path.read_text():
+                seen[number] |= set(re.findall(r"execution\.batch_size\.(\w+)", text))
+    for number, kinds in seen.items():
+        found = kinds & set(BatchSize.model_fields)
+        assert found <= set(BATCHES.get(number, ())), (number, found)
+    assert set(BATCHES) - {"doctor"} <= set(scripts)
+
+
+# Devices
+
+
+def run_on(device):
+    return Run(Config(name="x"), ("subj01",), Shard(), device, False)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_a_cpu_is_there(device):
+    assert run_on(device).device.type == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7", "mps", "xpu", "meta", "hpu", "vulkan"])
+def test_a_device_that_is_not_there_is_said_in_one_line(device, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: None)
+    with pytest.raises(DataError) as caught:
+        run_on(device).device  # noqa: B018
+    assert re.fullmatch(
+        rf"torch [^ ]+ sees no GPU, but {device} was asked for \(--device, or execution\.device\)", str(caught.value)
+    )
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:-1", "", "0", "cuda:99999999999"])
+def test_what_is_no_device_is_said_in_one_line(device):
+    with pytest.raises(DataError, match=r"was asked for \(--device, or execution\.device\)") as caught:
+        run_on(device).device  # noqa: B018
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "said"), [("mps", "sees cuda, and no mps"), ("cuda:2", "sees 2 of cuda, counted from 0")]
+)
+def test_a_device_beside_those_that_are_there_is_refused(monkeypatch, device, said):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    with pytest.raises(DataError, match=f"{said}, but {device} was asked for"):
+        run_on(device).device  # noqa: B018
+
+
+def test_a_device_that_is_there_and_cannot_be_used_is_said_in_one_line(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nCUDA kernel errors might be")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "zeros", fail)
+    with pytest.raises(DataError) as caught:
+        run_on("cuda").device  # noqa: B018
+    assert str(caught.value).endswith("cannot be used: CUDA error: all CUDA-capable devices are busy or unavailable")
+
+
+# Arguments
+
+
+def refused(capsys, *argv, **options):
+    """What `parse` says, in one line, when it ends with exit code 2."""
+    with pytest.raises(SystemExit) as stopped:
+        parse("", list(argv), **options)
+    assert stopped.value.code == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1
+    return text
+
+
+def test_replacing_results_in_shards_is_refused(capsys):
+    assert "--overwrite with --shard would delete" in refused(capsys, "--overwrite", "--shard", "2-of-3")
+    assert parse("", ["--overwrite", "--shard", "1-of-1"]).overwrite
+    assert parse("", ["--shard", "2-of-3"]).shard == Shard(2, 3)
+
+
+def test_work_that_is_not_divided_refuses_shards(capsys):
+    assert "not divided: run it once, without --shard" in refused(capsys, "--shard", "2-of-3", divides=False)
+    assert parse("", ["--shard", "1-of-1"], divides=False).shard == Shard()
+    for divides, said in ((False, "refused here"), (True, "do one part of n")):
+        with pytest.raises(SystemExit):
+            parse("", ["--help"], divides=divides)
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shard", ["0-of-4", "5-of-4", "3/4", "a-of-b", "1-of-0", "", "-1-of-4", "1-of-", "1.5-of-2"])
+def test_what_is_no_shard_is_refused(capsys, shard):
+    with pytest.raises(SystemExit) as stopped:
+        parse("", [f"--shard={shard}"])
+    assert stopped.value.code == 2
+    assert "--shard" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("subject", ["subj07", "", "subj01/", "../subj01"])
+def test_a_subject_that_the_configuration_does_not_have_is_refused(capsys, subject):
+    assert "has subj01, subj02" in refused(capsys, "--subject", subject)
+
+
+def test_a_wrong_configuration_ends_with_exit_code_2(capsys, tmp_path):
+    path = tmp_path / "experiment.yaml"
+    path.write_bytes("name: é".encode("latin-1"))
+    assert f"{path}: not in UTF-8" in refused(capsys, "--config", str(path))
+    assert "--set experiment=3: experiment is a section" in refused(capsys, "--set", "experiment=3")

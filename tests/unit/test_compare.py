@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from smallest import run, write_config
 
-from evaluation import comparison, results, significance
+from data.recipes import prepared
+from evaluation import comparison, results, significance, systems
 from evaluation.catalogue import CEILING, KINDS, STAGE1, STAGE2, SYSTEMS, in_order, metrics_of, system
-from minddiffuser.config import REPOSITORY, Experiment, Ozcelik
-from minddiffuser.store import write_arrays
+from minddiffuser.config import REPOSITORY, Experiment, Ozcelik, load
+from minddiffuser.recipe import Recipe
+from minddiffuser.store import Artifact
 from reconstruction.folder import ReconstructionFolder
 
 MAIN = metrics_of("main", set())
@@ -41,7 +43,8 @@ def tables(scores):
 
 @pytest.fixture(scope="module")
 def read():
-    return tables(make_scores())
+    summary, paired = tables(make_scores())
+    return results.mark_incomplete(summary, {}), paired
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +161,8 @@ def test_numbers_are_written_as_the_readme_writes_them(value, text):
 
 def test_stage_1_alone_is_compared_with_nothing():
     scores = make_scores((STAGE1,), subjects=("subj01",))
-    compared = comparison.compare(*tables(scores), QUOTED)
+    summary, paired = tables(scores)
+    compared = comparison.compare(results.mark_incomplete(summary, {}), paired, QUOTED)
     assert compared["difference"].isna().all()
     assert len(comparison.sections(compared, QUOTED)) == 2
 
@@ -186,29 +190,35 @@ def test_scores_of_another_state_are_told():
     assert "not scored yet" in found["e"]
 
 
-def save_pictures(folder, name, made="once"):
-    output = ReconstructionFolder(folder / "reconstruction" / name, folder.name, {"made": made}, {}, overwrite=True)
-    output.save([0, 3], np.zeros((2, 4, 4, 3), np.uint8), seed=0)
+def save_pictures(config, subject, name, ids=(0, 3)):
+    """Save grey pictures of a system, `name`, or of a sample of one, as the configuration would make them."""
+    known = {recipe.name: recipe for recipes in systems.wanted(config, subject).values() for recipe in recipes}
+    place = f"reconstruction/{name}"
+    recipe = known.get(place) or Recipe(config.folder(subject), place, subject, "evaluation/41_score.py", {})
+    output = ReconstructionFolder(recipe, 2)
+    output.save(list(ids), np.zeros((len(ids), 4, 4, 3), np.uint8), seed=0)
     output.write_index()
 
 
 @pytest.fixture
 def scored(tmp_path):
     """A run whose scores are there: its configuration and its folder."""
-    config, folder = write_config(tmp_path), tmp_path / "runs" / "smallest"
-    scores = make_scores()
-    record = {"settings": {}, "absent": {}, "scored": [], "samples": [["subj01", "takagi/corrected", 5]]}
+    path, folder = write_config(tmp_path), tmp_path / "runs" / "smallest"
+    config = load(path)
+    record = {"settings": results.scoring_settings(config), "absent": {}, "scored": []}
+    record["samples"] = [["subj01", "takagi/corrected", 5]]
     for subject in ("subj01", "subj02"):
-        write_arrays(folder / subject / "prepared.h5", {}, {"subject": subject, "fingerprint": "f"})
+        Artifact(prepared(config, subject)).write({})
         for name in SCORED:
-            save_pictures(folder / subject, name)
-        record["scored"] += [[subject, *item] for item in results.states_of(folder / subject).items()]
-    for name, table in zip(("summary", "paired"), tables(scores), strict=True):
-        path = folder / "evaluation" / f"{name}.csv"
-        path.parent.mkdir(exist_ok=True)
-        table.to_csv(path, index=False, float_format="%.6f")
+            save_pictures(config, subject, name)
+        record["scored"] += [[subject, *item] for item in systems.states_of(config, subject).items()]
+    summary, paired = tables(make_scores())
+    lacking = {("subj01", STAGE2): "10 of 12 pictures"}
+    for name, table in {"summary": results.mark_incomplete(summary, lacking), "paired": paired}.items():
+        (folder / "evaluation").mkdir(exist_ok=True)
+        table.to_csv(folder / "evaluation" / f"{name}.csv", index=False, float_format="%.6f")
     (folder / "evaluation" / "scores.json").write_text(json.dumps(record))
-    return config, folder
+    return path, folder
 
 
 def test_tables_are_printed_and_written_and_the_absent_listed_with_their_commands(scored):
@@ -232,6 +242,7 @@ def test_tables_are_printed_and_written_and_the_absent_listed_with_their_command
         assert "absent: Generic Object Decoding; made by: python baselines/semantic_brain_decoding/14_bank.py" in text
         assert "constant label" not in text  # nor any other system of that dataset
         assert "WARNING" not in text
+        assert "10 (incomplete: subj01: 10 of 12 pictures)" in text
 
 
 def test_of_one_subject_its_tables_alone(scored):
@@ -243,11 +254,11 @@ def test_of_one_subject_its_tables_alone(scored):
 
 
 def test_what_changed_since_it_was_scored_is_told(scored):
-    config, folder = scored
-    save_pictures(folder / "subj02", STAGE1, "again")
-    save_pictures(folder / "subj01", "control/grey")
-    save_pictures(folder / "subj01", "takagi/corrected/sample_2", "another")
-    done = run("evaluation/42_compare.py", config)
+    path, config = scored[0], load(scored[0])
+    save_pictures(config, "subj02", STAGE1, ids=[5])
+    save_pictures(config, "subj01", "control/grey")
+    save_pictures(config, "subj01", "takagi/corrected/sample_2")
+    done = run("evaluation/42_compare.py", path)
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stdout.splitlines() if "WARNING" in line]
     assert len(warnings) == 3
@@ -281,5 +292,5 @@ def test_a_run_stops_at_the_first_script_that_fails(tmp_path):
     assert "baselines/semantic_brain_decoding/14_bank.py ended with exit code 1" in done.stderr
     assert "31_stage1" not in done.stdout
     done = run("evaluation/42_compare.py", write_config(tmp_path), "--run", "--shard", "1-of-2")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--shard" in done.stderr

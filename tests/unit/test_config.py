@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from diffusers import DDIMScheduler
 
 from minddiffuser.config import (
     PRESETS,
     REPOSITORY,
+    BatchSize,
+    Config,
     ConfigError,
     Experiment,
     Ozcelik,
@@ -158,7 +161,308 @@ def test_the_fast_preset_starts_from_nearly_the_same_noise_and_denoises_from_the
     assert found == [(741, 681), (721, 681)]
 
 
-@pytest.mark.parametrize("override", ["experiment.seed", "name.first=1"])
+@pytest.mark.parametrize("override", ["experiment.seed", "name.first=1", "=1", ".=1", "experiment..seed=1"])
 def test_malformed_overrides_are_refused(tmp_path, override):
     with pytest.raises(ConfigError, match="--set"):
         load(write(tmp_path, "name: x"), [override])
+
+
+# Files that are no configuration
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_encodings_that_say_what_they_are_are_read(tmp_path, encoding):
+    path = tmp_path / "experiment.yaml"
+    path.write_bytes("# für später\nname: café\n".encode(encoding))
+    assert load(path).name == "café"
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (
+            "name: x\n# für später".encode("latin-1"),
+            "not in UTF-8, but perhaps Latin-1 or Windows-1252: byte 0xfc in line 2",
+        ),
+        ("name: x".encode("utf-16-le"), "bytes of zero"),
+        (b"\xff\xfe\x00", "broken UTF-16"),
+        (b"\x7fELF\x02\x00\xd0", "a binary file"),
+        (b"", "name is missing"),
+        (b"<html><body>no</body></html>", "expected keys and values, got str"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "expected keys and values, got str"),
+        (b"{" * 5000, "not valid YAML"),
+        (b"name: 2024-99-99", "not valid YAML: month must be in 1..12"),
+        (b"name: &a [*a]", "name: Input should be a valid string"),
+        (b"1: 2\nname: x", "Keys should be strings"),
+        (b"name: x\npreset: [a]", "preset: Input should be"),
+    ],
+)
+def test_what_is_no_configuration_is_said_in_one_line(tmp_path, content, named):
+    path = tmp_path / "experiment.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    with pytest.raises(ConfigError, match=f"{tmp_path}: cannot read the configuration"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("name: x\nname: y", r"name is there twice, first in line 1 \(line 2\)"),
+        ("name: x\nexperiment: {seed: 1, seed: 1}", r"seed is there twice, first in line 2 \(line 2\)"),
+        ("name: x\nexperiment:\n  seed: 1\n  data: {}\n  seed: 2", r"seed is there twice, first in line 3 \(line 5\)"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(tmp_path, text, named):
+    with pytest.raises(ConfigError, match=named):
+        load(write(tmp_path, text))
+
+
+def test_a_key_may_win_over_what_is_merged_into_its_section(tmp_path):
+    text = "name: x\nexperiment: {sampler: &s {n_steps: 60}, takagi: {sampler: {<<: *s, n_steps: 55}}}"
+    assert load(write(tmp_path, text)).experiment.takagi.sampler.n_steps == 55
+
+
+# Sections
+
+
+@pytest.mark.parametrize("value", ["[1]", "3", "word", "2.5", "true"])
+@pytest.mark.parametrize(
+    ("key", "keys"),
+    [
+        ("experiment", "subjects, seed"),
+        ("execution", "nsd, god"),
+        ("experiment.sampler", "n_steps, noise_index"),
+        ("experiment.takagi", "forms, decoder"),
+        ("experiment.takagi.sampler", "n_steps, noise_index"),
+        ("execution.batch_size", "encode, generate"),
+    ],
+)
+def test_a_section_written_as_something_else_is_refused_with_some_of_its_keys(tmp_path, key, keys, value):
+    if key == "execution.batch_size" and value == "3":
+        return  # that is for all kinds
+    nested = yaml.safe_load(value)
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    for text, overrides in ((yaml.safe_dump({"name": "x", **nested}), []), ("name: x", [f"{key}={value}"])):
+        path = write(tmp_path, text)
+        with pytest.raises(ConfigError) as caught:
+            load(path, overrides)
+        where = f"--set {overrides[0]}" if overrides else str(path)
+        assert str(caught.value).startswith(f"{where}: {key} is a section, with keys such as {keys}")
+        assert "\n" not in str(caught.value)
+
+
+def test_an_empty_section_is_an_absent_one_and_keeps_what_the_preset_says(tmp_path):
+    text = "name: x\npreset: as_released\nexperiment:\n  guidance:\n  sampler: # {}\nexecution:\n"
+    empty, absent = (load(write(tmp_path, text)) for text in (text, "name: x\npreset: as_released"))
+    assert empty == absent
+    assert empty.experiment.guidance.optimise == "z"
+    assert load(write(tmp_path, "name: x\nexperiment:\nexecution: {batch_size: }")) == load(write(tmp_path, "name: x"))
+    assert load(write(tmp_path, "name: x\nexecution:"), ["execution.device=mps"]).execution.device == "mps"
+
+
+def test_a_section_that_may_be_null_stays_null_when_it_is_empty(tmp_path):
+    assert load(write(tmp_path, "name: x\nexperiment:\n  takagi:\n")).experiment.takagi is None
+    assert load(write(tmp_path, "name: x"), ["experiment.takagi=null"]).experiment.takagi is None
+    with pytest.raises(ConfigError, match=r"sampler is a section, .*; it cannot be null"):
+        load(write(tmp_path, "name: x"), ["experiment.sampler=null"])
+
+
+def test_a_section_on_the_command_line_is_merged_into_that_of_the_file(tmp_path):
+    path = write(tmp_path, "name: x\nexperiment: {sampler: {n_steps: 60}, takagi: null}")
+    experiment = load(path, ["experiment.sampler={guidance_scale: 2}", "experiment.takagi.n_samples=2"]).experiment
+    assert (experiment.sampler.n_steps, experiment.sampler.guidance_scale) == (60, 2)
+    assert experiment.takagi == Takagi(n_samples=2)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("experiment.seed.x=1", "experiment.seed is not a section"),
+        ("experiment.seed.x.y=1", "experiment.seed is not a section"),
+        ("execution.nsd.x=1", "execution.nsd is not a section"),
+        ("experiment.sedd=1", "experiment.sedd: unknown key; did you mean seed?"),
+        ("experiment.takagi.alpha=1", "experiment.takagi.alpha: unknown key; did you mean alphas?"),
+        ("experiment.sampler={n_stps: 9}", "experiment.sampler.n_stps: unknown key (value 9); did you mean n_steps?"),
+        ("experiment.data.rois=[V1", "not valid YAML"),
+        ("experiment.seed=@3", "not valid YAML"),
+        ("experiment.seed=a: b: c", "not valid YAML"),
+        ("experiment.sampler={n_steps: 9, n_steps: 8}", "n_steps is there twice"),
+        ("experiment.decoding.alpha=-1", "greater than 0"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_said_in_one_line(tmp_path, override, named):
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, "name: x"), [override])
+    assert str(caught.value).startswith(f"--set {override}: ")
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# Texts on the command line
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{label} in the wild",
+        "{label}",
+        "@{label}",
+        "a: {label}",
+        "# {label}",
+        "*{label}",
+        "- {label}",
+        "[{label}",
+        "5{label}",
+    ],
+)
+def test_a_text_on_the_command_line_is_taken_as_it_stands(tmp_path, value):
+    for text in (value, f"'{value}'", f'"{value}"'):
+        config = load(write(tmp_path, "name: x"), [f"experiment.semantic_brain_decoding.prompt={text}"])
+        assert config.experiment.semantic_brain_decoding.prompt == value
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("name=null", "null"),
+        ("name=007", "007"),
+        ("name=a='b' or 'c'", "a='b' or 'c'"),
+        ("name='b' or 'c'", "'b' or 'c'"),
+        ("execution.nsd=@scratch/nsd", Path("@scratch/nsd")),
+        ("execution.wordnet=null", None),
+        ("execution.wordnet='null'", Path("null")),
+        ("execution.torch_hub=#1", Path("#1")),
+        ("execution.device=cuda:1", "cuda:1"),
+        ("experiment.models.clip_weights=null", None),
+        ("experiment.models.stable_diffusion_revision=1e5", "1e5"),
+        ("preset=fast", "fast"),
+        ("preset=null", None),
+        ("experiment.guidance.patience=null", None),
+        ("experiment.seed=7", 7),
+        ("experiment.structural.antialias=no", False),
+    ],
+)
+def test_a_value_on_the_command_line_has_the_type_of_its_field(tmp_path, override, value):
+    found = load(write(tmp_path, "name: x"), [override])
+    for part in override.partition("=")[0].split("."):
+        found = getattr(found, part)
+    assert found == value
+    assert type(found) is type(value) or isinstance(value, Path)
+
+
+# Values
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "nan", "1e999"])
+@pytest.mark.parametrize(
+    "key", ["decoding.alpha", "guidance.learning_rate", "sampler.guidance_scale", "ozcelik.inversion_rate"]
+)
+def test_numbers_are_finite(tmp_path, key, value):
+    with pytest.raises(ConfigError, match=f"experiment.{key}: Input should be"):
+        load(write(tmp_path, "name: x"), [f"experiment.{key}={value}"])
+
+
+@pytest.mark.parametrize("key", ["search.alphas", "takagi.alphas", "guidance.layer_weights"])
+def test_numbers_in_lists_are_finite(tmp_path, key):
+    with pytest.raises(ConfigError, match=f"experiment.{key}.0: Input should be a finite number"):
+        load(write(tmp_path, "name: x"), [f"experiment.{key}=[.nan]"])
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "/tmp/x", "a\\b", "a\nb", "a\0b", " a"])
+def test_names_that_become_folders_are_names(name):
+    for values in ({"name": name}, *({"name": "x", "experiment": e} for e in (
+        {"subjects": [name]}, {"semantic_brain_decoding": {"subjects": [name]}},
+    ))):  # fmt: skip
+        with pytest.raises(ValueError, match="is to be the name of a folder"):
+            Config.model_validate(values)
+
+
+def test_an_empty_path_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"execution\.runs: a path is expected"):
+        load(write(tmp_path, "name: x"), ["execution.runs="])
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["data.rois", "structural.layers", "search.n_voxels", "search.alphas", "takagi.alphas", "takagi.forms",
+     "ozcelik.forms", "semantic_brain_decoding.forms", "semantic_brain_decoding.subjects", "subjects"],
+)  # fmt: skip
+def test_lists_of_which_one_is_needed_are_not_empty(tmp_path, key):
+    with pytest.raises(ConfigError, match=r"at least 1 item|subjects are empty"):
+        load(write(tmp_path, "name: x"), [f"experiment.{key}=[]"])
+
+
+def test_subjects_of_nsd_may_be_absent_where_the_other_dataset_is_run():
+    assert load(REPOSITORY / "configs" / "god.yaml").experiment.subjects == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("subjects", "[subj01, subj02, subj01]"),
+        ("data.rois", "[V1, V2, V1]"),
+        ("structural.layers", "[2, 4, 6, 8, 10, 2]"),
+        ("controls.ranks", "[1, 3, 1]"),
+        ("search.alphas", "[1, 3, 1.0]"),
+        ("takagi.forms", "[corrected, original, corrected]"),
+        ("ozcelik.forms", "[corrected, original, corrected]"),
+        ("semantic_brain_decoding.forms", "[corrected, original, corrected]"),
+        ("semantic_brain_decoding.subjects", "[Subject1, Subject1]"),
+    ],
+)
+def test_what_would_be_run_twice_into_the_same_place_is_refused(tmp_path, key, value):
+    with pytest.raises(ConfigError, match=rf"experiment\.{key}: .*given more than once"):
+        load(write(tmp_path, "name: x"), [f"experiment.{key}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("guidance.layer_weights=[1, 1, 1, 1, 1]", r"guidance.layer_weights has 5 numbers for 6 structural.layers"),
+        ("guidance.layer_weights=[1]", r"guidance.layer_weights has 1 numbers for 6 structural.layers"),
+        ("decoding.n_voxels_structural=[9]", r"decoding.n_voxels_structural has 1 numbers for 6 structural.layers"),
+        ("structural.layers=[2]", r"decoding.n_voxels_structural has 6 numbers for 1 structural.layers"),
+    ],
+)
+def test_there_is_one_number_for_each_layer(tmp_path, override, named):
+    with pytest.raises(ConfigError, match=named):
+        load(write(tmp_path, "name: x"), [f"experiment.{override}"])
+
+
+# Batch sizes
+
+
+def test_one_batch_size_is_for_all_kinds_and_one_kind_can_have_its_own(tmp_path):
+    for text, overrides in (
+        ("name: x\nexecution: {batch_size: 3}", []),
+        ("name: x", ["execution.batch_size=3"]),
+        ("name: x\nexecution: {batch_size: {encode: 7}}", ["execution.batch_size=3"]),
+    ):
+        path = write(tmp_path, text)
+        assert load(path, overrides).execution.batch_size == BatchSize(encode=3, generate=3, refine=3, score=3)
+        one = load(path, [*overrides, "execution.batch_size.refine=2"]).execution.batch_size
+        assert one == BatchSize(encode=3, generate=3, refine=2, score=3)
+    assert load(path).execution.batch_size == BatchSize(encode=7)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "{encode: 0}"])
+def test_batches_have_at_least_one_image(tmp_path, value):
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, "name: x"), [f"execution.batch_size={value}"])
+    assert "execution.batch_size" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_real_configurations_leave_batch_sizes_to_the_defaults():
+    for path in (REPOSITORY / "configs").glob("*.yaml"):
+        expected = BatchSize.model_validate(16) if path.stem == "miniature" else BatchSize()
+        assert load(path).execution.batch_size == expected, path

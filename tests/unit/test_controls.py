@@ -6,9 +6,8 @@ import torch
 
 from feature_decoding.accuracy import noise_ceiling_by_image
 from feature_decoding.splits import held_out_scores
-from minddiffuser.config import Controls, Experiment
+from minddiffuser.config import Controls
 from reconstruction.controls import JointSpace, Targets
-from reconstruction.folder import flags
 
 CPU = torch.device("cpu")
 
@@ -111,8 +110,3 @@ def test_kinds_that_were_never_seen_are_decoded_worse_and_random_folds_hide_it()
     for split in ("naive_split", "held_out_clusters"):
         assert scores["code"][split]["feature_correlation"].mean() > 0.95
         assert scores["code"][split]["feature_two_way"].mean() > 0.99
-
-
-def test_test_set_statistics_are_flagged():
-    assert flags(Experiment()) == []
-    assert flags(Experiment.model_validate({"decoding": {"test_scaling": "test"}})) == ["test-set statistics"]

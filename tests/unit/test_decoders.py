@@ -8,6 +8,7 @@ from feature_decoding import decoders
 from feature_decoding.ridge import Gram, fit
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
+from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact, DataError, Shard
 
 RNG = np.random.default_rng(0)
@@ -16,7 +17,7 @@ X, Y = RNG.normal(size=(80, 50)), RNG.normal(size=(80, 23)) * 3 + 1
 
 def fit_to_file(folder, shard="1-of-1", targets=Y):
     """Fit all targets on 20 voxels each; return the path and whether it is complete."""
-    artifact = Artifact(folder / "a.h5", "subj01", {"alpha": 0.15})
+    artifact = Artifact(Recipe(folder, "a.h5", "subj01", "some/script.py", {"alpha": 0.15}))
     run = Run(Config(name="x"), ("subj01",), Shard.parse(shard), "cpu", False)
     return artifact.path, decoders.fit_decoder(run, artifact, Gram(X), targets, 20)
 

@@ -173,10 +173,10 @@ def test_absent_and_broken_weights_are_named(tmp_path):
     path = pretrained.scoring_weights(tmp_path)["alexnet"]
     path.parent.mkdir()
     path.write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(MissingModelError, match="truncated, or not the weights of alexnet"):
+    with pytest.raises(MissingModelError, match="the weights of alexnet: it is truncated"):
         pretrained.feature_network("alexnet", tmp_path, CPU)
     torch.save(models.squeezenet1_1().state_dict(), path)
-    with pytest.raises(MissingModelError, match="not the weights of alexnet"):
+    with pytest.raises(MissingModelError, match="does not have the weights of alexnet"):
         pretrained.feature_network("alexnet", tmp_path, CPU)
 
 

@@ -1,16 +1,38 @@
 """The folder of reconstructions: complete or not there, and clear about what is wrong."""
 
+import json
 import shutil
+import time
+from multiprocessing import get_context
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from minddiffuser.recipe import Recipe
 from minddiffuser.store import DataError, Shard
-from reconstruction.folder import ReconstructionFolder, adopt, read, sample_folders, state, write_png
+from reconstruction import folder as folder_module
+from reconstruction.folder import (
+    TEST_STATISTICS,
+    ReconstructionFolder,
+    check_samples,
+    flags_of,
+    read,
+    remove_samples,
+    sample_folders,
+    shortfall,
+    state,
+)
+
+
+def open_folder(path, n_images=3, overwrite=False, **settings):
+    return ReconstructionFolder(
+        Recipe(path.parent, path.name, "subj01", "some/script.py", settings), n_images, overwrite
+    )
 
 
 def folder(path, **settings):
-    return ReconstructionFolder(path / "system", "subj01", settings, {"z": "abc"})
+    return open_folder(path / "system", **settings)
 
 
 def pictures(n, size=8):
@@ -42,8 +64,10 @@ def test_batches_are_cut_before_it_is_known_what_is_done(tmp_path):
 def test_pictures_of_other_settings_are_in_the_way(tmp_path):
     folder(tmp_path, steps=5)
     folder(tmp_path, steps=5)  # the same again is fine
-    with pytest.raises(DataError, match="other settings"):
+    with pytest.raises(DataError, match=r"steps was 5, is 6; .* python some/script\.py --subject subj01 --overwrite"):
         folder(tmp_path, steps=6)
+    with pytest.raises(DataError, match="belongs to subj01, not to subj02"):
+        ReconstructionFolder(Recipe(tmp_path, "system", "subj02", "some/script.py", {"steps": 5}), 3)
 
 
 def test_missing_unreadable_and_uneven_pictures_are_named(tmp_path):
@@ -67,56 +91,8 @@ def test_missing_unreadable_and_uneven_pictures_are_named(tmp_path):
         read(f.path)
 
 
-@pytest.fixture
-def foreign(tmp_path):
-    """Somebody else's pictures of the test images 5, 40 and 123."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    for name, image in zip(("5", "00040", "123"), pictures(3), strict=True):
-        write_png(folder / f"{name}.png", image)
-    return folder
-
-
-def test_a_foreign_folder_is_taken_in(tmp_path, foreign):
-    assert adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40]) == 3
-    ids, images = read(tmp_path / "ours")
-    assert ids.tolist() == [5, 40, 123]
-    np.testing.assert_array_equal(images, pictures(3))
-    before = state(tmp_path / "ours")
-    write_png(foreign / "5.png", pictures(3)[1])
-    adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40])
-    assert state(tmp_path / "ours") != before
-
-
-def test_all_that_is_wrong_with_a_foreign_folder_is_listed_at_once(tmp_path, foreign):
-    (foreign / "40.png").write_bytes((foreign / "00040.png").read_bytes()[:60])
-    (foreign / "00040.png").unlink()
-    write_png(foreign / "7.png", pictures(1)[0])
-    write_png(foreign / "best.png", pictures(1)[0])
-    write_png(foreign / "123.png", pictures(1, size=9)[0])
-    with pytest.raises(DataError) as raised:
-        adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40, 6])
-    for said in (
-        "not named by NSD id: best.png", "not test images of subj01: 7", "without a picture: 6",
-        "cannot be read: 40.png", "of another size than",
-    ):  # fmt: skip
-        assert said in str(raised.value)
-    assert not (tmp_path / "ours").exists()
-
-
-def test_missing_pictures_are_allowed_only_when_asked(tmp_path, foreign):
-    with pytest.raises(DataError, match="without a picture: 6; with --allow-missing"):
-        adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40, 6])
-    assert adopt(foreign, tmp_path / "ours", "subj01", [123, 5, 40, 6], allow_missing=True) == 3
-
-
-def test_an_empty_or_absent_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match="has no PNG, or is not a folder"):
-        adopt(tmp_path / "nowhere", tmp_path / "ours", "subj01", [1])
-
-
 def test_a_folder_without_a_finished_picture_is_not_scored_yet(tmp_path):
-    output = ReconstructionFolder(tmp_path / "system", "subj01", {}, {})
+    output = open_folder(tmp_path / "system")
     output.write_index()  # as a shard leaves it whose pictures other shards make
     assert state(tmp_path / "system") is None
     output.save([3], np.zeros((1, 4, 4, 3), np.uint8), seed=0)
@@ -125,7 +101,7 @@ def test_a_folder_without_a_finished_picture_is_not_scored_yet(tmp_path):
 
 
 def sample(path, ids, **settings):
-    output = ReconstructionFolder(path, "subj01", settings, {})
+    output = open_folder(path, **settings)
     output.save(np.array(ids), pictures(len(ids)), seed=1)
     output.write_index()
     return path
@@ -136,7 +112,7 @@ def test_samples_are_listed_by_number_and_only_those_with_pictures(tmp_path):
     assert sample_folders(system) == [system]
     for number in (10, 2, 3):
         sample(system / f"sample_{number}", [8, 4], noise=number)
-    ReconstructionFolder(system / "sample_4", "subj01", {}, {}).write_index()  # as a shard leaves it without a picture
+    open_folder(system / "sample_4").write_index()  # as a shard leaves it without a picture
     (system / "sample_5").mkdir()
     (system / "trajectory").mkdir()
     assert [path.name for path in sample_folders(system)] == ["system", "sample_2", "sample_3", "sample_10"]
@@ -168,5 +144,132 @@ def test_another_sample_is_another_state(tmp_path):
 def test_replacing_a_system_replaces_its_samples(tmp_path):
     system = sample(tmp_path / "system", [4, 8])
     sample(system / "sample_2", [4, 8], noise=2)
-    ReconstructionFolder(system, "subj01", {"noise": 7}, {}, overwrite=True)
+    open_folder(system, overwrite=True, noise=7)
     assert not (system / "sample_2").exists()
+
+
+def test_replacing_leaves_what_this_project_did_not_make(tmp_path):
+    system = sample(tmp_path / "system", [4, 8])
+    sample(system / "sample_2", [4, 8], noise=2)
+    mine = {system / "notes.txt": "mine", system / "raw" / "4.png": "mine", system / "sample_2" / "5.png": "mine"}
+    for path, text in mine.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    open_folder(system, overwrite=True, noise=7)
+    assert {
+        path: path.read_text() for path in system.rglob("*") if path.name != "settings.json" and path.is_file()
+    } == mine
+
+
+def test_pictures_of_somebody_else_are_in_the_way(tmp_path):
+    (tmp_path / "system").mkdir()
+    (tmp_path / "system" / "00004.png").write_bytes(b"mine")
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match=r"pictures that this project did not make, such as 00004\.png"):
+            open_folder(tmp_path / "system", overwrite=overwrite)
+    assert (tmp_path / "system" / "00004.png").read_bytes() == b"mine"
+
+
+def test_samples_beyond_those_asked_for_go_but_nobody_elses(tmp_path):
+    system = sample(tmp_path / "system", [4])
+    for number in (2, 3):
+        sample(system / f"sample_{number}", [4], noise=number)
+    (system / "sample_9").mkdir()
+    (system / "sample_9" / "4.png").write_bytes(b"mine")
+    remove_samples(system, 2)
+    assert [path.name for path in sample_folders(system)] == ["system", "sample_2"]
+    assert (system / "sample_9" / "4.png").exists()
+
+
+def test_a_sample_of_other_settings_or_too_many_of_them_are_refused(tmp_path):
+    recipes = [
+        Recipe(tmp_path, name, "subj01", "some/script.py", settings)
+        for name, settings in (("system", {}), ("system/sample_2", {"noise": 2}))
+    ]
+    for recipe in recipes:
+        output = ReconstructionFolder(recipe, 1)
+        output.save(np.array([4]), pictures(1), seed=1)
+        output.write_index()
+    check_samples(recipes)
+    with pytest.raises(DataError, match="sample_2 is one sample more than the 1"):
+        check_samples(recipes[:1])
+    other = Recipe(tmp_path, "system/sample_2", "subj01", "some/script.py", {"noise": 3})
+    with pytest.raises(DataError, match="noise was 2, is 3"):
+        check_samples([recipes[0], other])
+
+
+def test_what_is_missing_is_told(tmp_path, capsys):
+    system = sample(tmp_path / "system", [4, 8])
+    assert shortfall(system, 2) == ""
+    assert shortfall(system, 3) == "2 of 3 pictures"
+    assert shortfall(system, 2, n_samples=2) == "1 of 2 samples"
+    sample(system / "sample_2", [4], noise=2)
+    assert shortfall(system, 2, n_samples=2) == "1 of 2 pictures"
+    open_folder(system).finish()
+    assert "2 of 3 pictures; 1 are left" in capsys.readouterr().out
+
+
+def test_each_picture_has_the_seconds_of_its_own_batch(tmp_path):
+    output, ids = folder(tmp_path), np.arange(6)
+    for rows in output.each(output.batches_to_do(ids, 2, Shard()), "pictures"):
+        time.sleep(0.2)
+        output.save(ids[rows], pictures(2), seed=1)
+    output.write_index()
+    seconds = pd.read_csv(output.path / "index.csv")["seconds"]
+    assert seconds.between(0.1, 0.19).all(), seconds.tolist()
+
+
+def write_index_late(path, ids, barrier):
+    """Save some pictures, and write the index while another process has saved more in the meantime."""
+    output = open_folder(path)
+    output.save(np.array(ids), pictures(len(ids)), seed=1)
+    write = folder_module.write_atomically
+
+    def write_meeting(target, content):
+        if target.name == "index.csv" and not barrier.broken:
+            barrier.wait(timeout=10)  # this index was made of what was there before
+            barrier.abort()
+        write(target, content)
+
+    folder_module.write_atomically = write_meeting
+    output.write_index()
+
+
+def write_index_in_between(path, ids, barrier):
+    """Save the rest and write the whole index, while the other holds an old one in its hands."""
+    output = open_folder(path)
+    output.save(np.array(ids), pictures(len(ids)), seed=1)
+    output.write_index()
+    barrier.wait(timeout=10)
+
+
+def test_an_index_that_is_written_last_by_who_knew_less_is_whole_all_the_same(tmp_path):
+    fork = get_context("fork")
+    barrier = fork.Barrier(2)
+    late = fork.Process(target=write_index_late, args=(tmp_path / "system", [1, 2], barrier))
+    late.start()
+    while not (tmp_path / "system/records/00002.json").exists():
+        time.sleep(0.01)
+    other = fork.Process(target=write_index_in_between, args=(tmp_path / "system", [3], barrier))
+    other.start()
+    for worker in (late, other):
+        worker.join(30)
+        assert worker.exitcode == 0
+    assert read(tmp_path / "system")[0].tolist() == [1, 2, 3]
+
+
+def test_flags_come_from_all_that_a_folder_is_made_of(tmp_path):
+    decoded = Recipe(tmp_path, "decoded.h5", "subj01", "x.py", {"experiment.decoding.test_scaling": "test"})
+    output = ReconstructionFolder(Recipe(tmp_path, "system", "subj01", "x.py", {}, (decoded,)), 1)
+    assert json.loads((output.path / "settings.json").read_text())["flags"] == [TEST_STATISTICS]
+    for settings in ({"experiment.decoding.test_scaling": "train"}, {"experiment.ozcelik.restore_variance": "none"}):
+        assert flags_of(Recipe(tmp_path, "system", "subj01", "x.py", settings)) == []
+
+
+@pytest.mark.parametrize("name", ["settings.json", "index.csv", "records/00004.json"])
+@pytest.mark.parametrize("content", ["", "{", "<html>", "version https://git-lfs"])
+def test_a_broken_file_of_the_folder_is_named(tmp_path, name, content):
+    system = sample(tmp_path / "system", [4])
+    (system / name).write_text(content)
+    with pytest.raises(DataError, match=name.rpartition("/")[2]):
+        open_folder(system).write_index() if "index" not in name else state(system)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from minddiffuser import pretrained
 from minddiffuser.config import Models
@@ -31,6 +32,19 @@ def test_a_damaged_file_is_found_by_its_checksum(snapshot):
     assert damaged_files(snapshot) == [path]
 
 
+def test_a_damaged_small_file_is_found_by_gits_checksum(snapshot):
+    path = snapshot / "unet" / "config.json"
+    blob = (
+        snapshot.parent / "blobs" / "9e26dfeeb6e641a33dae4961196235bdb965b21b"
+    )  # `printf "{}" | git hash-object --stdin`
+    path.unlink()
+    path.symlink_to(blob)
+    blob.write_text("{}")
+    assert damaged_files(snapshot) == []
+    blob.write_text("<html>")
+    assert damaged_files(snapshot) == [path]
+
+
 def test_local_models_are_not_downloaded(tmp_path):
     models = Models(
         stable_diffusion=str(tmp_path), clip="local-dir:a", clip_weights=None, scoring_clip="local-dir:b",
@@ -53,8 +67,21 @@ def test_what_is_downloaded_is_the_pinned_revision_and_both_clips(monkeypatch):
 def test_what_cannot_be_downloaded_is_named(monkeypatch, tmp_path, name, said):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(MissingModelError, match=said):
+    with pytest.raises(MissingModelError, match=said) as error:
         list(download(Models(stable_diffusion=name)))
+    assert "\n" not in str(error.value)
+
+
+def test_whatever_the_network_raises_is_one_line(monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise EOFError("cut off\nin the middle")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    monkeypatch.setattr("torch.hub.download_url_to_file", fail)
+    for fetch in (lambda: list(download(Models())), lambda: pretrained.download_resnet50(tmp_path)):
+        with pytest.raises(MissingModelError, match="could not be downloaded: cut off") as error:
+            fetch()
+        assert "\n" not in str(error.value)
 
 
 def test_networks_that_score_are_downloaded_once_and_checked_by_their_names(monkeypatch, tmp_path):
@@ -62,7 +89,7 @@ def test_networks_that_score_are_downloaded_once_and_checked_by_their_names(monk
 
     def fetch(url, path, checksum):
         asked[url.rsplit("/", 1)[1]] = checksum
-        Path(path).write_bytes(b"weights")
+        torch.save({"weight": torch.ones(1)}, path)
 
     monkeypatch.setattr("torch.hub.download_url_to_file", fetch)
     monkeypatch.setattr(pretrained, "_sha256", lambda path: re.findall("[0-9a-f]{8}", path.name)[-1] + "0" * 56)
@@ -86,3 +113,12 @@ def test_a_network_that_cannot_be_downloaded_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("torch.hub.download_url_to_file", fail)
     with pytest.raises(MissingModelError, match=r"alexnet-owt-7be5be79.pth could not be downloaded: no route"):
         list(pretrained.download_scoring_weights(tmp_path))
+
+
+def test_a_web_page_in_place_of_a_network_whose_name_has_no_checksum_is_refused(monkeypatch, tmp_path):
+    path = pretrained.scoring_weights(tmp_path)["swav_resnet50"]
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda _url, path, _checksum: Path(path).write_text("<html>"))
+    monkeypatch.setattr(pretrained, "_sha256", lambda path: re.findall("[0-9a-f]{8}", path.name)[-1] + "0" * 56)
+    with pytest.raises(MissingModelError, match=r"swav_800ep_pretrain\.pth\.tar .* is a web page.*delete it"):
+        list(pretrained.download_scoring_weights(tmp_path))
+    assert path.is_file()

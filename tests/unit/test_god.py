@@ -228,6 +228,13 @@ def test_the_real_lists_are_parsed_and_joined_exactly(tmp_path, test_data):
     np.testing.assert_array_equal(ids_of(stems[1])[recording.image[~training]], columns["stimulus_id"][~training])
 
 
+def test_a_list_saved_by_a_spreadsheet_is_read(folder):
+    path = folder / god.TRAINING_IMAGES
+    usual = god.read_images(path)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    np.testing.assert_array_equal(god.read_images(path).ids, usual.ids)
+
+
 def test_names_and_categories_come_with_the_ids(folder):
     images = god.read_images(folder / god.TRAINING_IMAGES)
     assert images.names[2] == "n01639765_70.JPEG"
@@ -286,19 +293,26 @@ def test_ids_that_went_through_float32_are_refused(folder):
         ('1518878.0100421,"n01518878_10042.JPEG"', "line 7"),
         ('1518878.010042,"10042.JPEG"', "line 7"),
         ("id,name", "line 7"),
+        ('1518878.010042,"n01518878_10042.JP', "line 7"),  # the file was cut short
         ('1518878.010042,"n01518878_10042.JPEG"', "more than once: n01518878_10042"),
     ],
 )
 def test_a_list_of_images_that_disagrees_with_itself_is_refused(folder, line, message):
     path = folder / god.TRAINING_IMAGES
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(DataError, match=rf"imageID_training\.csv.* {message}"):
+    with pytest.raises(DataError, match=rf"imageID_training\.csv.*{message}"):
         god.read_subject(folder, "Subject1")
 
 
 def test_missing_and_empty_lists_are_named(folder):
     (folder / god.TEST_IMAGES).write_text("")
     with pytest.raises(DataError, match=r"imageID_test\.csv is empty"):
+        god.read_subject(folder, "Subject1")
+    (folder / god.TEST_IMAGES).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"imageID_test\.csv cannot be read as a list of images"):
+        god.read_subject(folder, "Subject1")
+    (folder / god.TEST_IMAGES).write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(DataError, match=r"imageID_test\.csv .*is a Git LFS pointer"):
         god.read_subject(folder, "Subject1")
     (folder / god.TEST_IMAGES).unlink()
     with pytest.raises(DataError, match=r"expected .*imageID_test\.csv; .*github\.com/KamitaniLab"):
@@ -398,12 +412,12 @@ def test_the_split_is_that_of_the_paper():
 
 
 def write_release(folder, subject, n_voxels, real=False):
-    """A recording with this many voxels, of few trials, or of all of the experiment's with one voxel that varies."""
+    """A recording with this many voxels, of few trials, or of all of the experiment's."""
     columns = make_columns(n_voxels=n_voxels)
     if real:
         data_type, run = real_trials()
         stimulus = np.concatenate([np.repeat(ids_of(TRAINING), 200), np.resize(ids_of(TEST), 2250)])
-        X = np.zeros((3450, n_voxels), np.float32)
+        X = np.resize(np.arange(1.0, 98.0), (3450, n_voxels))
         columns = {"DataType": data_type, "Run": run, "VoxelData": X, "stimulus_id": stimulus}
     god.write_bdata(folder / f"{subject}.h5", columns, {"ROI_VC": {"VoxelData": 1}})
     with warnings.catch_warnings():
@@ -463,14 +477,24 @@ def test_a_truncated_recording_is_named(folder, suffix, share):
     write(path, *lay_out(with_indices(make_columns()), make_metadata()))
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=rf"{path.name} is truncated or not an HDF5 file.*figshare"):
+    with pytest.raises(DataError, match=rf"{path.name} cannot be read .*: it is truncated or broken.*figshare"):
         god.read_subject(folder, "Subject1")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"MATLAB 5.0 MAT-file, Platform: GLNXA64" * 9])
-def test_what_is_not_hdf5_is_named(folder, content):
+@pytest.mark.parametrize(
+    ("content", "symptom"),
+    [
+        (b"", "is empty"),
+        (b"<html>not found</html>", "is a web page"),
+        (b'{"message": "forbidden"}', "is JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "is a Git LFS pointer"),
+        (b"MATLAB 5.0 MAT-file, Platform: GLNXA64" * 9, "is truncated or broken"),
+        (bytes(2000), "has nothing but zeros"),
+    ],
+)
+def test_what_is_not_hdf5_is_named(folder, content, symptom):
     (folder / "Subject1.h5").write_bytes(content)
-    with pytest.raises(DataError, match=r"Subject1\.h5 is truncated or not an HDF5 file .*of version 7\.3"):
+    with pytest.raises(DataError, match=rf"Subject1\.h5 cannot be read .*of version 7\.3\): it {symptom}"):
         god.read_subject(folder, "Subject1")
 
 
@@ -487,13 +511,13 @@ def test_a_missing_group_is_named_with_what_is_there(folder, name):
     [
         ("dataset", np.zeros((24, 9)), r"\(24, 9\) .*10 keys do not fit values of shape \(10, 12\)"),
         ("dataset", np.zeros(24), r"shape \(24,\)"),
-        ("dataset", np.array([b"a"]), "not laid out as BData"),
+        ("dataset", np.array([b"a"]), "cannot be read as a recording in the layout of BData"),
         ("dataset", 1.0, r"shape \(\)"),
         ("metadata/key", np.array([b"DataType"]), "1 keys do not fit"),
-        ("metadata/key", np.zeros(10), "not laid out as BData"),
+        ("metadata/key", np.zeros(10), "cannot be read as a recording in the layout of BData"),
         ("metadata/key", np.array([b"Run"] * 9 + [b"DataType"]), "keys more than once: Run"),
         ("metadata/value", np.zeros((12, 10)), r"values of shape \(12, 10\)"),
-        ("metadata", np.zeros(3), "has no key|not laid out as BData"),
+        ("metadata", np.zeros(3), "has no key|cannot be read as a recording"),
     ],
 )
 def test_wrong_shapes_and_types_are_named(folder, name, value, message):
@@ -509,7 +533,7 @@ def test_a_dangling_reference_in_a_mat_file_is_named(folder):
     write_mat(folder / "Subject1.mat", *lay_out(with_indices(make_columns()), make_metadata()))
     with h5py.File(folder / "Subject1.mat", "r+") as file:
         file["metaData/key"][0, 0] = h5py.Reference()
-    with pytest.raises(DataError, match=r"Subject1\.mat is not laid out as BData"):
+    with pytest.raises(DataError, match=r"Subject1\.mat cannot be read as a recording in the layout of BData"):
         god.read_subject(folder, "Subject1")
 
 
@@ -536,14 +560,51 @@ def test_a_roi_that_marks_the_run_column_is_refused(folder):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_voxels_that_are_not_numbers_are_named(folder, value):
+def test_voxels_without_data_are_counted_and_become_zero(folder, value):
     def change(data):
         data[3, 2 + 1] = value  # voxel 1, in V1, LVC and VC
-        data[:, 2 + 4] = value  # voxel 4, in VC
+        data[:, 2 + 4] = value if np.isnan(value) else 0.3  # voxel 4, in VC: nowhere a number, or everywhere the same
         data[:, 2 + 6] = value  # voxel 6, in no ROI
 
     rewrite(folder, change)
-    with pytest.raises(DataError, match=r"2 of 5 voxels .*\(1 in ROI_V1, 1 in ROI_LVC, 2 in ROI_VC\): voxels \[1, 4\]"):
+    with pytest.warns(UserWarning, match=r"2 of 5 voxels .* set to 0: 1 in ROI_V1, 1 in ROI_LVC, 2 in ROI_VC"):
+        X = god.read_subject(folder, "Subject1").X
+    expected = make_columns()["VoxelData"][:, VC]
+    expected[:, [1, 4]] = 0
+    np.testing.assert_array_equal(X, expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, 0, 7.5])
+def test_trials_without_data_are_refused_also_beside_voxels_without_data(folder, value):
+    def change(data):
+        data[:, 2 + 4] = 0
+        data[[3, 20], 2 : 2 + N_VOXELS] = value
+
+    rewrite(folder, change)
+    with pytest.raises(DataError, match=r"Subject1\.h5: 2 of 24 trials have no data in ROI_VC.*rows \[3, 20\]"):
+        god.read_subject(folder, "Subject1")
+
+
+@pytest.mark.parametrize("value", [np.nan, 0])
+def test_a_trial_of_which_most_is_missing_is_refused(folder, value):
+    """A chunk of the file that was never written reads as zeros."""
+
+    def change(data):
+        data[3, 2 : 2 + 3] = value
+
+    rewrite(folder, change)
+    with pytest.raises(DataError, match=r"1 of 24 trials have no data .*rows \[3\]"):
+        god.read_subject(folder, "Subject1")
+
+
+@pytest.mark.parametrize("n", [3, N_VOXELS])
+@pytest.mark.parametrize("value", [np.nan, 0])
+def test_a_recording_without_data_in_most_voxels_is_refused(folder, value, n):
+    def change(data):
+        data[:, 2 : 2 + n] = value
+
+    rewrite(folder, change)
+    with pytest.raises(DataError, match=rf"Subject1\.h5 has no data in {min(n, 5)} of 5 voxels of ROI_VC"):
         god.read_subject(folder, "Subject1")
 
 
@@ -565,13 +626,29 @@ def test_data_types_and_runs_are_whole_numbers(folder, column, value, message):
         god.read_subject(folder, "Subject1")
 
 
-def test_runs_that_go_on_over_data_types_are_refused(folder):
+def test_runs_that_go_on_over_data_types_are_warned_of_and_refused_only_where_they_are_taken_together(folder):
     def change(data):
         data[:, 1] += 2 * (data[:, 0] >= 2) + 3 * (data[:, 0] == 3)
 
+    usual = god.read_subject(folder, "Subject1")
     rewrite(folder, change)
-    with pytest.raises(DataError, match="runs of the perception test trials are numbered 3, 4, 5, not from 1"):
-        god.read_subject(folder, "Subject1")
+    numbered = "runs of the perception test trials are numbered 3, 4, 5, not from 1"
+    with pytest.warns(UserWarning, match=rf"Subject1\.h5: {numbered}"):
+        found = god.read_subject(folder, "Subject1")
+    a, b = (god.standardise_runs(one.X, one.data_type, one.run) for one in (usual, found))
+    np.testing.assert_array_equal(a, b)
+    with pytest.raises(DataError, match=rf"{numbered}.*leave the form out"):
+        god.standardise_runs(found.X, found.data_type, found.run, "as_released")
+
+
+def test_a_run_of_one_trial_is_refused_for_nothing_would_be_left_of_it(folder):
+    def change(data):
+        data[data[:, 0] == 1, 1] = np.arange(len(TRAINING)) + 1  # as if Run were the number of the trial
+
+    rewrite(folder, change)
+    recording = god.read_subject(folder, "Subject1")
+    with pytest.raises(DataError, match="run 1 of the training trials has one trial"):
+        god.standardise_runs(recording.X, recording.data_type, recording.run)
 
 
 def test_imagery_may_be_absent_but_not_training(folder):
@@ -601,9 +678,18 @@ def test_pictures_are_read_in_order_and_what_is_missing_or_odd_is_named(tmp_path
     Image.new("L", (7, 6)).save(tmp_path / names[1])
     with pytest.raises(DataError, match="differ in size"):
         god.read_pictures(tmp_path, names)
-    (tmp_path / names[0]).write_bytes(b"\xff\xd8")
-    with pytest.raises(DataError, match=r"n01443537_22563\.JPEG cannot be read"):
-        god.read_pictures(tmp_path, names)
+    whole = (tmp_path / names[0]).read_bytes()
+    for content in (
+        b"\xff\xd8",
+        b"",
+        whole[:200],
+        whole[: len(whole) * 3 // 4],
+        b"<html></html>",
+        b"version https://git-lfs",
+    ):
+        (tmp_path / names[0]).write_bytes(content)
+        with pytest.raises(DataError, match=r"n01443537_22563\.JPEG cannot be read as a picture"):
+            god.read_pictures(tmp_path, names)
 
 
 def test_names_of_pictures_are_keys():

@@ -1,8 +1,11 @@
 """Reading NSD: the same numbers from both formats, and a clear error for each kind of bad file."""
 
 import gzip
+import io
 import json
 import shutil
+import tracemalloc
+from pathlib import Path
 
 import h5py
 import nibabel as nib
@@ -140,7 +143,7 @@ def test_a_session_with_volumes_of_another_shape_is_refused(root):
         nsd.read_session(path, voxels)
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan])
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -7.0])
 def test_constant_and_nan_voxels_stop_or_become_their_mean(original, value):
     path, voxels = session(original, "subj01"), voxels_of(original, "subj01")
     betas = nsd.read_session(path, voxels)
@@ -150,8 +153,240 @@ def test_constant_and_nan_voxels_stop_or_become_their_mean(original, value):
         nsd.standardise_session(betas, voxels, path, "error")
     scaled = nsd.standardise_session(betas, voxels, path, "zero")
     assert np.isfinite(scaled).all()
-    assert (scaled[:, [3, 5]] == 0).all()
+    assert np.flatnonzero(~scaled.any(axis=0)).tolist() == [3, 5]
     assert scaled[:, 4].std() == pytest.approx(1, abs=1e-4)
+
+
+LINE = nsd.Voxels(np.arange(60), np.repeat(["V1", "V2", "LO"], 20), (1, 1, 60), np.eye(4))
+
+
+def trials_of_line(deviation=300, n_trials=40):
+    """Betas as they are stored: whole numbers, 1 % of signal change is 300."""
+    return np.round(np.random.default_rng(0).normal(0, deviation, (n_trials, 60))).astype(np.float32) / 300
+
+
+def test_voxels_without_data_are_counted_by_roi():
+    betas = trials_of_line()
+    betas[:, [2, 50]] = 0
+    betas[7, [3, 4]] = np.nan
+    empty = nsd.find_empty(betas, LINE, Path("betas.hdf5"), "zero")
+    assert np.flatnonzero(empty).tolist() == [2, 3, 4, 50]
+    assert LINE.count(empty) == "3 of V1, 1 of LO"
+
+
+@pytest.mark.parametrize("invalid", ["error", "zero"])
+@pytest.mark.parametrize(
+    ("value", "lost"),
+    [
+        *[(value, slice(*lost)) for value in (np.nan, np.inf, 0.0) for lost in ((60,), (30,), (48, 60), (0, 60, 2))],
+        *[(32767 / 300, slice(*lost)) for lost in ((60,), (30,), (48, 60))],
+    ],
+    ids=str,
+)
+def test_a_trial_without_data_stops_and_is_numbered(invalid, value, lost):
+    """Whole trials, halves of them, the last fifth, and every second voxel."""
+    betas = trials_of_line()
+    betas[[5, 39], lost] = value
+    with pytest.raises(
+        DataError, match=r"s02\.hdf5 has no data in 2 of 40 trials .*\(6, 40, counted from 1\).*sessions"
+    ):
+        nsd.standardise_session(betas, LINE, Path("s02.hdf5"), invalid)
+
+
+def test_the_first_of_many_trials_without_data_are_listed():
+    betas = trials_of_line()
+    betas[12:] = 0  # a contiguous file that was only allocated
+    with pytest.raises(DataError, match=r"28 of 40 trials .*\(13, 14, 15, 16, 17, \.\.\., counted"):
+        nsd.find_empty(betas, LINE, Path("betas.hdf5"), "zero")
+
+
+@pytest.mark.parametrize("invalid", ["error", "zero"])
+@pytest.mark.parametrize("value", [np.nan, 0.0, 5.0])
+@pytest.mark.parametrize("lost", [slice(None), slice(36, None), slice(53, None)], ids=str)
+def test_a_session_without_data_stops(invalid, value, lost):
+    betas = trials_of_line()
+    betas[:, lost] = value
+    n = len(range(60)[lost])
+    with pytest.raises(DataError, match=rf"no data in {n} of 60 voxels .* of LO.*fetch .*data\.sessions.*data\.rois"):
+        nsd.standardise_session(betas, LINE, Path("betas.hdf5"), invalid)
+
+
+def test_zeros_and_equal_neighbours_by_chance_are_data():
+    """Voxels of a tenth of the usual deviation, for as many trials as a subject has."""
+    assert not nsd.find_empty(trials_of_line(30, 30_000), LINE, Path("betas.hdf5"), "error").any()
+
+
+def test_standardising_is_done_in_float64():
+    betas = trials_of_line() + np.float32(1000)
+    mean, deviation = betas.mean(axis=0, dtype=np.float64), betas.std(axis=0, dtype=np.float64)
+    expected = ((betas - mean) / (deviation + 1e-6)).astype(np.float32)
+    np.testing.assert_array_equal(nsd.standardise_session(betas, LINE, Path("betas.hdf5"), "error"), expected)
+
+
+SHAPE, N_TRIALS = (9, 11, 7), 23
+LAYOUTS = {
+    "a chunk for each voxel": {"chunks": (N_TRIALS, 1, 1, 1)},
+    "chunks over all axes": {"chunks": (5, 2, 3, 4), "compression": "gzip"},
+    "a chunk for each trial": {"chunks": (1, *SHAPE[::-1]), "compression": "gzip"},
+    "one chunk": {"chunks": (N_TRIALS, *SHAPE[::-1])},
+    "contiguous": {},
+}
+
+
+def scattered_voxels():
+    index = np.random.default_rng(1).permutation(np.prod(SHAPE))[:80]
+    return nsd.Voxels(index, np.repeat("V1", 80), SHAPE, np.eye(4))
+
+
+def write_hdf5(path, betas, **layout):
+    """Write betas of (trials, X, Y, Z) with NSD's axes."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("betas", data=betas.transpose(0, 3, 2, 1), **layout)
+
+
+@pytest.fixture
+def stored():
+    return np.random.default_rng(2).normal(0, 300, (N_TRIALS, *SHAPE)).astype(np.int16)
+
+
+@pytest.mark.parametrize("dtype", ["int16", ">i2", "float32", "float64"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_session_is_read_whatever_its_chunks(tmp_path, monkeypatch, stored, layout, dtype):
+    monkeypatch.setattr(nsd, "_BLOCK", 2000)  # so that trials are read in several blocks
+    path, voxels = tmp_path / "betas.hdf5", scattered_voxels()
+    write_hdf5(path, stored.astype(dtype), **LAYOUTS[layout])
+    found = nsd.read_session(path, voxels)
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, stored.reshape(N_TRIALS, -1)[:, voxels.index] / np.float32(300))
+    nsd.try_session(path, voxels)
+
+
+class Watched:
+    """A dataset that counts, for each of its chunks, how often it is read."""
+
+    def __init__(self, dataset):
+        self.dataset, self.chunks, self.shape, self.dtype = dataset, dataset.chunks, dataset.shape, dataset.dtype
+        self.reads = np.zeros([-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True)], int)
+
+    def __getitem__(self, box):
+        self.reads[tuple(slice(s.start // c, -(-s.stop // c)) for s, c in zip(box, self.chunks, strict=True))] += 1
+        return self.dataset[box]
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "contiguous"])
+def test_each_chunk_with_a_wanted_voxel_is_read_once_and_no_other(tmp_path, monkeypatch, stored, layout):
+    monkeypatch.setattr(nsd, "_BLOCK", 2000)
+    path, voxels = tmp_path / "betas.hdf5", scattered_voxels()
+    write_hdf5(path, stored, **LAYOUTS[layout])
+    with h5py.File(path) as file:
+        watched = Watched(file["betas"])
+        nsd._read_boxes(watched, voxels, 0, N_TRIALS)
+    wanted = np.zeros(watched.reads.shape, int)
+    z, y, x = np.unravel_index(voxels.index, SHAPE)[::-1]
+    _, *sides = watched.chunks
+    wanted[:, z // sides[0], y // sides[1], x // sides[2]] = 1
+    np.testing.assert_array_equal(watched.reads, wanted)
+
+
+def write_nifti(path, stored):
+    """Write betas of (trials, X, Y, Z) as NIfTI."""
+    nib.save(nib.Nifti1Image(np.moveaxis(stored, 0, -1), np.eye(4)), path)
+
+
+def test_a_nifti_is_decompressed_once_in_blocks(tmp_path, monkeypatch):
+    stored = np.random.default_rng(2).normal(0, 300, (2000, *SHAPE)).astype(np.int16)
+    path, voxels = tmp_path / "betas.nii.gz", scattered_voxels()
+    write_nifti(path, stored)
+
+    class Counting(io.FileIO):
+        n_bytes = 0
+
+        def read(self, n=-1):
+            content = super().read(n)
+            Counting.n_bytes += len(content)
+            return content
+
+    monkeypatch.setattr(nsd.gzip, "open", lambda path: gzip.GzipFile(fileobj=Counting(path)))
+    monkeypatch.setattr(nsd, "_BLOCK", 10 * stored[0].nbytes)
+    nsd.check_session(path, SHAPE)
+    assert Counting.n_bytes == 0
+    tracemalloc.start()
+    found = nsd.read_session(path, voxels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert Counting.n_bytes <= path.stat().st_size
+    assert peak < found.nbytes + 0.5 * stored.nbytes
+    np.testing.assert_array_equal(found, stored.reshape(2000, -1)[:, voxels.index] / np.float32(300))
+    Counting.n_bytes = 0
+    nsd.try_session(path, voxels)
+    assert Counting.n_bytes < 0.5 * path.stat().st_size
+
+
+@pytest.mark.parametrize("n_bytes", [1, 4, 8, 5000])
+def test_a_nifti_that_lacks_its_last_bytes_is_named(tmp_path, stored, n_bytes):
+    path = tmp_path / "betas.nii.gz"
+    write_nifti(path, stored)
+    path.write_bytes(path.read_bytes()[:-n_bytes])
+    assert nsd.check_session(path, SHAPE) == N_TRIALS
+    with pytest.raises(DataError, match=r"betas\.nii\.gz cannot be read as the betas of a session: it is truncated"):
+        nsd.read_session(path, scattered_voxels())
+
+
+@pytest.mark.parametrize(
+    ("layout", "what"), [("a chunk for each voxel", r"\d+ of \d+ voxels"), ("contiguous", r"\d+ of \d+ trials")]
+)
+def test_a_session_that_was_only_allocated_is_seen_by_what_is_read_first_and_by_what_reads_it(
+    tmp_path, stored, layout, what
+):
+    path, voxels = tmp_path / "betas.hdf5", scattered_voxels()
+    if layout == "contiguous":
+        stored[N_TRIALS * 6 // 10 :] = 0
+    else:  # chunks lie in the file as they were written: from the bottom of the volume to its top
+        stored[..., SHAPE[2] * 6 // 10 :] = 0
+    write_hdf5(path, stored, **LAYOUTS[layout])
+    with pytest.raises(DataError, match=rf"betas\.hdf5 has no data in {what}"):
+        nsd.try_session(path, voxels)
+    with pytest.raises(DataError, match=rf"betas\.hdf5 has no data in {what}"):
+        nsd.standardise_session(nsd.read_session(path, voxels), voxels, path, "zero")
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_an_empty_nifti_is_seen_by_what_is_read_first(tmp_path, stored, value):
+    path = tmp_path / "betas.nii.gz"
+    write_nifti(path, np.full_like(stored, value))
+    with pytest.raises(DataError, match=r"betas\.nii\.gz has no data in 80 of 80 voxels"):
+        nsd.try_session(path, scattered_voxels())
+
+
+BETAS_OF_OTHER_KINDS = {
+    "one volume": np.zeros(SHAPE[::-1], np.int16),
+    "no trials": np.zeros((0, *SHAPE[::-1]), np.int16),
+    "text": np.full((3, *SHAPE[::-1]), b"x"),
+    "complex": np.zeros((3, *SHAPE[::-1]), np.complex64),
+}
+
+
+@pytest.mark.parametrize("kind", BETAS_OF_OTHER_KINDS)
+def test_betas_of_another_kind_are_refused(tmp_path, kind):
+    path = tmp_path / "betas.hdf5"
+    write_arrays(path, {"betas": BETAS_OF_OTHER_KINDS[kind]}, {})
+    with pytest.raises(DataError, match=r"betas\.hdf5 has betas of .*, not numbers of \(X, Y, Z, trials\)"):
+        nsd.check_session(path, SHAPE)
+
+
+def test_the_miniature_writes_betas_as_nsd_does(original, stored):
+    """A chunk for each voxel that holds all trials, the same bytes each time, and voxels of 0 without a chunk."""
+    with h5py.File(session(original, "subj01")) as file:
+        assert file["betas"].chunks == (len(file["betas"]), 1, 1, 1)
+        assert file["betas"].dtype == np.int16
+    stored[:, 4:] = 0
+    betas = stored.transpose(0, 3, 2, 1)
+    content = dataset._hdf5(betas)
+    assert content == dataset._hdf5(betas)
+    with h5py.File(io.BytesIO(content)) as file:
+        np.testing.assert_array_equal(file["betas"][:], betas)
+        assert file["betas"].id.get_storage_size() == stored[:, :4].nbytes
 
 
 def test_roi_volumes_of_different_shapes_are_refused(root):
@@ -162,10 +397,47 @@ def test_roi_volumes_of_different_shapes_are_refused(root):
         voxels_of(root, "subj01")
 
 
-def test_a_truncated_roi_volume_is_named(root):
-    path = root / "nsddata/ppdata/subj01/func1pt8mm/roi/Kastner2015.nii.gz"
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:1000]))
-    with pytest.raises(DataError, match=r"Kastner2015\.nii\.gz is truncated"):
+PAGE = b"<html><head><title>403 Forbidden</title></head></html>"
+BROKEN = {"page": PAGE, "JSON": b'{"error": "access denied", "code": 403}', "empty": b"", "zeros": bytes(5000)}
+
+
+def broken(path, how):
+    """What is found in place of a file: half of it, or one of the things that downloads leave."""
+    return path.read_bytes()[: path.stat().st_size // 2] if how == "half" else BROKEN[how]
+
+
+def kastner(root):
+    return root / "nsddata/ppdata/subj01/func1pt8mm/roi/Kastner2015.nii.gz"
+
+
+@pytest.mark.parametrize("how", ["half", *BROKEN])
+def test_a_broken_roi_volume_is_named(root, how):
+    kastner(root).write_bytes(broken(kastner(root), how))
+    with pytest.raises(DataError, match=r"Kastner2015\.nii\.gz cannot be read as a volume of ROI labels"):
+        voxels_of(root, "subj01")
+
+
+@pytest.mark.parametrize("n_bytes", [2, 8])
+def test_an_roi_volume_that_lacks_its_last_bytes_is_named(root, n_bytes):
+    kastner(root).write_bytes(kastner(root).read_bytes()[:-n_bytes])
+    with pytest.raises(DataError, match=r"Kastner2015\.nii\.gz cannot be read .* it is truncated"):
+        voxels_of(root, "subj01")
+
+
+CHANGES = {
+    "four axes": lambda labels: np.stack([labels, labels], axis=-1),
+    "not a number": lambda labels: np.where(labels == 1, np.nan, labels),
+    "between labels": lambda labels: labels * 0.5,
+    "too large": lambda labels: labels * 1e6,
+    "complex": lambda labels: labels.astype(np.complex64),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_roi_volumes_that_hold_something_else_are_refused(root, change):
+    labels = CHANGES[change](nib.load(kastner(root)).get_fdata(dtype=np.float32))
+    nib.save(nib.Nifti1Image(labels, np.eye(4), dtype=labels.dtype), kastner(root))
+    with pytest.raises(DataError, match=r"Kastner2015\.nii\.gz cannot be read as a volume of ROI labels"):
         voxels_of(root, "subj01")
 
 
@@ -192,10 +464,29 @@ def test_missing_captions_are_named(root):
         nsd.read_captions(root, coco_ids, 5)
 
 
-def test_truncated_captions_are_named(root):
+OTHER_CAPTIONS = [
+    b"[]",
+    b'{"annotations": [1]}',
+    b'{"annotations": [{"image_id": [1], "caption": "a"}]}',
+    b'{"annotations": {"1": "a"}}',
+    b'{"annotations": null}',
+]
+
+
+@pytest.mark.parametrize("how", ["half", "page", "empty", "zeros", *OTHER_CAPTIONS])
+def test_broken_captions_are_named(root, how):
     path = root / nsd.CAPTIONS[0]
-    path.write_text(path.read_text()[:500])
-    with pytest.raises(DataError, match=r"captions_train2017\.json is truncated"):
+    path.write_bytes(how if isinstance(how, bytes) else broken(path, how))
+    with pytest.raises(DataError, match=r"captions_train2017\.json cannot be read as COCO's captions"):
+        nsd.read_captions(root, nsd.read_coco_ids(root), 5)
+
+
+def test_captions_that_are_not_text_are_named(root):
+    path = root / nsd.CAPTIONS[0]
+    content = json.loads(path.read_text())
+    content["annotations"][0]["caption"] = 7
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"captions_train2017\.json cannot be read as COCO's captions"):
         nsd.read_captions(root, nsd.read_coco_ids(root), 5)
 
 
@@ -220,10 +511,19 @@ def test_categories_are_none_where_there_are_no_instances_and_read_from_one_file
     assert nsd.read_categories(root, coco_ids) is None
 
 
-@pytest.mark.parametrize("content", ['{"annotations": [{"image', '{"annotations": []}', "[]", '{"annotations": [1]}'])
-def test_broken_instances_are_named(root, content):
-    (root / nsd.INSTANCES[0]).write_text(content)
-    with pytest.raises(DataError, match=r"instances_train2017\.json is truncated or not COCO's"):
+OTHER_INSTANCES = [
+    b'{"annotations": []}',
+    b"[]",
+    b'{"annotations": [1], "categories": []}',
+    b'{"annotations": [{"image_id": 1, "category_id": 99}], "categories": []}',
+]
+
+
+@pytest.mark.parametrize("how", ["half", "page", "empty", *OTHER_INSTANCES])
+def test_broken_instances_are_named(root, how):
+    path = root / nsd.INSTANCES[0]
+    path.write_bytes(how if isinstance(how, bytes) else broken(path, how))
+    with pytest.raises(DataError, match=r"instances_train2017\.json cannot be read as COCO's instances"):
         nsd.read_categories(root, nsd.read_coco_ids(root))
 
 
@@ -253,12 +553,131 @@ def test_a_design_that_disagrees_with_itself_is_refused(root):
         nsd.read_design(root, "subj01")
 
 
-def test_a_broken_design_and_an_unknown_subject_are_named(root):
+def write_design_73(path, design):
+    """Write a design as MATLAB's version 7.3 does: HDF5 after a block of text, floats, axes the other way round."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, values in design.items():
+            file.create_dataset(name, data=values.T.astype(np.float64))
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+
+
+def design_of(root):
+    return {key: value for key, value in loadmat(root / nsd.DESIGN).items() if not key.startswith("__")}
+
+
+def test_a_design_of_matlab_73_is_the_same(root):
+    expected = nsd.read_design(root, "subj02")
+    write_design_73(root / nsd.DESIGN, design_of(root))
+    found = nsd.read_design(root, "subj02")
+    np.testing.assert_array_equal(found.ordering, expected.ordering)
+    np.testing.assert_array_equal(found.stimuli, expected.stimuli)
+    assert found.n_shared == expected.n_shared
+
+
+def test_an_unknown_subject_is_named(root):
     with pytest.raises(DataError, match="no subj03"):
         nsd.read_design(root, "subj03")
-    (root / nsd.DESIGN).write_bytes(b"not a matrix")
-    with pytest.raises(DataError, match=r"nsd_expdesign\.mat cannot be read"):
+
+
+@pytest.mark.parametrize("version", [5, 7.3])
+@pytest.mark.parametrize("how", ["half", *BROKEN])
+def test_a_broken_design_is_named(root, version, how):
+    if version == 7.3:
+        write_design_73(root / nsd.DESIGN, design_of(root))
+    (root / nsd.DESIGN).write_bytes(broken(root / nsd.DESIGN, how))
+    with pytest.raises(DataError, match=r"nsd_expdesign\.mat cannot be read as NSD's experimental design"):
         nsd.read_design(root, "subj01")
+
+
+OTHER_DESIGNS = {
+    "masterordering": [lambda v: v + 0.5, lambda v: v.reshape(2, -1), lambda v: v[:, :0], lambda _: "text"],
+    "subjectim": [lambda v: v[:, :3], lambda v: v[None], lambda v: np.where(v == v[0, 0], np.nan, v), lambda v: v * 1j],
+    "sharedix": [lambda v: np.r_[v, v], lambda v: np.where(v == v[0, 0], np.inf, v), lambda _: {"a": 1}],
+}
+
+
+@pytest.mark.parametrize(("name", "number"), [(name, k) for name, v in OTHER_DESIGNS.items() for k in range(len(v))])
+def test_a_design_with_other_values_is_refused(root, name, number):
+    design = design_of(root)
+    change = OTHER_DESIGNS[name][number]
+    savemat(root / nsd.DESIGN, {**design, name: change(design[name].astype(float))})
+    with pytest.raises(DataError, match=r"nsd_expdesign\.mat"):
+        nsd.read_design(root, "subj01")
+
+
+def test_a_stimulus_that_a_subject_saw_twice_is_refused(root):
+    design = design_of(root)
+    design["subjectim"][0, -1] = design["subjectim"][0, -2]
+    savemat(root / nsd.DESIGN, design)
+    with pytest.raises(DataError, match="twice in the list of subj01"):
+        nsd.read_design(root, "subj01")
+
+
+@pytest.mark.parametrize("how", ["half", *BROKEN])
+def test_broken_stimuli_are_named(root, how):
+    (root / nsd.STIMULI).write_bytes(broken(root / nsd.STIMULI, how))
+    with pytest.raises(DataError, match=r"nsd_stimuli\.hdf5 cannot be read as NSD's stimuli"):
+        nsd.Stimuli(root)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((5, 3, 8, 8), np.uint8),
+        np.zeros((5, 8, 8), np.uint8),
+        np.zeros((5, 8, 8, 3), np.float32),
+        np.zeros((0, 8, 8, 3), np.uint8),
+    ],
+    ids=lambda images: f"{images.dtype} {images.shape}",
+)
+def test_stimuli_of_another_shape_or_type_are_refused(root, images):
+    write_arrays(root / nsd.STIMULI, {"imgBrick": images}, {})
+    with pytest.raises(DataError, match=r"nsd_stimuli\.hdf5 .*imgBrick is .*, not uint8 of \(n, height, width, 3\)"):
+        nsd.Stimuli(root)
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_table_of_stimuli_is_named(root, how):
+    (root / nsd.STIMULUS_INFO).write_bytes(BROKEN[how])
+    with pytest.raises(DataError, match=r"nsd_stim_info_merged\.csv cannot be read as NSD's table of stimuli"):
+        nsd.read_coco_ids(root)
+
+
+def swap(column, value):
+    def change(table):
+        table[column] = table[column].astype(object)
+        table.loc[3, column] = value
+        return table
+
+    return change
+
+
+OTHER_TABLES = {
+    "no column": (lambda table: table.drop(columns="cocoId"), "cannot be read .*cocoId"),
+    "an nsd_id twice": (swap("nsdId", 4), r"disagree: 23 different ids in 24 rows, from 0 to 23, for 24 stimuli"),
+    "a COCO id twice": (lambda table: swap("cocoId", table.loc[5, "cocoId"])(table), "23 different ids of COCO"),
+    "a COCO id of 0": (swap("cocoId", 0), "ids of COCO"),
+    "a gap": (swap("cocoId", None), "cannot be read .*cocoId has values that are not whole"),
+    "text": (swap("cocoId", "page"), "cannot be read .*cocoId has no numbers"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TABLES)
+def test_a_table_of_stimuli_with_other_columns_is_refused(root, name):
+    change, message = OTHER_TABLES[name]
+    change(pd.read_csv(root / nsd.STIMULUS_INFO)).to_csv(root / nsd.STIMULUS_INFO)
+    with pytest.raises(DataError, match=rf"nsd_stim_info_merged\.csv.*{message}"):
+        nsd.read_coco_ids(root)
+
+
+def test_letters_of_another_encoding_in_a_column_that_is_not_used_do_not_stop(root):
+    expected, path = nsd.read_coco_ids(root), root / nsd.STIMULUS_INFO
+    path.write_bytes(path.read_text().replace("train2017", "entraîné").encode("latin-1"))
+    np.testing.assert_array_equal(nsd.read_coco_ids(root), expected)
+    path.write_bytes(path.read_text("latin-1").encode("utf-16"))
+    with pytest.raises(DataError, match=r"nsd_stim_info_merged\.csv cannot be read"):
+        nsd.read_coco_ids(root)
 
 
 def test_missing_nsd_says_where_to_get_it(tmp_path):

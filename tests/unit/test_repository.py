@@ -74,8 +74,15 @@ def test_main_job_runs_scripts_that_exist_in_the_order_of_their_numbers():
     named = SCRIPT.findall((REPOSITORY / "Makefile").read_text().split("SCRIPTS :=")[1].split("\n\n")[0])
     assert named
     assert [script for script in named if not (REPOSITORY / script).is_file()] == []
-    numbers = [Path(script).name[:2] for script in named]
+    last = [script for place, script in enumerate(named) if script not in named[place + 1 :]]
+    numbers = [Path(script).name[:2] for script in last]
     assert numbers == sorted(numbers)
+
+
+def test_main_job_has_a_first_score_and_page_between_the_two_stages():
+    named = SCRIPT.findall((REPOSITORY / "Makefile").read_text().split("SCRIPTS :=")[1].split("\n\n")[0])
+    numbers = [Path(script).name[:2] for script in named]
+    assert numbers[numbers.index("31") + 1 : numbers.index("32")] == ["41", "43"]
 
 
 def test_numbers_are_unique():

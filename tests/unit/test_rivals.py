@@ -221,7 +221,7 @@ def test_a_missing_or_broken_generator_says_what_to_do(tmp_path, generator):
         open_generator(str(tmp_path / "other.pth"), CPU)
     file = folder / "G_ema_best0.pth"
     file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(MissingModelError, match="not a whole checkpoint of IC-GAN"):
+    with pytest.raises(MissingModelError, match="cannot be read as a checkpoint of IC-GAN: it is truncated"):
         pretrained.icgan_state(str(folder))
 
 

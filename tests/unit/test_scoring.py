@@ -8,6 +8,7 @@ from evaluation.catalogue import METRICS, STAND_IN
 from evaluation.metrics import resize
 from evaluation.scoring import Scorer, absent_metrics, score_folder
 from minddiffuser.config import REPOSITORY, load
+from minddiffuser.recipe import Recipe
 from minddiffuser.store import DataError
 from reconstruction.folder import ReconstructionFolder
 
@@ -69,7 +70,7 @@ IDS = np.array([3, 7, 12, 30, 41, 55])  # of the stimuli
 
 
 def write(path, ids, images):
-    folder = ReconstructionFolder(path, "subj01", {"made": path.name}, {})
+    folder = ReconstructionFolder(Recipe(path.parent, path.name, "subj01", "some/script.py", {}), len(ids))
     folder.save(ids, images, seed=0)
     folder.write_index()
 

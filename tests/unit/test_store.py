@@ -1,15 +1,31 @@
 """Artifacts: whole or absent, resumable, and never mixed."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
+from multiprocessing import get_context
+from pathlib import Path
+from threading import BrokenBarrierError
 
-import h5py
 import numpy as np
 import pytest
 
-from minddiffuser.store import Artifact, DataError, Shard, check_same_rows, open_arrays, write_arrays, write_atomically
+from minddiffuser import store
+from minddiffuser.recipe import Recipe
+from minddiffuser.store import (
+    Artifact,
+    DataError,
+    Files,
+    Shard,
+    open_arrays,
+    open_made,
+    write_arrays,
+    write_atomically,
+)
 
 
 def test_shards_cover_everything_once():
@@ -23,58 +39,159 @@ def test_malformed_shards_are_refused(text):
         Shard.parse(text)
 
 
-def artifact(tmp_path, **settings):
-    return Artifact(tmp_path / "a.h5", "subj01", settings)
+def recipe(folder, subject="subj01", inputs=(), **settings):
+    return Recipe(folder, "a.h5", subject, "some/script.py", settings, inputs)
+
+
+def artifact(folder, **settings):
+    return Artifact(recipe(folder, **settings))
 
 
 def make(a, shard=Shard()):
     rows = np.arange(10.0)[:, None] * np.ones(3)
     for number, part in a.parts_to_do(10, 4, shard):
         a.write_part(number, {"x": rows[part], "nsd_id": np.arange(10)[part]})
-    if a.has_all_parts(10, 4):
-        a.join(10, {"constant": np.ones(2)})
+    return a.join(10, 4, lambda _: {"constant": np.ones(2)})
 
 
 def test_parts_join_to_the_whole(tmp_path):
     a = artifact(tmp_path)
-    make(a)
+    assert make(a)
     assert a.is_done()
-    with open_arrays(a.path, "x", "subj01") as file:
+    with open_made(a.recipe) as file:
         np.testing.assert_array_equal(file["x"][:, 0], np.arange(10))
         np.testing.assert_array_equal(file["nsd_id"], np.arange(10))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.json"]
 
 
 def test_shards_in_any_order_make_the_same_bytes_as_one_run(tmp_path):
-    (tmp_path / "one").mkdir()
     make(artifact(tmp_path / "one"))
-    for k in (3, 1, 2):
-        make(artifact(tmp_path / "many"), Shard(k, 3))
+    assert [make(artifact(tmp_path / "many"), Shard(k, 3)) for k in (3, 1, 2)] == [False, False, True]
     assert (tmp_path / "one" / "a.h5").read_bytes() == (tmp_path / "many" / "a.h5").read_bytes()
 
 
-@pytest.mark.parametrize("n_read", [0, 1])
-def test_two_shards_that_finish_together_both_end_well(tmp_path, monkeypatch, n_read):
-    """The other one joins, and deletes the parts, while this one reads them."""
-    make(artifact(tmp_path / "whole"))
+def test_a_file_can_be_made_of_its_parts_otherwise_than_row_after_row(tmp_path):
+    a = artifact(tmp_path)
+    for number, _ in a.parts_to_do(3, 1):
+        a.write_part(number, {"x": np.full(2, number)})
+    assert a.reduce(3, lambda read_parts: {"sum": sum(part["x"][:] for part in read_parts())})
+    with open_made(a.recipe) as file:
+        assert file["sum"][:].tolist() == [3, 3]
+
+
+def test_a_part_that_is_missing_is_not_passed_over(tmp_path, capsys):
+    a = artifact(tmp_path)
+    for number in (0, 2):
+        a.write_part(number, {"x": np.full(2, number)})
+    assert not a.reduce(3, lambda _: pytest.fail("made of two parts of three"))
+    assert "1 of 3 parts are left" in capsys.readouterr().out
+    assert not a.path.exists()
+
+
+class Meeting:
+    """Lets two processes wait for each other at one step, once each; who never comes there is not waited for long."""
+
+    def __init__(self, barrier):
+        self.barrier, self.is_over = barrier, False
+
+    def __call__(self):
+        if not self.is_over:
+            self.is_over = True
+            with contextlib.suppress(BrokenBarrierError):
+                self.barrier.wait(timeout=2)
+
+
+def finish_beside_another(folder, barrier, step, kind):
+    """What each of two processes does: its shard, then the whole, meeting the other at one step."""
+    meeting = Meeting(barrier)
+    replace, open_part, delete = os.replace, store._open_part, Artifact._delete_parts
+
+    def replace_meeting(source, target):
+        if step == "before the file takes its place" and Path(target).name == "a.h5":
+            meeting()
+        replace(source, target)
+        if step == "once the file has its place" and Path(target).name == "a.h5":
+            meeting()
+
+    def open_meeting(path):
+        if (step, path.name) in {("before the first part is read", "00000.h5"), ("between two parts", "00001.h5")}:
+            meeting()
+        return open_part(path)
+
+    def delete_meeting(self):
+        if step == "before parts are deleted" and self._parts.exists():
+            meeting()
+        delete(self)
+
+    os.replace, store._open_part, Artifact._delete_parts = replace_meeting, open_meeting, delete_meeting
+    a = artifact(folder)
+    if kind == "join":
+        done = make(a)
+    else:
+        for number, part in a.parts_to_do(10, 4):
+            a.write_part(number, {"x": np.arange(10.0)[part]})
+        done = a.reduce(3, lambda read: {"x": np.concatenate([part["x"][:] for part in [*_kept(read), *_kept(read)]])})
+    sys.exit(0 if done else 1)
+
+
+def _kept(read_parts):
+    """Read twice over, as data/02_prepare_subject.py does."""
+    return [{"x": part["x"][:]} for part in read_parts()]
+
+
+STEPS = [
+    "before the first part is read",
+    "between two parts",
+    "before the file takes its place",
+    "once the file has its place",
+    "before parts are deleted",
+]
+
+
+@pytest.mark.parametrize("kind", ["join", "reduce"])
+@pytest.mark.parametrize("step", STEPS)
+def test_two_processes_that_finish_at_the_same_time_both_end_well(tmp_path, step, kind):
+    fork = get_context("fork")
+    for folder, n in (("alone", 1), ("together", 2)):
+        barrier = fork.Barrier(n)
+        workers = [
+            fork.Process(target=finish_beside_another, args=(tmp_path / folder, barrier, step, kind)) for _ in range(n)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+        assert [worker.exitcode for worker in workers] == [0] * n
+    assert (tmp_path / "together/a.h5").read_bytes() == (tmp_path / "alone/a.h5").read_bytes()
+    assert sorted(p.name for p in (tmp_path / "together").iterdir()) == ["a.h5", "a.json"]
+
+
+def test_parts_that_vanish_without_a_file_stop_it(tmp_path, monkeypatch):
+    """Somebody deleted them: what is read then must not become a file."""
     a = artifact(tmp_path)
     for number, part in a.parts_to_do(10, 4):
-        a.write_part(number, {"x": np.ones((10, 3))[part] * np.arange(10)[part, None], "nsd_id": np.arange(10)[part]})
-    read_parts = a.read_parts
+        a.write_part(number, {"x": np.arange(10.0)[part]})
+    open_part = store._open_part
 
-    def overtaken():
-        for _ in range(n_read):
-            yield next(parts)
-        with monkeypatch.context() as other:
-            other.setattr("os.getpid", lambda: 1)
-            make(artifact(tmp_path))
-        yield from parts
+    def vanishing(path):
+        if path.name == "00001.h5":
+            path.unlink()
+        return open_part(path)
 
-    parts = read_parts()
-    monkeypatch.setattr(a, "read_parts", overtaken)
-    a.join(10, {"constant": np.ones(2)})
-    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "whole" / "a.h5").read_bytes()
-    assert not list(tmp_path.glob(".*"))
+    monkeypatch.setattr(store, "_open_part", vanishing)
+    with pytest.raises(DataError, match=r"00001\.h5 was deleted while"):
+        a.join(10, 4)
+    assert not a.path.exists()
+
+
+def test_a_part_that_comes_late_leaves_no_litter(tmp_path):
+    a, late = artifact(tmp_path), artifact(tmp_path)
+    todo = late.parts_to_do(10, 4)
+    make(a)
+    late.write_part(todo[0][0], {"x": np.zeros((4, 3))})
+    assert late.parts_to_do(10, 4) == []
+    assert late.join(10, 4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.json"]
 
 
 def test_a_resumed_run_makes_only_what_is_missing(tmp_path):
@@ -86,49 +203,127 @@ def test_a_resumed_run_makes_only_what_is_missing(tmp_path):
 def test_other_settings_are_in_the_way_and_named(tmp_path):
     make(artifact(tmp_path, alpha=1))
     other = artifact(tmp_path, alpha=2)
-    with pytest.raises(DataError, match=r"settings\.alpha was 1, is 2.*--overwrite"):
+    with pytest.raises(DataError, match=r"alpha was 1, is 2.*--overwrite"):
         other.is_done()
     assert not other.is_done(overwrite=True)
     make(other)
     assert other.is_done()
 
 
-def test_parts_of_other_settings_are_not_taken(tmp_path):
+def test_parts_of_other_settings_are_not_taken_and_go_when_the_file_is_there(tmp_path):
     artifact(tmp_path, alpha=1).write_part(0, {"x": np.zeros((4, 3))})
-    assert len(list(artifact(tmp_path, alpha=2).parts_to_do(10, 4))) == 3
+    a = artifact(tmp_path, alpha=2)
+    assert len(a.parts_to_do(10, 4)) == 3
+    make(a)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.json"]
 
 
-def test_the_fingerprint_follows_the_inputs(tmp_path):
-    def after(value):
-        a = Artifact(tmp_path / "in.h5", "subj01", {"value": value})
-        a.write({"x": np.zeros(1)})
-        return Artifact(tmp_path / "out.h5", "subj01", {}, [tmp_path / "in.h5"]).fingerprint
+def test_partial_files_of_killed_runs_go_once_they_are_old(tmp_path):
+    ours, young, foreign = f".a.h5.{'1' * 16}.partial", f".b.h5.{'2' * 16}.partial", ".film.mkv.partial"
+    for name, age in ((ours, 2 * 86400), (young, 60), (foreign, 2 * 86400)):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    artifact(tmp_path).is_done()
+    assert {p.name for p in tmp_path.iterdir()} == {young, foreign}
 
-    assert after(1) == after(1) != after(2)
+
+def test_temporary_names_differ_between_machines_whose_processes_have_one_number(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    monkeypatch.setattr("os.replace", lambda source, _: names.append(Path(source).name))
+    for _ in range(20):
+        write_atomically(tmp_path / "a.txt", "x")
+    assert len(set(names)) == 20
 
 
 def test_another_subjects_file_is_refused(tmp_path):
     make(artifact(tmp_path))
-    with pytest.raises(DataError, match="belongs to subj01, not to subj02"):
-        open_arrays(tmp_path / "a.h5", "x", "subj02")
+    for act in (lambda r: open_made(r), lambda r: Artifact(r).is_done()):
+        with pytest.raises(DataError, match="belongs to subj01, not to subj02"):
+            act(recipe(tmp_path, subject="subj02"))
 
 
-@pytest.mark.parametrize(("subject", "ids"), [("subj02", [1, 2]), ("subj01", [2, 1])])
-def test_rows_of_other_images_or_people_never_join(tmp_path, subject, ids):
-    write_arrays(tmp_path / "a.h5", {"nsd_id": np.array([1, 2])}, {"subject": "subj01"})
-    write_arrays(tmp_path / "b.h5", {"nsd_id": np.array(ids)}, {"subject": subject})
-    with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b, pytest.raises(DataError):
-        check_same_rows(a, b)
+def test_a_file_is_opened_only_if_all_before_it_was_made_with_the_settings_of_now(tmp_path):
+    def chain(alpha, sessions):
+        first = Recipe(tmp_path, "first.h5", "subj01", "02.py", {"experiment.data.sessions": sessions})
+        return Recipe(tmp_path, "second.h5", "subj01", "22.py", {"experiment.decoding.alpha": alpha}, (first,))
+
+    Artifact(chain(1.0, 4)).write({"x": np.zeros(1)})
+    open_made(chain(1.0, 4)).close()
+    with pytest.raises(DataError, match=r"experiment\.decoding\.alpha was 1\.0, is 2\.0; .*python 22\.py --subject"):
+        open_made(chain(2.0, 4))
+    with pytest.raises(DataError, match=r"second\.h5 .* experiment\.data\.sessions was 4, is 5"):
+        open_made(chain(1.0, 5))
+
+
+def test_rows_of_other_images_than_prepared_are_refused(tmp_path):
+    prepared = Recipe(tmp_path, "prepared.h5", "subj01", "02.py", {})
+    Artifact(prepared).write({"nsd_id": np.array([7, 3, 9, 4]), "is_test": np.array([True, True, False, False])})
+    for images, ids in {"all": [7, 3, 9, 4], "test": [7, 3], "training": [9, 4]}.items():
+        made = Recipe(tmp_path, "made.h5", "subj01", "x.py", {}, (prepared,), images)
+        Artifact(made).write({"nsd_id": np.array(ids)})
+        open_made(made).close()
+        Artifact(made).write({"nsd_id": np.array(ids[::-1])})
+        with pytest.raises(DataError, match="are different images"):
+            open_made(made)
+
+
+def test_a_file_that_does_not_say_what_made_it_is_refused(tmp_path):
+    write_arrays(tmp_path / "a.h5", {"x": np.zeros(1)}, {"subject": "subj01", "fingerprint": "0123"})
+    for act in (open_made, lambda r: Artifact(r).is_done()):
+        with pytest.raises(DataError, match="does not say what it was made of"):
+            act(recipe(tmp_path))
 
 
 def test_missing_and_truncated_files_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"a\.h5 is missing; make it with: python some/script\.py"):
-        open_arrays(tmp_path / "a.h5", "some/script.py")
+    with pytest.raises(DataError, match=r"a\.h5 is missing; make it with: python some/script\.py --subject subj01"):
+        open_made(recipe(tmp_path))
     make(artifact(tmp_path))
     content = (tmp_path / "a.h5").read_bytes()
     (tmp_path / "a.h5").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match="truncated"):
-        open_arrays(tmp_path / "a.h5", "some/script.py")
+    with pytest.raises(DataError, match=r"a\.h5 cannot be read as an HDF5 file: it is truncated"):
+        open_made(recipe(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"\0" * 300, "nothing but zeros"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "is a Git LFS pointer"),
+        (b"<!doctype html><title>403</title>", "is a web page"),
+        (b'{"error": "not authorised"}', "is JSON"),
+        (b"\x89HDF\r\n\x1a\n", "is truncated or broken"),
+    ],
+)
+def test_what_a_broken_file_looks_like_is_said_in_one_line(tmp_path, content, said):
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        open_made(recipe(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "a.h5") in str(caught.value)
+
+
+def files(folder, **settings):
+    return Files(Recipe(folder, "table.json", "subj01", "some/script.py", settings))
+
+
+def test_files_that_belong_together_are_done_when_all_are_there(tmp_path):
+    assert not files(tmp_path, alpha=1).is_done()
+    files(tmp_path, alpha=1).write({"table.csv": "a,b\n", "figure.png": b"png"})
+    assert files(tmp_path, alpha=1).is_done()
+    assert not files(tmp_path, alpha=1).is_done(overwrite=True)
+    with pytest.raises(DataError, match=r"table\.json was made with other settings: alpha was 1, is 2; .*--overwrite"):
+        files(tmp_path, alpha=2).is_done()
+    (tmp_path / "figure.png").unlink()
+    assert not files(tmp_path, alpha=1).is_done()
+
+
+def test_a_broken_record_is_named(tmp_path):
+    files(tmp_path).write({"table.csv": "a"})
+    (tmp_path / "table.json").write_text('{"subject": "subj01"')
+    with pytest.raises(DataError, match=r"table\.json cannot be read"):
+        files(tmp_path).is_done()
 
 
 def test_a_failed_write_keeps_the_old_file_and_no_half_file(tmp_path, monkeypatch):

@@ -1,0 +1,193 @@
+"""How fast this machine is, and what a batch takes of its GPU: timed for the doctor with the models of a run."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from minddiffuser import estimates
+from minddiffuser.config import Config
+from minddiffuser.estimates import Models, Speed
+from minddiffuser.precision import autocast, products
+from minddiffuser.store import DataError
+
+_ENOUGH = 5.0  # seconds after which nothing is timed again
+
+
+def name_of(device: torch.device) -> str:
+    """Name a device as people know it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device} with {torch.get_num_threads()} threads"
+
+
+def weight_bytes(model: torch.nn.Module) -> float:
+    """Bytes of a model's weights."""
+    return float(sum(p.numel() * p.element_size() for p in model.parameters()))
+
+
+def measure_speed(
+    config: Config, device: torch.device, parts: dict[str, Any], scoring: Any, models: Models
+) -> tuple[Speed, str]:
+    """Time U-Net calls, CLIP and matrices; on a GPU measure memory, too."""
+    size = config.execution.batch_size
+    try:
+        generate, _, generate_memory = time_unet(parts, config, device, size.generate, gradients=False)
+    except (MemoryError, RuntimeError) as error:
+        raise _no_room(error, device, estimates.lower_batch(config, "generate")) from error
+    refine, backward, refine_memory = generate, 0.0, 0.0
+    if config.experiment.subjects:
+        try:
+            refine, backward, refine_memory = time_unet(parts, config, device, size.refine, gradients=True)
+        except (MemoryError, RuntimeError) as error:
+            raise _no_room(error, device, estimates.lower_batch(config, "refine")) from error
+    if device.type != "cuda":
+        generate_memory = size.generate * estimates.vae_picture(config, models)
+        refine_memory = size.refine * estimates.refining_picture(config, models)
+    try:
+        score = time_clip(scoring, device, size.score)
+    except (MemoryError, RuntimeError) as error:
+        raise _no_room(error, device, estimates.lower_batch(config, "score")) from error
+    factorise, multiply = cholesky_rate(device), product_rate()
+    speed = Speed(generate, refine, backward, score, factorise, multiply, generate_memory, refine_memory)
+    text = f"{generate:.3g} s a picture and U-Net call, forward and back {refine + backward:.3g} s; "
+    return speed, f"{text}{factorise / 1e9:.0f} Gflop/s in factorisations, {multiply / 1e9:.0f} in products"
+
+
+def _no_room(error: Exception, device: torch.device, levers: tuple[str, ...]) -> Exception:
+    """Say what helps, where memory does not suffice; other errors stay what they are."""
+    if not isinstance(error, MemoryError) and "memory" not in str(error):
+        return error
+    reason = (str(error) or "MemoryError").splitlines()[0]
+    ways = ", or ".join([*levers, "take a GPU with more memory, or one that nobody else uses"])
+    return DataError(f"{name_of(device)} has no room for one batch ({reason}); {ways}")
+
+
+def time_unet(
+    parts: dict[str, Any], config: Config, device: torch.device, n: int, gradients: bool
+) -> tuple[float, float, float]:
+    """Time a guided U-Net call of n pictures, and with gradients its backward pass to its inputs.
+
+    Returns
+    -------
+    forward, backward : float
+        Seconds a picture, the least of up to three times; backward is 0 without gradients.
+    memory : float
+        On a GPU, bytes beside the weights, with the autoencoder's decoder after it; elsewhere 0.
+    """
+    experiment, unet, vae = config.experiment, parts["unet"], parts["vae"]
+    precision, size = experiment.sampler.precision, experiment.detail.image_size // 8
+    x, c = (
+        torch.randn(2 * n, *shape, device=device, requires_grad=gradients)
+        for shape in (
+            (unet.config.in_channels, size, size),
+            (experiment.semantic.max_length, unet.config.cross_attention_dim),
+        )
+    )
+
+    def call() -> torch.Tensor:
+        with torch.set_grad_enabled(gradients), autocast(precision, device):
+            return unet(x, 500, c).sample
+
+    on_gpu, memory, times = device.type == "cuda", 0.0, []
+    try:
+        unet.to(device)
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(device)
+        with products(precision):
+            while len(times) < 3 and sum(map(sum, times)) < _ENOUGH:
+                moments = [_now(device)]
+                out = call()
+                moments.append(_now(device))
+                if gradients:
+                    torch.autograd.grad(out.float().sum(), (x, c))
+                    moments.append(_now(device))
+                times.append(np.diff(moments).tolist())
+            if on_gpu:
+                memory = torch.cuda.max_memory_allocated(device) - weight_bytes(unet)
+                memory = max(memory, _decoder_memory(vae, x[:n].detach(), gradients, precision, device))
+    finally:
+        unet.to("cpu")
+        if on_gpu:
+            torch.cuda.empty_cache()
+    best = [min(each) / n for each in zip(*times, strict=True)]
+    return best[0], best[1] if gradients else 0.0, memory
+
+
+def _decoder_memory(vae: Any, z: torch.Tensor, gradients: bool, precision: Any, device: torch.device) -> float:
+    """Bytes that the autoencoder's decoder takes on a GPU beside all weights."""
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        vae.to(device)
+        vae.enable_gradient_checkpointing()
+        with torch.set_grad_enabled(gradients), autocast(precision, device):
+            out = vae.decode(z.requires_grad_(gradients)).sample
+        if gradients:
+            torch.autograd.grad(out.float().sum(), z)
+        return torch.cuda.max_memory_allocated(device) - before - weight_bytes(vae)
+    finally:
+        vae.to("cpu")
+
+
+def time_clip(clip: Any, device: torch.device, n: int) -> float:
+    """Seconds a picture of the CLIP that scores, in a batch of n; the least of up to three times."""
+    size = clip.model.visual.image_size
+    pixels, times = torch.rand(n, 3, *(size if isinstance(size, tuple) else (size, size)), device=device), []
+    try:
+        clip.model.to(device)
+        with torch.no_grad():
+            while len(times) < 3 and sum(times) < _ENOUGH:
+                began = _now(device)
+                clip.model.encode_image(pixels)
+                times.append(_now(device) - began)
+    finally:
+        clip.model.to("cpu")
+    return min(times) / n
+
+
+def time_inversion(config: Config, device: torch.device, generator: Any) -> tuple[dict[str, Any], str]:
+    """Seconds a picture that the generator takes forward and back; the least of three times."""
+    n, times = config.execution.batch_size.refine, []
+    try:
+        generator.to(device)
+        features = torch.nn.functional.normalize(
+            torch.randn(n, generator.shared_feat.weight.shape[1], device=device), dim=1
+        )
+        noise = torch.randn(n, generator.n_noise, device=device, requires_grad=True)
+        for _ in range(3):
+            began = _now(device)
+            torch.autograd.grad(generator(noise, features).sum(), noise)
+            times.append(_now(device) - began)
+    except (MemoryError, RuntimeError) as error:
+        raise _no_room(error, device, estimates.lower_batch(config, "refine")) from error
+    finally:
+        generator.to("cpu")
+    found = {"inversion": min(times) / n, "n_noise": generator.n_noise, "n_dense": 16 * generator.n_first}
+    return found, f"{found['inversion']:.3g} s a picture, forward and back"
+
+
+def cholesky_rate(device: torch.device, n: int = 3000) -> float:
+    """Operations a second of float32 Cholesky factorisations on the device."""
+    A = torch.eye(n, device=device) * n + torch.rand(n, n, device=device) / n
+    A = A + A.T
+    torch.linalg.cholesky(A)
+    began = _now(device)
+    torch.linalg.cholesky(A)
+    return n**3 / 3 / (_now(device) - began)
+
+
+def product_rate(n: int = 2000) -> float:
+    """Operations a second of matrix products in float64 on the CPU."""
+    A = np.random.default_rng(0).random((n, n))
+    np.dot(A, A)
+    began = time.perf_counter()
+    np.dot(A, A)
+    return 2 * n**3 / (time.perf_counter() - began)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,467 @@
+"""Somebody else's pictures, taken into a folder of reconstructions as a viewer shows them, and never touched.
+
+Taken are PNGs named by NSD id (`4.png`, `00004.PNG`) and, beside them, folders `sample_2`, `sample_3`, ... with further
+pictures of the same images. What operating systems leave behind is passed over in silence, other files and folders are
+left out with a word; whatever leaves open which picture is meant, or how it looks, is refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from minddiffuser.recipe import Recipe
+from minddiffuser.store import DataError, describe, reading, write_atomically
+from reconstruction.folder import INDEX, RECORDS, SETTINGS, ReconstructionFolder
+
+# What image viewers and browsers show under the name of a PNG, whatever it is.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+OTHER_SUFFIXES = (
+    ".apng", ".avif", ".bmp", ".gif", ".heic", ".jfif", ".jpe", ".jpeg", ".jpg", ".jxl", ".npy", ".tif", ".tiff",
+    ".webp",
+)  # fmt: skip
+LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin")  # in lower case
+
+GREY = ("1", "L", "LA", "I", "I;16")
+COLOURED = ("P", "PA", "RGB", "RGBA")
+SRGB_GAMMA = 1 / 2.2
+SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x and y of white, red, green, blue
+SRGB_CICP = bytes([1, 13, 0, 1])  # primaries, transfer, matrix and range of ITU-T H.273
+
+
+def adopt(
+    source: Path,
+    path: Path,
+    subject: str,
+    test_ids: Sequence[int] | np.ndarray,
+    allow_missing: bool = False,
+    flags: Sequence[str] = (),
+) -> str:
+    """Make a folder of reconstructions of somebody else's PNGs, which are named by NSD id.
+
+    Everything is checked before anything is written. A folder that was adopted before is replaced; what somebody else
+    put into it stays. The pictures are read twice, one at a time, so that memory does not grow with their number.
+
+    Parameters
+    ----------
+    source : Path
+        With `<nsd_id>.png`, where nsd_id is the 0-based row of NSD's 73,000 stimuli; leading zeros do not matter. Where
+        there are several pictures of each image, `sample_2/<nsd_id>.png` and so on are the second of each.
+    path : Path
+        The folder to make: absent, empty, or adopted before.
+    subject : str
+    test_ids : sequence of int
+        Ids of the subject's test images.
+    allow_missing : bool
+        Go on when some test images have no picture.
+    flags : sequence of str
+        What to know before comparing their scores.
+
+    Returns
+    -------
+    str
+        What was taken, and what was left out, in a line.
+
+    Raises
+    ------
+    DataError
+        `source` is no folder, or lies in `path`, or `path` in it; `path` has what adopting did not make; or pictures
+        have other names, are not of test images, are missing, are two of one image, cannot be read, look different
+        from one viewer to the next, or differ in size, in which case the message lists all of them.
+    """
+    _check_apart(source, path)
+    first = _sort(source, source)
+    if not first.pictures and not first.problems:
+        raise DataError(f"{source} has no PNG: {_expected(first)}")
+    folders = [first, *(_sort(source, folder) for folder in first.samples)]
+    for sample in first.samples:
+        _check_apart(sample, path)
+
+    problems = [problem for folder in folders for problem in folder.problems]
+    problems += _check_ids(folders, subject, {int(i) for i in test_ids}, allow_missing)
+    seen, refused = _look(source, path, folders)
+    problems += refused
+    if problems:
+        raise DataError(f"{source}:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+    places = [path, *(path / f"sample_{number}" for number in range(2, len(folders) + 1))]
+    ids = sorted(first.pictures)
+    _check_free(path, places)
+    recipes = []
+    for folder, place in zip(folders, places, strict=True):
+        digests = "".join(f"{nsd_id} {seen[folder.name, nsd_id].digest}\n" for nsd_id in ids)
+        made_of = {"adopted": str(source), "nsd_id": ids, "pictures": hashlib.sha256(digests.encode()).hexdigest()}
+        name = place.relative_to(path.parent).as_posix()
+        recipes.append(Recipe(path.parent, name, subject, "evaluation/41_score.py", made_of))
+    _clear(path, recipes)
+    outputs = [ReconstructionFolder(recipe, len(test_ids), flags=list(flags)) for recipe in recipes]
+    # Without its own index, which is the last file to come, a system does not count as there.
+    for folder, output in reversed(list(zip(folders, outputs, strict=True))):
+        for nsd_id in ids:
+            picture = seen[folder.name, nsd_id]
+            image = as_shown(picture.file)
+            if _digest(image) != picture.digest:
+                raise DataError(
+                    f"{picture.file} was changed while it was taken; wait until it is finished, and start again"
+                )
+            output.save([nsd_id], image[None], seed=-1)
+        output.write_index()
+
+    left_out = [name for folder in folders for name in folder.left_out]
+    return (
+        f"{len(seen)} pictures taken from {source} ({len(ids)} of {len(test_ids)} test images"
+        + (f", {len(folders)} samples of each)" if len(folders) > 1 else ")")
+        + (f"; left out: {_some(left_out)}" if left_out else "")
+    )
+
+
+class _Folder(NamedTuple):
+    """What is in a folder of somebody else's."""
+
+    name: str  # "" for the first sample's
+    pictures: dict[int, list[Path]]  # by id; one each, or it is listed as a problem
+    others: dict[int, list[str]]  # pictures that are not PNG
+    samples: list[Path]
+    left_out: list[str]
+    problems: list[str]
+
+
+def _sort(source: Path, folder: Path) -> _Folder:
+    """Sort what is in `source`, or in a sample's folder in it."""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not _is_litter(entry.name))
+        is_folder = {entry: entry.is_dir() for entry in entries}
+    except OSError as error:
+        raise DataError(
+            f"{folder} is not a folder that can be read ({error.strerror}); --images takes one with <nsd_id>.png"
+        ) from error
+    pictures, others = defaultdict(list), defaultdict(list)
+    samples, left_out, unnamed, problems = [], [], [], []
+    for entry in entries:
+        has_id = re.fullmatch("[0-9]+", entry.stem)
+        if entry.suffix.lower() == ".png":
+            if has_id:
+                pictures[int(entry.stem)].append(entry)
+            else:
+                unnamed.append(_name(source, entry))
+        elif is_folder[entry] and folder == source and re.fullmatch(r"(?i)sample[ _-]*\d+", entry.name):
+            samples.append(entry)
+        else:
+            if has_id and entry.suffix.lower() in OTHER_SUFFIXES:
+                others[int(entry.stem)].append(_name(source, entry))
+            left_out.append(_name(source, entry) + ("/" if is_folder[entry] else ""))
+    if unnamed:
+        problems.append(f"not named by NSD id: {_some(unnamed)}")
+    if twice := [" and ".join(_name(source, file) for file in files) for files in pictures.values() if len(files) > 1]:
+        problems.append(f"more than one picture of an image: {_some(twice)}; leave the one that is meant")
+    samples.sort(key=lambda entry: (int(re.sub(r"\D", "", entry.name)), entry.name))
+    if [entry.name for entry in samples] != [f"sample_{number}" for number in range(2, len(samples) + 2)]:
+        problems.append(
+            "further samples are sample_2, sample_3, ... without a gap, beside the pictures of the first, not: "
+            + _some([_name(source, entry) for entry in samples])
+        )
+    name = "" if folder == source else f"{folder.name}/"
+    return _Folder(name, dict(sorted(pictures.items())), others, samples, left_out, problems)
+
+
+def _check_ids(folders: list[_Folder], subject: str, test_ids: set[int], allow_missing: bool) -> list[str]:
+    """List what is wrong with the ids of pictures."""
+    problems = []
+    if strangers := [f"{folder.name}{i}" for folder in folders for i in sorted(folder.pictures.keys() - test_ids)]:
+        problems.append(f"not test images of {subject}: {_some(strangers)} (ids are counted from 0)")
+    others = [
+        name
+        for folder in folders
+        for nsd_id, names in folder.others.items()
+        if nsd_id in test_ids and nsd_id not in folder.pictures
+        for name in names
+    ]
+    if others:
+        problems.append(f"not PNG: {_some(others)}; PNG is expected, so save them as that")
+    first = folders[0].pictures.keys()
+    if (missing := sorted(test_ids - first)) and not allow_missing:
+        problems.append(f"test images without a picture: {_some(missing)}; with --allow-missing they are left out")
+    return problems + [
+        f"its samples are of different images: only one of the first and {folder.name} has {_some(differing)}"
+        for folder in folders[1:]
+        if (differing := sorted(first ^ folder.pictures.keys()))
+    ]
+
+
+class _Seen(NamedTuple):
+    """A picture that can be taken."""
+
+    file: Path
+    size: tuple[int, int]  # height and width
+    digest: str
+
+
+def _look(source: Path, path: Path, folders: list[_Folder]) -> tuple[dict[tuple[str, int], _Seen], list[str]]:
+    """Look at all pictures: those that can be taken by folder and id, and what is wrong with the others."""
+    there, seen, refused = path.resolve(), {}, []
+    for folder in folders:
+        for nsd_id, file in ((nsd_id, file) for nsd_id, files in folder.pictures.items() for file in files):
+            try:
+                image = as_shown(file)
+                if there in file.resolve().parents:
+                    raise DataError(
+                        f"{file} is a link into {path}, which pictures are copied to; put a copy in its place"
+                    )
+            except DataError as error:
+                reason = str(error).removeprefix(f"{file} ")
+                broken = reason.removeprefix("cannot be read as a picture: ")
+                name = _name(source, file)
+                refused.append(f"{name} {reason}" if broken == reason else f"cannot be read: {name}: {broken}")
+            else:
+                seen[folder.name, nsd_id] = _Seen(file, image.shape[:2], _digest(image))
+    problems = [*refused[:10], *([f"and {len(refused) - 10} more such pictures"] if len(refused) > 10 else [])]
+    sizes = Counter(picture.size for picture in seen.values())
+    if len(sizes) > 1:
+        usual = sizes.most_common(1)[0][0]
+        others = [_name(source, picture.file) for picture in seen.values() if picture.size != usual]
+        problems.append(f"of another size than {usual[1]} x {usual[0]}: {_some(others)}")
+    return seen, problems
+
+
+def _expected(folder: _Folder) -> str:
+    """Say what is expected of a folder without a PNG."""
+    text = "pictures are expected as <nsd_id>.png"
+    if folder.others:
+        text += f"; save as PNG: {_some([name for names in folder.others.values() for name in names])}"
+    if there := [*(f"{sample.name}/" for sample in folder.samples), *folder.left_out]:
+        text += f"; it has {_some(there)}"
+    return text
+
+
+def _is_litter(name: str) -> bool:
+    """Tell whether a name is of what operating systems leave behind, such as AppleDouble's `._4.png`."""
+    return name.startswith(".") or name.lower() in LITTER
+
+
+def as_shown(file: Path) -> np.ndarray:
+    """Read a picture as an image viewer shows it, in sRGB, turned as its EXIF orientation says.
+
+    Parameters
+    ----------
+    file : Path
+        A PNG of any depth: 1 to 16 bits, grey, with a palette, in colours, with a colour profile, or with an alpha
+        channel that hides nothing; or a JPEG, WebP, GIF or BMP, which viewers recognise under any name.
+
+    Returns
+    -------
+    array of shape (height, width, 3), uint8
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or viewers show it differently: there are transparent pixels, several frames, or colours
+        that are not sRGB's and not described by a profile.
+    """
+    with warnings.catch_warnings(), reading(file, "a picture", "save it again as PNG"):
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        if file.exists() and not file.is_file():
+            raise DataError(f"{file} is no file; move it away")
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise DataError(f"{file} is too large ({str(error).split(',')[0]}); save it smaller") from error
+        except Image.UnidentifiedImageError as error:
+            raise ValueError("not recognised as PNG") from error
+        with image:
+            packing = str(image.tile[0].args) if image.tile else image.mode  # gone once it is loaded
+            profile = _check_colours(image, file)
+            if _is_transparent(image, packing):
+                raise DataError(
+                    f"{file} has transparent pixels, and what is behind them is not known; save it without an alpha "
+                    "channel or transparent colour"
+                )
+            picture = ImageOps.exif_transpose(image)
+        if picture.mode in ("I", "I;16"):
+            values = np.asarray(picture).astype(np.uint32)
+            picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 to 255, rounded
+        if picture.mode in ("P", "PA"):
+            picture = picture.convert("RGBA")
+        picture = picture.convert("L" if image.mode in GREY or packing == "LA;16B" else "RGB")
+        if profile:
+            try:
+                described = ImageCms.ImageCmsProfile(BytesIO(profile))
+                # Of grey, the optimised transform is up to ten values off in the shadows.
+                flags = ImageCms.Flags.NOOPTIMIZE if picture.mode == "L" else ImageCms.Flags.NONE
+                srgb = ImageCms.createProfile("sRGB")
+                to_srgb = ImageCms.buildTransform(described, srgb, picture.mode, "RGB", flags=flags)
+                picture = to_srgb.apply(picture)
+            except (OSError, ValueError, ImageCms.PyCMSError) as error:
+                raise DataError(
+                    f"{file} has a colour profile that cannot be used ({error}); save it in sRGB"
+                ) from error
+        return np.asarray(picture.convert("RGB"))
+
+
+def _check_colours(image: Image.Image, file: Path) -> bytes | None:
+    """Return the profile that describes a picture's colours, or None where they are sRGB's.
+
+    PNG describes colours in four ways, of which the first that is there counts: cICP, iCCP, sRGB, gAMA and cHRM.
+    """
+    if getattr(image, "n_frames", 1) > 1:
+        raise DataError(f"{file} is animated, or has several frames; save the one to score as PNG")
+    if image.mode not in GREY + COLOURED:
+        raise DataError(f"{file} has colours in {image.mode}, which viewers show differently; save it in sRGB")
+    info = image.info
+    # Pillow passes over cICP. It comes before the pixels.
+    header = file.read_bytes().partition(b"IDAT")[0] if image.format == "PNG" else b""
+    _, is_there, code = header.partition(b"cICP")
+    if is_there:
+        if code[:4] != SRGB_CICP:
+            raise DataError(f"{file} has colours of another space than sRGB (cICP {list(code[:4])}); save it in sRGB")
+        return None
+    if "icc_profile" in info:
+        if not info["icc_profile"]:
+            raise DataError(f"{file} has a colour profile that cannot be used (it is broken); save it in sRGB")
+        return info["icc_profile"]
+    if "srgb" in info:
+        return None
+    gamma, chromaticities = info.get("gamma", SRGB_GAMMA), info.get("chromaticity", SRGB_CHROMATICITIES)
+    if abs(gamma / SRGB_GAMMA - 1) > 0.015:
+        raise DataError(f"{file} has gamma {gamma:g} where sRGB's is {SRGB_GAMMA:.5f}; save it in sRGB")
+    if image.mode in COLOURED and not np.allclose(chromaticities, SRGB_CHROMATICITIES, rtol=0, atol=0.005):
+        raise DataError(f"{file} has colours of other primaries than sRGB (cHRM); save it in sRGB")
+    return None
+
+
+def _is_transparent(image: Image.Image, packing: str) -> bool:
+    """Tell whether any pixel is transparent, by its alpha, its place in the palette or its colour."""
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode in ("LA", "PA", "RGBA"):
+        return int(np.asarray(image.getchannel("A")).min()) < 255
+    if "transparency" not in image.info:
+        return False
+    # The transparent colour is as deep as the file, pixels of less or more than 8 bits are not; of 16 bits of a colour
+    # the upper 8 are read, so that a picture with almost the transparent colour is refused, too.
+    colour = np.array(image.info["transparency"])
+    colour = {"L;2": colour * 85, "L;4": colour * 17, "RGB;16B": colour >> 8}.get(packing, colour)
+    pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
+    return bool((pixels.reshape(image.height * image.width, -1) == colour).all(axis=1).any())
+
+
+def _check_apart(source: Path, path: Path) -> None:
+    """Raise DataError if one of two folders lies in the other, by whatever links and names."""
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link to nothing; remove it, or choose another --system NAME")
+    try:
+        here, there = source.resolve(strict=True), path.resolve()
+    except (OSError, RuntimeError):
+        return  # it is absent, or a loop of links; opening it says so
+    if there.exists() and there.samefile(here):
+        how = "is"
+    elif any(folder.exists() and folder.samefile(here) for folder in there.parents):
+        how = "contains"
+    elif there.exists() and any(folder.samefile(there) for folder in here.parents):
+        how = "lies in"
+    else:
+        return
+    raise DataError(
+        f"{source} {how} {path}, which pictures are copied to; choose another --system NAME, or move the pictures to a "
+        "folder of their own elsewhere"
+    )
+
+
+def _check_free(path: Path, places: list[Path]) -> None:
+    """Raise DataError if somebody else's files are where those of `places`, which are `path` and samples in it, go."""
+    remedy = "move it away, or choose another --system NAME"
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{path} is a file; {remedy}")
+    for place in places:
+        if not place.is_dir():
+            if place.exists() or place.is_symlink():
+                raise DataError(f"{place} is not a folder; {remedy}")
+            continue
+        is_ours = bool(_adopted(place))
+        if not is_ours and any(not _is_litter(entry.name) for entry in place.iterdir()):
+            raise DataError(f"{place} is there already, and was not made of pictures given as --images; {remedy}")
+        ours = set(_files_of(place))
+        if strange := sorted(set(place.glob("*.png")) - ours):
+            raise DataError(f"{strange[0]} is in the way, and was not made of pictures given as --images; {remedy}")
+    for sample in _samples_in(path):
+        if sample not in places and (sample / INDEX).exists() and not _adopted(sample):
+            raise DataError(f"{sample} would count as a sample of {path}, and is not of --images; {remedy}")
+
+
+def _samples_in(path: Path) -> list[Path]:
+    return [folder for folder in path.glob("sample_*") if re.fullmatch("sample_[0-9]+", folder.name)]
+
+
+def _adopted(folder: Path) -> dict | None:
+    """Read what a folder was adopted from; None where it was not."""
+    try:
+        record = json.loads((folder / SETTINGS).read_text())
+        found = [record.get("settings"), *record.get("lineage", {}).values()]  # the first in earlier versions
+    except (OSError, ValueError, AttributeError):
+        return None  # absent, or somebody else's file of that name
+    return next((settings for settings in found if isinstance(settings, dict) and "adopted" in settings), None)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """List what adopting made in a folder, settings.json last."""
+    settings = _adopted(folder)
+    if settings is None:
+        return []
+    # All that were to be made: of one in flight when the process was killed there is no record.
+    records = (folder / RECORDS).glob("[0-9]*.json")
+    ids = {*settings.get("nsd_id", []), *(int(record.stem) for record in records if record.stem.isdecimal())}
+    parts = [part for i in sorted(ids) for part in (f"{i:05d}.png", f"{RECORDS}/{i:05d}.json")]
+    return [folder / part for part in (INDEX, *parts, SETTINGS)]
+
+
+def _clear(path: Path, recipes: list[Recipe]) -> None:
+    """Delete what adopting made in a folder and in its samples, and put new settings into those that have a recipe.
+
+    The index goes first, so that what a kill leaves does not look whole. The settings are never absent as long as there
+    is anything else: the folder would not be known as adopted.
+    """
+    if not _adopted(path):
+        return
+    recipe_of = {recipe.path: recipe for recipe in recipes}
+    (path / INDEX).unlink(missing_ok=True)
+    for folder in (*filter(_adopted, _samples_in(path)), path):
+        *files, settings = _files_of(folder)
+        for file in files:
+            file.unlink(missing_ok=True)
+        _remove_empty(folder / RECORDS)
+        if folder in recipe_of:
+            write_atomically(settings, json.dumps(describe(recipe_of[folder])))
+        else:
+            settings.unlink()
+            _remove_empty(folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Delete a folder in which nobody has left anything."""
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _digest(image: np.ndarray) -> str:
+    return hashlib.sha256(f"{image.shape} ".encode() + image.tobytes()).hexdigest()
+
+
+def _name(source: Path, file: Path) -> str:
+    """Name a file in `source` so that it can be printed."""
+    name = file.relative_to(source).as_posix()
+    return name if name.isprintable() else ascii(name)
+
+
+def _some(items: list) -> str:
+    """List the first ten."""
+    rest = f" and {len(items) - 10} more" if len(items) > 10 else ""
+    return f"{', '.join(map(str, items[:10]))}{rest}"

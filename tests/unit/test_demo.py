@@ -1,0 +1,247 @@
+"""`make demo` looks before it runs, leaves out what is absent and says so; `make clean` asks before it deletes."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from minddiffuser import clean, demo
+from minddiffuser.config import REPOSITORY, Experiment
+from minddiffuser.doctor import Problem
+
+NEEDED = Problem("subj01 design: nsd_expdesign.mat is missing")
+NO_ICGAN = Problem("IC-GAN: IC-GAN was not found", "ozcelik")
+
+
+def write_config(folder, **experiment):
+    path = folder / "config.yaml"
+    config = {"name": "mine", "experiment": experiment, "execution": {"runs": str(folder / "runs")}}
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+# The main job
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Scripts that note that they ran, and what the doctor is to find."""
+    log, found = tmp_path / "log", []
+    monkeypatch.setattr(demo, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(demo, "look", lambda _: demo.choose(found))
+
+    def run(scripts, config=None, codes=None):
+        log.write_text("")
+        for name in set(scripts):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            code = (codes or {}).get(name, 0)
+            path.write_text(f"import sys\nopen({str(log)!r}, 'a').write('{name}\\n')\nsys.exit({code})\n")
+        try:
+            demo.main(["--config", str(config or write_config(tmp_path)), *scripts])
+        finally:
+            run.ran = log.read_text().split()
+
+    run.found = found
+    return run
+
+
+def test_scripts_run_in_order(job):
+    job(["data/02_a.py", "evaluation/41_b.py"])
+    assert job.ran == ["data/02_a.py", "evaluation/41_b.py"]
+
+
+def test_nothing_runs_while_something_is_wrong_that_is_needed(job):
+    job.found += [NO_ICGAN, NEEDED]
+    with pytest.raises(SystemExit, match=r"nsd_expdesign.mat is missing[\s\S]*nothing was started"):
+        job(["data/02_a.py"])
+    assert job.ran == []
+
+
+def test_a_rival_that_cannot_run_is_left_out_and_that_is_said_at_the_end(job, capsys):
+    job.found.append(NO_ICGAN)
+    job.found.append(Problem("WordNet: WordNet is missing", "wordnet"))
+    scripts = [
+        "baselines/takagi/35_a.py",
+        "baselines/ozcelik/37_b.py",
+        "baselines/ozcelik/38_c.py",
+        "evaluation/41_d.py",
+    ]
+    job(scripts)
+    assert job.ran == [scripts[0], scripts[3]]
+    *_, ozcelik, _, wordnet, _, page = capsys.readouterr().out.strip().splitlines()
+    assert ozcelik == "left out: Ozcelik et al., for want of: IC-GAN: IC-GAN was not found"
+    assert wordnet == "left out: scores of labels by WordNet, for want of: WordNet: WordNet is missing"
+    assert page.endswith("runs/mine/evaluation/index.html")
+
+
+def test_the_first_look_is_taken_until_there_is_a_page(job, tmp_path):
+    scripts = ["a/31.py", "e/41.py", "e/43.py", "a/32.py", "e/41.py", "e/43.py"]
+    job(scripts)
+    assert job.ran == scripts
+    page = tmp_path / "runs/mine/evaluation/index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    job(scripts)
+    assert job.ran == ["a/31.py", "a/32.py", "e/41.py", "e/43.py"]
+
+
+def test_without_subjects_of_nsd_there_is_no_first_look(job, tmp_path):
+    config = write_config(tmp_path, subjects=[], takagi=None, ozcelik=None, semantic_brain_decoding={})
+    job(["e/41.py", "a/39.py", "e/41.py"], config)
+    assert job.ran == ["a/39.py", "e/41.py"]
+
+
+def test_the_first_script_that_fails_ends_it_with_its_code(job, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        job(["a/1.py", "a/2.py", "a/3.py"], codes={"a/2.py": 7})
+    assert stopped.value.code == 7
+    assert job.ran == ["a/1.py", "a/2.py"]
+    assert "a/2.py ended with exit code 7" in capsys.readouterr().err
+
+
+def test_simulated_data_are_not_looked_at(job, tmp_path):
+    job.found.append(NEEDED)
+    config = write_config(tmp_path, miniature={})
+    job(["data/01_a.py"], config)
+    assert job.ran == ["data/01_a.py"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, False),
+        ({"miniature": {}}, True),
+        ({"miniature": {}, "semantic_brain_decoding": {}}, False),
+        ({"miniature": {}, "semantic_brain_decoding": {}, "miniature_god": {}}, True),
+        ({"subjects": [], "semantic_brain_decoding": {}, "miniature_god": {}}, True),
+        ({"semantic_brain_decoding": {}, "miniature_god": {}}, False),
+    ],
+)
+def test_what_is_simulated_is_known(settings, expected):
+    assert demo.is_simulated(Experiment(**settings)) is expected
+
+
+def test_the_real_doctor_looks_in_a_process_of_its_own(tmp_path):
+    """Nothing is there: it stops, with all that is missing, before the first script."""
+    config = yaml.safe_load((REPOSITORY / "configs" / "miniature.yaml").read_text())
+    config["experiment"]["miniature"] = config["experiment"]["semantic_brain_decoding"] = None
+    config["execution"] = {"nsd": str(tmp_path / "nsd"), "runs": str(tmp_path / "runs")}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    line = [sys.executable, "-m", "minddiffuser.demo", "--config", str(path), "data/02_prepare_subject.py"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "nothing was started" in done.stderr
+    assert "subj02 ROIs" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "== data" not in done.stdout
+
+
+# Results
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Results of a configuration of real data, with some things that this project did not make."""
+    folder = tmp_path / "runs" / "mine"
+    for name in ("subj01/prepared.h5", "evaluation/index.html", "nsd/nsddata/betas.hdf5", "notes.txt"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x" * 100)
+    return folder
+
+
+def make_clean(config, *arguments, **options):
+    line = ["make", "clean", f"CONFIG={config}", f"VENV={sys.prefix}", *arguments]
+    options = {"stdin": subprocess.DEVNULL, **options}
+    return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False, **options)
+
+
+def test_clean_without_terminal_and_name_deletes_nothing(tmp_path, results):
+    before = sorted(results.rglob("*"))
+    done = make_clean(write_config(tmp_path))
+    assert done.returncode
+    assert "evaluation, subj01: 2 files" in done.stdout
+    assert "CONFIRM=mine" in done.stdout
+    assert sorted(results.rglob("*")) == before
+
+
+def test_clean_with_another_name_deletes_nothing(tmp_path, results):
+    done = make_clean(write_config(tmp_path), "CONFIRM=yours")
+    assert done.returncode
+    assert "called mine, not yours" in done.stdout
+    assert (results / "subj01/prepared.h5").is_file()
+
+
+def test_clean_with_the_name_deletes_what_was_made_here_and_lists_the_rest(tmp_path, results):
+    pictures = results / "subj01/reconstruction/others/theirs/00001.png"
+    pictures.parent.mkdir(parents=True)
+    pictures.write_text("picture")
+    own = results / "subj01/reconstruction/minddiffuser/stage1/00001.png"
+    own.parent.mkdir(parents=True)
+    own.write_text("picture")
+    done = make_clean(write_config(tmp_path), "CONFIRM=mine")
+    assert done.returncode == 0, done.stderr
+    kept = sorted(path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file())
+    assert kept == ["notes.txt", "nsd/nsddata/betas.hdf5", "subj01/reconstruction/others/theirs/00001.png"]
+    assert "notes.txt, nsd, subj01/reconstruction/others" in done.stdout
+
+
+@pytest.mark.parametrize(("typed", "is_deleted"), [("mine\n", True), ("yes\n", False), ("\n", False), ("\x04", False)])
+def test_clean_asks_on_a_terminal(tmp_path, results, typed, is_deleted):
+    ours, theirs = pty.openpty()
+    os.write(ours, typed.encode())
+    done = make_clean(write_config(tmp_path), stdin=theirs)
+    os.close(ours)
+    os.close(theirs)
+    assert (done.returncode == 0) is is_deleted
+    assert (results / "subj01").exists() is not is_deleted
+
+
+def test_clean_of_simulated_data_asks_nothing_and_leaves_no_folder(tmp_path):
+    config, folder = write_config(tmp_path, miniature={}), tmp_path / "runs" / "mine"
+    for name in ("subj01/prepared.h5", "nsd/miniature.json", "imagenet/miniature_god.json", "bank/a.h5"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("{}")
+    assert make_clean(config).returncode == 0
+    assert not folder.exists()
+    assert make_clean(config).returncode == 0, "nothing to delete is no error"
+
+
+@pytest.mark.parametrize("config", ["", "runs", "configs/nowhere.yaml"])
+def test_clean_without_a_configuration_deletes_nothing(tmp_path, config):
+    done = make_clean(config)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+
+
+def test_clean_leaves_links_alone(tmp_path, results):
+    elsewhere = tmp_path / "scratch"
+    results.rename(elsewhere)
+    results.symlink_to(elsewhere)
+    config = write_config(tmp_path)
+    with pytest.raises(SystemExit, match="is a link to"):
+        clean.main(["--config", str(config), "--confirm", "mine"])
+    results.unlink()
+    results.mkdir()
+    (results / "subj01").symlink_to(elsewhere / "subj01")
+    clean.main(["--config", str(config), "--confirm", "mine"])
+    assert (elsewhere / "subj01/prepared.h5").is_file()
+    assert (results / "subj01").is_symlink()
+
+
+def test_make_wordnet_leaves_what_somebody_put_there(tmp_path):
+    mine = tmp_path / "models" / "wordnet" / "dict" / "data.noun"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("nouns")
+    line = ["make", "-f", str(REPOSITORY / "Makefile"), "wordnet"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "models/wordnet is there" in done.stderr
+    assert mine.read_text() == "nouns"
+    assert list(Path(tmp_path / "models").iterdir()) == [tmp_path / "models" / "wordnet"]
