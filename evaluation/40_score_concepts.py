@@ -126,8 +126,6 @@ def main(argv: list[str] | None = None) -> None:
         "labels": label_table(wordnet, decoded, similarity),
         "errors": error_table(wordnet, decoded),
     }
-    for name, table in tables.items():
-        write_atomically(output / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
     samples = {key: len(folder.sample_folders(place_of(config, *key))) for key in states if has_pictures(config, *key)}
     record = {
         "settings": settings,
@@ -137,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
         "incomplete": [[*key, text] for key, text in sorted(lacking.items())],
         "constants": {subject: decoded[subject, CORRECTED].names[wnid] for subject, wnid in constants.items()},
     }
-    write_atomically(output / "scores.json", json.dumps(record, indent=2) + "\n")
+    results.write_tables(output, tables, record)
     drawn = draw_examples(config, output / "examples.png", decoded, tables)
     show(run, tables, record)
     print(f"\nwritten: {output}/{'.csv, '.join(tables)}.csv{', examples.png' if drawn else ''}")
@@ -360,7 +358,9 @@ def read_scores(output: Path, settings: dict[str, Any]) -> tuple[pd.DataFrame, d
         if record["settings"] != settings:
             return none
         scored = {(subject, system): state for subject, system, state in record["scored"]}
-    scores = results.read_scores_table(paths[1], "delete it, and everything is scored again")
+    if not results.is_as_written(paths[1]):  # a kill came before the record was written
+        return none
+    scores = pd.read_csv(paths[1], dtype={"subject": str})
     return scores.assign(nsd_id=scores["image"].map(god.picture_key))[COLUMNS], scored
 
 

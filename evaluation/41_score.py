@@ -45,7 +45,7 @@ from evaluation.catalogue import ALL_SUBJECTS, CEILING, STAGE1, STAGE2, SYSTEMS,
 from evaluation.systems import SPLITS
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config import Config
-from minddiffuser.store import DataError, open_made, reading, write_atomically
+from minddiffuser.store import DataError, open_made, reading
 from reconstruction import folder, foreign
 
 COLUMNS = ["subject", "system", "nsd_id", "metric", "value"]
@@ -110,8 +110,6 @@ def main(argv: list[str] | None = None) -> None:
     summary = results.mark_incomplete(significance.summarise(scores, evaluation.n_bootstrap, seed), lacking)
     paired = significance.compare(scores, pairs_of(list(place)), evaluation.n_bootstrap, evaluation.n_flips, seed)
     spread = significance.spread_over_seeds(scores)
-    for name, table in {"scores": scores, "summary": summary, "paired": paired, "spread": spread}.items():
-        write_atomically(output / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
     # Only what has rows here counts as scored: another subject's folder that changed meanwhile is left for its turn.
     record = {
         "settings": settings,
@@ -120,7 +118,8 @@ def main(argv: list[str] | None = None) -> None:
         "samples": [[*key, n] for key in sorted(present) if (n := n_samples(config.folder(key[0]), key[1])) > 1],
         "incomplete": [[*key, text] for key, text in sorted(lacking.items())],
     }
-    write_atomically(output / "scores.json", json.dumps(record, indent=2) + "\n")
+    tables = {"scores": scores, "summary": summary, "paired": paired, "spread": spread}
+    results.write_tables(output, tables, record)
     show(summary, paired, spread, absent)
     print(f"\nwritten: {output}/scores.csv, summary.csv, paired.csv, spread.csv")
 
@@ -232,7 +231,9 @@ def read_scores(output: Path, settings: dict) -> tuple[pd.DataFrame, dict[tuple[
         if record["settings"] != settings:
             return pd.DataFrame(columns=COLUMNS), {}
         scored = {(subject, system): state for subject, system, state in record["scored"]}
-    return results.read_scores_table(paths[1], "delete it, and everything is scored again")[COLUMNS], scored
+    if not results.is_as_written(paths[1]):  # a kill came before the record was written
+        return pd.DataFrame(columns=COLUMNS), {}
+    return pd.read_csv(paths[1], dtype={"subject": str})[COLUMNS], scored
 
 
 if __name__ == "__main__":

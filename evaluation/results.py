@@ -1,6 +1,8 @@
 """What `evaluation/41_score.py` writes, for the scripts that read it."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pandas as pd
 from evaluation.catalogue import ALL_SUBJECTS
 from minddiffuser.config import Config
 from minddiffuser.recipe import pick
-from minddiffuser.store import DataError, reading
+from minddiffuser.store import DataError, reading, write_atomically
 
 _MADE_BY = "make it with: python evaluation/41_score.py"
 
@@ -28,13 +30,30 @@ def read_table(output: Path, name: str) -> pd.DataFrame:
     return read_scores_table(path, _MADE_BY)
 
 
+def write_tables(output: Path, tables: Mapping[str, pd.DataFrame], record: dict[str, Any]) -> None:
+    """Write tables, `<name>.csv`, and then their record, scores.json, which knows them by their hashes."""
+    texts = {f"{name}.csv": table.to_csv(index=False, float_format="%.6f") for name, table in tables.items()}
+    for name, text in texts.items():
+        write_atomically(output / name, text)
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    write_atomically(output / "scores.json", json.dumps({**record, "tables": hashes}, indent=2) + "\n")
+
+
+def is_as_written(path: Path) -> bool:
+    """Tell whether a table is the one that its record knows: half a table looks like a whole one."""
+    record = path.with_name("scores.json")
+    if not record.is_file():
+        raise DataError(f"{record} is missing; {_MADE_BY}")
+    with reading(record, "the record of what was scored", _MADE_BY):
+        known = json.loads(record.read_text())["tables"].get(path.name)
+    return known == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def read_scores_table(path: Path, made_by: str) -> pd.DataFrame:
-    """Read a table of scores; `made_by` is the way out where the file is broken."""
-    with reading(path, "a table of scores", made_by):
-        table = pd.read_csv(path, dtype={"subject": str, "incomplete": str})
-        if not {"subject", "system"} <= set(table):
-            raise ValueError("it has no columns subject and system")
-        return table.fillna({"incomplete": ""})
+    """Read a table of scores; `made_by` is the way out where it is not as it was written."""
+    if not is_as_written(path):
+        raise DataError(f"{path} is not as it was written: cut short, or changed since; {made_by}")
+    return pd.read_csv(path, dtype={"subject": str, "incomplete": str}).fillna({"incomplete": ""})
 
 
 def scoring_settings(config: Config) -> dict[str, Any]:

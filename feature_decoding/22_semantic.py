@@ -29,16 +29,16 @@ def main(argv: list[str] | None = None) -> None:
         if decoder.is_done(run.overwrite) and decoded.is_done(run.overwrite):
             print(f"{decoded.path} is there already")
             continue
-        with open_made(features(run.config, subject, "semantic")) as file:
-            c, nsd_id = file["c"][:], file["nsd_id"][:]
         X, X_test = load_voxels(run.config, subject, decoding.test_scaling)
-        n_test = len(X_test)
-        targets = c[n_test:, 1:].reshape(len(X), -1)  # (n_train, 14 * width), token-major
+        with open_made(features(run.config, subject, "semantic")) as file:
+            n_test = len(X_test)
+            nsd_id, first, c = file["nsd_id"][:n_test], file["c"][n_test:, :1], file["c"][n_test:, 1:]
+        targets = c.reshape(len(X), -1)  # (n_train, 14 * width), token-major
         if not fit_decoder(run, decoder, Gram(X, run.device), targets, decoding.n_voxels_semantic):
             continue
         if not decoded.is_done(run.overwrite):
             tokens = decode(decoder.recipe, X_test)
-            decoded.write({"c": with_first_token(tokens, c[n_test:]), "nsd_id": nsd_id[:n_test]})
+            decoded.write({"c": with_first_token(tokens, first), "nsd_id": nsd_id})
         print(f"{decoded.path}: {n_test} test images")
 
 

@@ -29,16 +29,16 @@ def main(argv: list[str] | None = None) -> None:
         if decoder.is_done(run.overwrite) and decoded.is_done(run.overwrite):
             print(f"{decoded.path} is there already")
             continue
-        with open_made(features(run.config, subject, "detail")) as file:
-            z, nsd_id = file["z"][:], file["nsd_id"][:]
         X, X_test = load_voxels(run.config, subject, decoding.test_scaling)
-        n_test = len(X_test)
-        targets = z[n_test:].reshape(len(X), -1)  # (n_train, 4 * height * width)
+        with open_made(features(run.config, subject, "detail")) as file:
+            n_test = len(X_test)
+            nsd_id, z = file["nsd_id"][:n_test], file["z"][n_test:]
+        targets = z.reshape(len(X), -1)  # (n_train, 4 * height * width)
         if not fit_decoder(run, decoder, Gram(X, run.device), targets, decoding.n_voxels_detail):
             continue
         if not decoded.is_done(run.overwrite):
             latents = decode(decoder.recipe, X_test).reshape(n_test, *z.shape[1:])
-            decoded.write({"z": latents, "nsd_id": nsd_id[:n_test]})
+            decoded.write({"z": latents, "nsd_id": nsd_id})
         print(f"{decoded.path}: {n_test} test images")
 
 

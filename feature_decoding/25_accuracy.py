@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
                 predicted = scaler.apply(decoded) if roi == "all" else predict(operators[roi], scaler, Y)
                 rows.append((name, roi, "unit", *correlation_and_floor(predicted, true, axis=0), Y.shape[1]))
                 rows.append((name, roi, "image", *correlation_and_floor(predicted, true, axis=1), len(true)))
+            del Y  # before the next target is read
         table = pd.DataFrame(rows, columns=["target", "roi", "measure", "r", "floor", "n"])
         text = table.to_csv(index=False, float_format="%.4f")
         output.write({"accuracy.csv": text, "accuracy.png": draw(table, subject)})
@@ -109,8 +110,8 @@ def read_targets(config: Config, subject: str) -> Iterator[tuple[str, np.ndarray
                     units, predicted = units[first:], predicted[:, first:]
                 if family == "structural":
                     units = decoded[f"{key}_units"][:]
-                Y, Y_test = (read_units(true[key], rows, units) for rows in (slice(n_test, None), slice(n_test)))
-                yield key, Y, Y_test, predicted
+                Y_test = read_units(true[key], slice(n_test), units)
+                yield key, read_units(true[key], slice(n_test, None), units), Y_test, predicted
 
 
 def draw(table: pd.DataFrame, subject: str) -> bytes:

@@ -53,14 +53,15 @@ def permuted(run: Run, subject: str, family: str) -> None:
     X, X_test = load_voxels(run.config, subject, experiment.decoding.test_scaling)
     n_test = len(X_test)
     with open_made(features(run.config, subject, family)) as file:
-        Y, nsd_id = file[key][n_test:], file["nsd_id"][:n_test]
-    order = numpy_generator(experiment.seed, "permuted decoders").permutation(len(X))
-    targets = (Y[:, 1:] if key == "c" else Y).reshape(len(X), -1)[order]
+        shape, nsd_id = file[key].shape[1:], file["nsd_id"][:n_test]
+        first = file["c"][n_test:, :1] if key == "c" else None
+        targets = (file[key][n_test:] if first is None else file["c"][n_test:, 1:]).reshape(len(X), -1)
+    targets = targets[numpy_generator(experiment.seed, "permuted decoders").permutation(len(X))]
     if not fit_decoder(run, decoder, Gram(X, run.device), targets, recipes.n_voxels(run.config)[family][1]):
         return
     if not decoded.is_done(run.overwrite):
         values = decode(decoder.recipe, X_test)
-        values = with_first_token(values, Y) if key == "c" else values.reshape(n_test, *Y.shape[1:])
+        values = values.reshape(n_test, *shape) if first is None else with_first_token(values, first)
         decoded.write({key: values, "nsd_id": nsd_id})
     print(f"{decoded.path}: {n_test} test images")
 

@@ -138,22 +138,22 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
     return artifact.join(n_units, UNITS_PER_PART)
 
 
-def with_first_token(tokens: np.ndarray, c_train: np.ndarray) -> np.ndarray:
+def with_first_token(tokens: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Put the token that begins every caption before those that were decoded.
 
     Parameters
     ----------
     tokens : array of shape (n_images, 14 * width)
-    c_train : array of shape (n_train, 15, width)
-        Its mean is taken: it is the same for every caption.
+    first : array of shape (n_train, 1, width)
+        That token of the training captions, of which the mean is taken: it is the same for every caption.
 
     Returns
     -------
     array of shape (n_images, 15, width)
     """
-    n, (n_tokens, width) = len(tokens), c_train.shape[1:]
-    first = np.broadcast_to(c_train[:, :1].mean(axis=0), (n, 1, width))
-    return np.concatenate([first, tokens.reshape(n, n_tokens - 1, width)], axis=1)
+    n, width = len(tokens), first.shape[2]
+    repeated = np.broadcast_to(first.mean(axis=0), (n, 1, width))
+    return np.concatenate([repeated, tokens.reshape(n, -1, width)], axis=1)
 
 
 def decode(decoder: Recipe, X: np.ndarray) -> np.ndarray:

@@ -57,6 +57,7 @@ def cross_validate(
                 rows.append((name, n, alpha, "unit", paired_correlation(decoded, true).mean()))
                 rows.append((name, n, alpha, "image", paired_correlation(decoded.T, true.T).mean()))
                 progress.update()
+            del gram, X_test  # before the next fold has its own
     table = pd.DataFrame(rows, columns=["target", "n_voxels", "alpha", "measure", "r"])
     grouped = table.groupby(["target", "n_voxels", "alpha", "measure"], sort=False)["r"]
     half = student.ppf(0.975, n_folds - 1) * grouped.std() / np.sqrt(n_folds)

@@ -64,6 +64,7 @@ def held_out_scores(
                 scale_y = Scaler.of(Y[train])
                 decoder = fit(gram, scale_y.apply(Y[train]), alpha, min(n_voxels[name], betas.shape[1]))
                 decoded[name][test] = scale_y.undo(predict(scale_x.apply(betas[test]), decoder))
+            del gram  # before the next fold has its own
         for name, Y in true.items():
             r = correlations_by_image(decoded[name], Y)
             own = np.diag(r)

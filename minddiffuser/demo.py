@@ -6,9 +6,9 @@ Where the data are real the doctor (`minddiffuser/doctor.py`) looks first: nothi
 that the method needs, and the scripts of a rival that cannot run are left out, which is said here, and again at the
 end. Simulated data are made by the first scripts, and their models are in the repository: there is nothing to look at.
 
-A script that is listed again later, such as the one that scores, runs the first time only while there is no page yet:
-so that a first score and page are there before the longest stage. The first script that fails ends it, with its exit
-code; what is done is found the next time.
+A script that is listed again later, such as the one that scores, runs the first time only on real data, and while there
+is no page yet: so that a first score and page are there before the longest stage. The first script that fails ends it,
+with its exit code; what is done is found the next time.
 """
 
 import argparse
@@ -37,12 +37,13 @@ def main(argv: list[str] | None = None) -> None:
         config = load(args.config)
     except ConfigError as error:
         parser.exit(2, f"error: {error}\n")
-    left_out = {} if is_simulated(config.experiment) else look(args.config)
+    is_quick = is_simulated(config.experiment)
+    left_out = {} if is_quick else look(args.config)
     page = config.folder() / "evaluation" / "index.html"
     try:
         for place, script in enumerate(args.scripts):
             is_first_look = script in args.scripts[place + 1 :]
-            if is_first_look and (page.is_file() or not config.experiment.subjects):
+            if is_first_look and (is_quick or page.is_file() or not config.experiment.subjects):
                 continue
             print(f"\n== {script}", flush=True)
             if any(script.startswith(beginnings) for beginnings in left_out.values()):

@@ -401,7 +401,8 @@ def takagi_decoding(s: Subject) -> Row:
         predict = n_by_trials * n * len(takagi.alphas) * 2 * (n_trials - n_fit) * n_fit
         seconds += 5 * (blocks * factorise + predict) / (2 * s.speed.multiply)  # in float32
     trials = n_trials * sum(s.n_streams) * _FLOAT32
-    memory = 2 * trials + 3 * n_trials * min(n_outputs, n_by_trials * n_c) * _FLOAT32
+    n_at_once = min(n_outputs, n_by_trials * n_c)
+    memory = 2 * trials + (3 * n_trials + 2 * max(s.n_streams)) * n_at_once * _FLOAT32
     return Row(
         "35", "Takagi", seconds + s.n_bytes / 100e6 + s.n_images * s.speed.generate / 4, memory,
         s.models.weights["vae"] + s.models.weights["text_encoder"] + features(s).on_device,

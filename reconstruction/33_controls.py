@@ -20,6 +20,7 @@ the training images, four times (4.5 GB at the real size).
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from feature_decoding.recipes import permuted as permuted_recipe
 from feature_extraction.latents import to_model_range
 from feature_extraction.recipes import features as features_recipe
 from minddiffuser.cli import execute, parse
+from minddiffuser.config import Config
 from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import open_made
@@ -52,18 +54,18 @@ def main(argv: list[str] | None = None) -> None:
         with open_made(prepared(config, subject)) as rows:
             all_ids, n_test = rows["nsd_id"][:], int(rows["is_test"][:].sum())
         ids, train_ids = all_ids[:n_test], all_ids[n_test:]
-        decoded, true, permuted = (
-            read_targets(*(recipe(config, subject, family) for family in ("detail", "semantic")))
-            for recipe in (decoded_recipe, features_recipe, permuted_recipe)
+        decoded, permuted, ceiling = (
+            read_targets(config, subject, recipe, slice(n_test))
+            for recipe in (decoded_recipe, permuted_recipe, features_recipe)
         )
-        joint = JointSpace(Targets(*(part[n_test:] for part in true)))
+        joint = JointSpace(read_targets(config, subject, features_recipe, slice(n_test, None)))
         order = numpy_generator(seed, "shuffled").permutation(n_test)
         other = np.empty(n_test, dtype=np.int64)
         other[order] = np.roll(order, 1)  # a cycle: no image keeps its own voxels
 
         # Pictures that the generator makes: targets, and seed of the noise.
         systems = {
-            "control/ceiling": (Targets(*(part[:n_test] for part in true)), seed),
+            "control/ceiling": (ceiling, seed),
             "control/shuffled": (Targets(*(part[other] for part in decoded)), seed),
             "control/permuted": (permuted, seed),
             **{f"seed/{k}": (decoded, seed + k) for k in range(1, config.experiment.controls.n_seeds + 1)},
@@ -71,6 +73,8 @@ def main(argv: list[str] | None = None) -> None:
         components = joint.principal_components(max(config.experiment.controls.ranks, default=0), seed)
         for rank in config.experiment.controls.ranks:
             systems[f"bottleneck/{rank}"] = (joint.limited(decoded, components[:rank]), seed)
+        nearest = joint.nearest(decoded)
+        del joint, components  # before models are opened
         for name, (targets, noise_seed) in systems.items():
             output = ReconstructionFolder(recipes.control(config, subject, name), n_test, run.overwrite)
             for rows in output.each(output.batches_to_do(ids, batch_size, run.shard), f"{subject} {name}"):
@@ -84,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
 
         # Pictures that are there already.
         drawn = [numpy_generator(seed, "random training image", i).integers(len(train_ids)) for i in ids]
-        sources = {"control/nearest_training": joint.nearest(decoded), "control/random_training": np.array(drawn)}
+        sources = {"control/nearest_training": nearest, "control/random_training": np.array(drawn)}
         stimuli = Stimuli(config.nsd)
         for name, rows_of in sources.items():
             output = ReconstructionFolder(recipes.control(config, subject, name), n_test, run.overwrite)
@@ -100,10 +104,11 @@ def main(argv: list[str] | None = None) -> None:
             output.finish()
 
 
-def read_targets(z: Recipe, c: Recipe) -> Targets:
-    """Read z and c."""
+def read_targets(config: Config, subject: str, recipe: Callable[..., Recipe], rows: slice) -> Targets:
+    """Read z and c of some images, from the files that `recipe` gives the recipes of."""
+    z, c = (recipe(config, subject, family) for family in ("detail", "semantic"))
     with open_made(z) as detail, open_made(c) as semantic:
-        return Targets(detail["z"][:], semantic["c"][:])
+        return Targets(detail["z"][rows], semantic["c"][rows])
 
 
 def mean_image(stimuli: Stimuli, nsd_ids: np.ndarray, size: int) -> np.ndarray:

@@ -7,6 +7,8 @@ from sklearn.decomposition import PCA
 
 from feature_decoding.ridge import Scaler
 
+_ROWS_AT_ONCE = 512
+
 
 class Targets(NamedTuple):
     """z (n_images, 4, height, width) and c (n_images, 15, width), float32."""
@@ -32,11 +34,13 @@ class JointSpace:
 
     def rows(self, targets: Targets) -> np.ndarray:
         """Targets as rows: (n_images, n_units of z + n_units of c), float32."""
-        parts = [
-            (scaler.apply(_flat(part)) / np.sqrt(n)).astype(np.float32)
-            for part, scaler, n in zip(targets, self._scalers, self._n_units, strict=True)
-        ]
-        return np.concatenate(parts, axis=1)
+        found, column = np.empty((len(targets.z), sum(self._n_units)), np.float32), 0
+        for part, scaler, n in zip(targets, self._scalers, self._n_units, strict=True):
+            for start in range(0, len(part), _ROWS_AT_ONCE):  # all at once would take copies in float64
+                rows = slice(start, start + _ROWS_AT_ONCE)
+                found[rows, column : column + n] = scaler.apply(_flat(part[rows])) / np.sqrt(n)
+            column += n
+        return found
 
     def targets(self, rows: np.ndarray) -> Targets:
         """Undo `rows`."""
@@ -58,11 +62,13 @@ class JointSpace:
 
     def nearest(self, decoded: Targets) -> np.ndarray:
         """For each decoded image the training image with the highest correlation: (n_images,), rows of training."""
-        standard = [
-            (rows - rows.mean(axis=1, keepdims=True)) / rows.std(axis=1, keepdims=True)
-            for rows in (self.rows(decoded), self.training)
-        ]
-        return (standard[0] @ standard[1].T).argmax(axis=1)
+
+        def standardised(rows: np.ndarray) -> np.ndarray:
+            return (rows - rows.mean(axis=1, keepdims=True)) / rows.std(axis=1, keepdims=True)
+
+        made, starts = standardised(self.rows(decoded)), range(0, len(self.training), _ROWS_AT_ONCE)
+        r = [made @ standardised(self.training[start : start + _ROWS_AT_ONCE]).T for start in starts]
+        return np.concatenate(r, axis=1).argmax(axis=1)
 
 
 def _flat(part: np.ndarray) -> np.ndarray:

@@ -99,7 +99,7 @@ class ReconstructionFolder:
         """
         starts = enumerate(range(0, len(nsd_ids), size))
         batches = [np.arange(start, min(start + size, len(nsd_ids))) for number, start in starts if shard.holds(number)]
-        return [rows for rows in batches if not all(self._record(i).exists() for i in nsd_ids[rows])]
+        return [rows for rows in batches if not all(self._is_done(i) for i in nsd_ids[rows])]
 
     def each(self, batches: Sequence[np.ndarray], what: str) -> Iterator[np.ndarray]:
         """Yield batches with a progress bar, and time each by itself: from here until it is saved."""
@@ -156,6 +156,9 @@ class ReconstructionFolder:
         """Count the pictures that a safety checker made black."""
         index = read_index(self.path)
         return int(index["flagged"].sum()) if "flagged" in index else 0
+
+    def _is_done(self, nsd_id: int) -> bool:
+        return self._record(nsd_id).exists() and (self.path / f"{nsd_id:05d}.png").exists()
 
     def _record(self, nsd_id: int) -> Path:
         return self.path / RECORDS / f"{nsd_id:05d}.json"
@@ -335,7 +338,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     def read_png(nsd_id: int) -> np.ndarray:
         place = path / f"{nsd_id:05d}.png"
-        with reading(place, f"a picture, which {INDEX} lists", "make it again, after deleting its record"):
+        with reading(place, f"a picture, which {INDEX} lists", "delete it, and run again the script that makes it"):
             return np.asarray(Image.open(place).convert("RGB"))
 
     with ThreadPoolExecutor() as pool:

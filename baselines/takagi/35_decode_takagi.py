@@ -155,14 +155,15 @@ def decode_as_bundled(run: Run, subject: str, name: str, form: Takagi) -> None:
     gram, n_test = Gram(X, run.device), len(X_test)
     for family, key in FAMILIES.items():
         with open_made(features_recipe(run.config, subject, family)) as features:
-            Y, decoded["nsd_id"] = features[key][n_test:], features["nsd_id"][:n_test]
+            shape, decoded["nsd_id"] = features[key].shape[1:], features["nsd_id"][:n_test]
+            first = features["c"][n_test:, :1] if key == "c" else None  # begin of text, which is not decoded
+            Y = features[key][n_test:] if first is None else features["c"][n_test:, 1:]
         decoder = Artifact(recipes.decoder(run.config, subject, form, family))
         if not decoder.is_done(run.overwrite):
-            targets = (Y[:, 1:] if key == "c" else Y).reshape(len(Y), -1)  # begin of text is not decoded
             undivided = replace(run, shard=Shard())
-            fit_decoder(undivided, decoder, gram, targets, getattr(form, f"n_voxels_{family}"))
+            fit_decoder(undivided, decoder, gram, Y.reshape(len(Y), -1), getattr(form, f"n_voxels_{family}"))
         values = decode(decoder.recipe, X_test)
-        decoded[key] = with_first_token(values, Y) if key == "c" else values.reshape(n_test, *Y.shape[1:])
+        decoded[key] = values.reshape(n_test, *shape) if first is None else with_first_token(values, first)
     output.write(decoded)
     print(f"wrote {output.path}")
 

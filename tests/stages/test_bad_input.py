@@ -28,6 +28,7 @@ def test_features_of_another_subject_are_refused(whole_run, tmp_path):
     shutil.copytree(whole_run / "runs", tmp_path / "runs")
     config, folder = write_config(tmp_path), tmp_path / "runs" / "smallest"
     shutil.copy(folder / "subj02" / "features" / "detail.h5", folder / "subj01" / "features" / "detail.h5")
+    (folder / "subj01" / "decoded" / "detail.h5").unlink()
     done = run_here("feature_decoding/23_detail.py", config, "--subject", "subj01")
     assert done.returncode == 1
     assert "belongs to subj02, not to subj01" in done.stderr

@@ -109,7 +109,7 @@ def test_a_bank_of_other_settings_is_refused(copy):
     change = ["--set", "experiment.semantic_brain_decoding.bank_per_class=2", "--overwrite"]
     done = run_here(f"{CONCEPTS}/29_decode_labels.py", copy, "--subject", "Subject1", *change)
     assert done.returncode == 1
-    assert "made with bank_per_class 3, not 2" in done.stderr
+    assert "experiment.semantic_brain_decoding.bank_per_class was 3, is 2" in done.stderr
 
 
 def test_without_pictures_labels_are_scored_beside_all_controls(wordnet_folder, copy):

@@ -1,6 +1,5 @@
 """The comparison: its numbers are those of the tables it reads, differences have the right sign, nothing is missing."""
 
-import json
 import re
 
 import numpy as np
@@ -190,6 +189,10 @@ def test_scores_of_another_state_are_told():
     assert "not scored yet" in found["e"]
 
 
+def read_comparison(evaluation):
+    return pd.read_csv(evaluation / "comparison.csv", dtype={"incomplete": str}).fillna({"incomplete": ""})
+
+
 def save_pictures(config, subject, name, ids=(0, 3)):
     """Save grey pictures of a system, `name`, or of a sample of one, as the configuration would make them."""
     known = {recipe.name: recipe for recipes in systems.wanted(config, subject).values() for recipe in recipes}
@@ -214,10 +217,8 @@ def scored(tmp_path):
         record["scored"] += [[subject, *item] for item in systems.states_of(config, subject).items()]
     summary, paired = tables(make_scores())
     lacking = {("subj01", STAGE2): "10 of 12 pictures"}
-    for name, table in {"summary": results.mark_incomplete(summary, lacking), "paired": paired}.items():
-        (folder / "evaluation").mkdir(exist_ok=True)
-        table.to_csv(folder / "evaluation" / f"{name}.csv", index=False, float_format="%.6f")
-    (folder / "evaluation" / "scores.json").write_text(json.dumps(record))
+    found = {"summary": results.mark_incomplete(summary, lacking), "paired": paired}
+    results.write_tables(folder / "evaluation", found, record)
     return path, folder
 
 
@@ -226,7 +227,7 @@ def test_tables_are_printed_and_written_and_the_absent_listed_with_their_command
     done = run("evaluation/42_compare.py", config)
     assert done.returncode == 0, done.stderr
     evaluation = folder / "evaluation"
-    found = results.read_table(evaluation, "comparison")
+    found = read_comparison(evaluation)
     expected = comparison.compare(
         results.read_table(evaluation, "summary"), results.read_table(evaluation, "paired"), QUOTED
     )
@@ -250,7 +251,7 @@ def test_of_one_subject_its_tables_alone(scored):
     done = run("evaluation/42_compare.py", config, "--subject", "subj02")
     assert done.returncode == 0
     assert "Generic Object Decoding" not in done.stdout  # whose subjects are others
-    assert set(results.read_table(folder / "evaluation", "comparison")["subject"]) == {"subj02"}
+    assert set(read_comparison(folder / "evaluation")["subject"]) == {"subj02"}
 
 
 def test_what_changed_since_it_was_scored_is_told(scored):

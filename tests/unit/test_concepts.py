@@ -612,11 +612,8 @@ def test_the_other_dataset_comes_first_and_its_subjects_alone_are_shown_where_as
     config = write_config(output.parents[3], subjects=["subj01"])
     tables = nsd_tables()
     Artifact(prepared(load(config), "subj01")).write({})
-    for name in ("summary", "paired"):
-        getattr(tables, name).to_csv(output.parent / f"{name}.csv", index=False)
-    (output.parent / "scores.json").write_text(
-        json.dumps({"settings": results.scoring_settings(load(config)), "scored": []})
-    )
+    found = {name: getattr(tables, name) for name in ("summary", "paired")}
+    results.write_tables(output.parent, found, {"settings": results.scoring_settings(load(config)), "scored": []})
     both, nsd, other = (
         run_here("evaluation/42_compare.py", config, *arguments).stdout
         for arguments in ([], ["--subject", "subj01"], ["--subject", "Subject2"])

@@ -61,6 +61,12 @@ def test_batches_are_cut_before_it_is_known_what_is_done(tmp_path):
     assert sorted(shards) == [0, 1, 2, 6, 7, 8, 9]
 
 
+def test_a_picture_that_somebody_deleted_is_made_again(tmp_path):
+    system = sample(tmp_path / "system", [4, 8])
+    (system / "00008.png").unlink()
+    assert [rows.tolist() for rows in open_folder(system).batches_to_do(np.array([4, 8]), 1, Shard())] == [[1]]
+
+
 def test_pictures_of_other_settings_are_in_the_way(tmp_path):
     folder(tmp_path, steps=5)
     folder(tmp_path, steps=5)  # the same again is fine
