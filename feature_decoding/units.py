@@ -47,15 +47,17 @@ def cross_validated_correlation(
 def ridge(X: np.ndarray, X_test: np.ndarray, alpha: float) -> Predictor:
     """Ridge regression with an intercept that is not penalised, in its dual form.
 
-    The prediction is K_test (K + alpha I)^-1 Y with K = X X^T of centred voxels: the Gram matrix of images serves all
-    units and is factorised once.
+    The prediction is P Y, P = K_test (K + alpha I)^-1, with K = X X^T of centred voxels: P, of shape (n_test, n_train),
+    serves all units, of which there are more than test images, and is all that is kept.
     """
     mean = X.mean(axis=0)
-    K = (X - mean) @ (X - mean).T
-    K_test = (X_test - mean) @ (X - mean).T
+    centred = X - mean
+    K, K_test = centred @ centred.T, (X_test - mean) @ centred.T
+    del centred
     K[np.diag_indices_from(K)] += alpha
-    factor = cho_factor(K, lower=True, overwrite_a=True)
-    return lambda Y: K_test @ cho_solve(factor, Y - Y.mean(axis=0))
+    # K is its own transpose, which LAPACK takes without a copy.
+    P = cho_solve(cho_factor(K.T, lower=True, overwrite_a=True), K_test.T, overwrite_b=True).T
+    return lambda Y: P @ (Y - Y.mean(axis=0))
 
 
 def early_stopping(X: np.ndarray, X_test: np.ndarray) -> Predictor:

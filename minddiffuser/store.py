@@ -9,9 +9,11 @@ Nothing here needs locks. Files are written under names of their own and renamed
 machines, may make parts of one artifact at the same time, and who comes second finds the finished file.
 """
 
+import errno
 import functools
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -117,9 +119,30 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+@contextmanager
+def _writing_hdf5(path: Path, n_bytes: int) -> Iterator[h5py.File]:
+    """Give an HDF5 file to write to, which takes the place of `path` at the end; OSError where the disk is full.
+
+    The library tells of a full disk late and badly: by a RuntimeError, and a crash when the file is closed. So the room
+    is looked at before.
+    """
+    with _replacing(path) as partial:
+        if (free := shutil.disk_usage(path.parent).free) < n_bytes:
+            text = f"{os.strerror(errno.ENOSPC)}: {n_bytes / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free"
+            raise OSError(errno.ENOSPC, text, str(path))
+        try:
+            with h5py.File(partial, "w", locking=False) as file:
+                yield file
+        except RuntimeError as error:
+            number = re.search(r"errno = (\d+)", str(error))
+            if not number:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
     """Write arrays to one HDF5 file that is seen whole or not at all."""
-    with _replacing(path) as partial, h5py.File(partial, "w", locking=False) as file:
+    with _writing_hdf5(path, sum(np.asarray(array).nbytes for array in arrays.values())) as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
         file.attrs.update(attributes)
@@ -296,7 +319,8 @@ class Artifact:
         """
 
         def write(read_parts: Callable[[], Iterator[h5py.File]]) -> None:
-            with _replacing(self.path) as partial, h5py.File(partial, "w", locking=False) as file:
+            size = sum(part.stat().st_size for part in self._parts.glob("*.h5"))
+            with _writing_hdf5(self.path, size) as file:
                 row = 0
                 for part in read_parts():
                     n_here = 0

@@ -36,13 +36,15 @@ def timeline(folder):
 def test_twenty_kills_of_the_whole_chain(tmp_path):
     seed = secrets.randbelow(10**6)
     print(f"seed {seed}")
-    begins = timeline(tmp_path / "quiet")
+    folder = tmp_path / "run"  # the same for both: commands in what is written name it
+    begins = timeline(folder)
+    folder.rename(tmp_path / "quiet")
     first, last = begins[0][1], begins[-1][1]
     moments = np.sort(np.random.default_rng(seed).uniform(first, last, N_KILLS))
     for moment in moments:
         script, begin = [item for item in begins if item[1] <= moment][-1]
         print(f"seed {seed}: kill in {script}, {moment - begin:.2f} s after it began")
-        process = start_chain(tmp_path / "killed")
+        process = start_chain(folder)
         assert process.stdout
         for line in process.stdout:
             if line.strip() == script:
@@ -51,8 +53,8 @@ def test_twenty_kills_of_the_whole_chain(tmp_path):
         assert process.poll() is None or process.returncode == 0, process.stderr and process.stderr.read()
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    timeline(tmp_path / "killed")
-    same_contents(tmp_path / "quiet", tmp_path / "killed")
+    timeline(folder)
+    same_contents(tmp_path / "quiet", folder)
 
 
 # What each script that divides its work makes, in the folder of the experiment.

@@ -10,6 +10,7 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 from threading import BrokenBarrierError
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -340,6 +341,31 @@ def test_a_failed_write_keeps_the_old_file_and_no_half_file(tmp_path, monkeypatc
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    a = artifact(tmp_path)
+    for number, part in a.parts_to_do(10, 4):
+        a.write_part(number, {"x": np.arange(10.0)[part]})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=50))
+    for write in (lambda: a.join(10, 4), lambda: write_arrays(tmp_path / "b.h5", {"x": np.zeros(10)}, {})):
+        with pytest.raises(OSError, match="No space left on device: 0 MB are needed, 0 MB are free") as caught:
+            write()
+        assert caught.value.filename in {str(tmp_path / "a.h5"), str(tmp_path / "b.h5")}
+    assert not list(tmp_path.glob("*.h5"))
+    assert not list(tmp_path.glob("*.partial"))
+    assert len(a.parts_to_do(10, 4)) == 0  # what was done is still there
+
+
+def test_a_disk_that_fills_while_a_file_is_written_is_told_like_any_other(tmp_path, monkeypatch):
+    def full(self, *_, **__):
+        raise RuntimeError("Can't decrement id ref count (unable to extend file, errno = 28, error message = '...')")
+
+    monkeypatch.setattr("h5py.File.create_dataset", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_arrays(tmp_path / "a.h5", {"x": np.zeros(10)}, {})
+    assert caught.value.filename == str(tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_kill_during_a_write_leaves_no_file_that_looks_whole(tmp_path):
