@@ -7,6 +7,8 @@ Before it, accept Stable Diffusion's licence on https://huggingface.co/CompVis/s
 the checksum that the hub gives for it. The networks of the field's eight metrics (0.5 GB) go to torch.hub's folder
 (`execution.torch_hub`, by default ~/.cache/torch/hub), checked by the checksums in their names, or, without one, by
 reading them. This is the only script that uses the network; all others open local files.
+
+Peak memory: 1 GB.
 """
 
 from minddiffuser.cli import execute, parse

@@ -24,9 +24,9 @@ with several samples, folders `sample_2` ... inside its own, an image's score is
     scores.json  the settings, and the states of the folders, that the scores were made with; how many samples a system
                  has, where more than one; absent metrics and why
 
-`evaluation/catalogue.py` says what each system and metric is. Folders that did not change are not scored again. Peak
-memory: the test stimuli and one system's pictures, and the features of all networks: 7.3 GB for 982 real images,
-and 1.7 GB more for CLIP ViT-L/14 on a CPU.
+`evaluation/catalogue.py` says what each system and metric is. Folders that did not change are not scored again.
+Peak memory: 10 GB for 982 real images, by count: the test stimuli and one system's pictures, and the features of all
+networks (7.3 GB, benchmarks/metrics.py), and CLIP ViT-L/14 on a CPU.
 """
 
 import argparse

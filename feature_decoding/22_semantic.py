@@ -8,7 +8,7 @@ Reads `prepared.h5` and `features/semantic.h5`. Fits `decoders/semantic.h5` on t
     c       (n_test, 15, width) float32  token 0 is the same for every caption: its training mean, not decoded
     nsd_id  (n_test,)
 
-Peak memory: voxels of the training images twice in float64, c, and a Gram matrix of voxels (1.1 GB at the real size).
+Peak memory: 3.6 GB at the real size: voxels of the training images twice in float64, c, and a Gram matrix of voxels.
 """
 
 from feature_decoding import recipes

@@ -8,7 +8,7 @@ Reads `prepared.h5` and `features/detail.h5`. Fits `decoders/detail.h5` on the t
     z       (n_test, 4, height, width) float32
     nsd_id  (n_test,)
 
-Peak memory: voxels of the training images twice in float64, z, and a Gram matrix of voxels (1.1 GB at the real size).
+Peak memory: 4.1 GB at the real size: voxels of the training images twice in float64, z, and a Gram matrix of voxels.
 """
 
 from feature_decoding import recipes

@@ -12,7 +12,7 @@ Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes `decoded/ac
     target "voxels"               the square root of the ROI's median noise ceiling: the correlation that a perfect
                                   prediction of a voxel would have with the mean of three trials
 
-Peak memory: 2.5 GB at the real size, for the regressions of 11 ROIs and one target of the training images.
+Peak memory: 3 GB at the real size, for the regressions of 11 ROIs and one target of the training images.
 """
 
 from collections.abc import Iterator

@@ -13,7 +13,8 @@ Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes
                        cluster (n_train,)
 
 What is decoded only because its like was seen in training is lost in the last (Shirakawa et al., arXiv 2405.10078).
-Shards share the fitting of permuted decoders; the first does the rest. Peak memory: that of 22 and 23.
+Shards share the fitting of permuted decoders; the first does the rest.
+Peak memory: 5 GB at the real size, by count, as 22 and 23.
 """
 
 import numpy as np

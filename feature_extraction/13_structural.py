@@ -8,7 +8,8 @@ Reads `prepared.h5` (which images), the stimuli and the guiding CLIP. Writes `fe
     embedding                (n_images, dimensions) float32
     nsd_id                   (n_images,)
 
-At the real size (50 x 768 in six layers, 9,841 images) the file has 9 GB; peak memory is one part of 256 images.
+At the real size (50 x 768 in six layers, 9,841 images) the file has 9 GB.
+Peak memory: 2.2 GB, for one part of 256 images.
 """
 
 import functools

@@ -15,8 +15,9 @@ Writes, beside the reconstructions of the method and in the same form:
                               principal components of the training images' z and c; with 0 the generator is alone
     seed/<k>                  stage 1 with other noise
 
-A decoder works row by row, so that decoding shuffled voxels is shuffling what was decoded. Peak memory: z and c of
-the training images, four times (4.5 GB at the real size).
+A decoder works row by row, so that decoding shuffled voxels is shuffling what was decoded.
+Peak memory: 19 GB at the real size on a CPU, by count: z and c of the training images, four times (4.5 GB), and all of
+Stable Diffusion.
 """
 
 import functools

@@ -15,8 +15,9 @@ Reads NSD's betas, stimuli and captions, `prepared.h5`, and for the form "minddi
     decoders/           of the form "minddiffuser"
     decoded/<form>.h5   z (n_test, 4, height, width), c (n_test, n_tokens, width), nsd_id
 
-Sessions and parts of the features are divided among shards; the last of these to finish does the rest. Peak memory at
-the real size, by count: the trials twice, targets by trials of 20,000 outputs three times, and their weights: 11 GB.
+Sessions and parts of the features are divided among shards; the last of these to finish does the rest.
+Peak memory: 15 GB at the real size, by count: the trials twice, targets by trials of 20,000 outputs three times, and
+their weights.
 """
 
 import functools
