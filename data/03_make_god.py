@@ -5,8 +5,8 @@
 Reads nothing. Writes, under `execution.god`, what Generic Object Decoding has: a recording of each subject
 (`Subject1.h5` ...), the lists `imageID_training.csv` and `imageID_test.csv`, and the stimuli as JPEG (64 x 64) in
 `images/training` and `images/test`; and under `execution.imagenet` a folder of JPEG a class, with
-`LOC_synset_mapping.txt`. Always makes all subjects. Takes about 20 seconds; Peak memory: 0.8 GB. A
-killed run goes on with the next file.
+`LOC_synset_mapping.txt`. Always makes all subjects. Takes about 20 seconds. A killed run goes on
+with the next file. Peak memory: 0.8 GB, by count.
 """
 
 import json

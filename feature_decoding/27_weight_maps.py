@@ -10,7 +10,7 @@ together), in the subject's own space:
     maps/maps.csv                  mean of both by ROI
     maps/maps.png                  both, as slices
 
-Voxels outside the ROIs are NaN. Peak memory: 2.3 GB at the real size, by count: voxels of the training
+Voxels outside the ROIs are NaN. Peak memory: 3 GB at the real size, by count: voxels of the training
 images in float64, and a block of 1,024 outputs.
 """
 
