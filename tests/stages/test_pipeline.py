@@ -230,7 +230,10 @@ SHARDED = {
     "baselines/takagi/35_decode_takagi.py": [f"runs/smallest/{s}/takagi/decoded" for s in ("subj01", "subj02")],
     "baselines/takagi/36_reconstruct_takagi.py": [f"runs/smallest/{s}/reconstruction" for s in ("subj01", "subj02")],
 }
-SLOW = ("data/02_prepare_subject.py", "baselines/takagi/35_decode_takagi.py", "baselines/ozcelik/37_decode_ozcelik.py")
+SLOW = (
+    "data/02_prepare_subject.py", "baselines/takagi/35_decode_takagi.py", "baselines/takagi/36_reconstruct_takagi.py",
+    "baselines/ozcelik/37_decode_ozcelik.py", f"{CONCEPTS}/14_bank.py",
+)  # fmt: skip
 
 
 def but_slow_ones(scripts):

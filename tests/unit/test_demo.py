@@ -126,6 +126,7 @@ def test_what_is_simulated_is_known(settings, expected):
     assert demo.is_simulated(Experiment(**settings)) is expected
 
 
+@pytest.mark.slow
 def test_the_real_doctor_looks_in_a_process_of_its_own(tmp_path):
     """Nothing is there: it stops, with all that is missing, before the first script."""
     config = yaml.safe_load((REPOSITORY / "configs" / "miniature.yaml").read_text())
