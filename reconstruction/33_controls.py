@@ -1,6 +1,7 @@
 """Controls: what scores are worth without the brain, with perfect decoding, and by the generator alone.
 
     python reconstruction/33_controls.py [--config configs/miniature.yaml] [--subject subj01]
+    python reconstruction/33_controls.py --only ceiling shuffled bottleneck/10
 
 Writes, beside the reconstructions of the method and in the same form:
 
@@ -20,6 +21,7 @@ Peak memory: 19 GB at the real size on a CPU, by count: z and c of the training 
 Stable Diffusion.
 """
 
+import argparse
 import functools
 from collections.abc import Callable
 
@@ -36,7 +38,7 @@ from minddiffuser.cli import execute, parse
 from minddiffuser.config import Config
 from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import numpy_generator
-from minddiffuser.store import open_made
+from minddiffuser.store import DataError, open_made
 from reconstruction import recipes
 from reconstruction.controls import JointSpace, Targets
 from reconstruction.folder import ReconstructionFolder, to_uint8
@@ -47,19 +49,17 @@ GREY = 128
 
 def main(argv: list[str] | None = None) -> None:
     """Make the controls of each subject."""
-    run = parse(__doc__, argv)
+    run = parse(__doc__, argv, add_arguments)
     config, batch_size = run.config, run.config.execution.batch_size.generate
     seed, size = config.experiment.seed, config.experiment.detail.image_size
+    wanted = chosen(config, run.own.only)
     open_once = functools.cache(lambda: open_sampler(config, run.device))
     for subject in run.subjects:
         with open_made(prepared(config, subject)) as rows:
             all_ids, n_test = rows["nsd_id"][:], int(rows["is_test"][:].sum())
         ids, train_ids = all_ids[:n_test], all_ids[n_test:]
-        decoded, permuted, ceiling = (
-            read_targets(config, subject, recipe, slice(n_test))
-            for recipe in (decoded_recipe, permuted_recipe, features_recipe)
-        )
-        joint = JointSpace(read_targets(config, subject, features_recipe, slice(n_test, None)))
+        test = functools.partial(read_targets, config, subject, rows=slice(n_test))
+        decoded, ceiling = test(decoded_recipe), test(features_recipe)
         order = numpy_generator(seed, "shuffled").permutation(n_test)
         other = np.empty(n_test, dtype=np.int64)
         other[order] = np.roll(order, 1)  # a cycle: no image keeps its own voxels
@@ -68,41 +68,67 @@ def main(argv: list[str] | None = None) -> None:
         systems = {
             "control/ceiling": (ceiling, seed),
             "control/shuffled": (Targets(*(part[other] for part in decoded)), seed),
-            "control/permuted": (permuted, seed),
             **{f"seed/{k}": (decoded, seed + k) for k in range(1, config.experiment.controls.n_seeds + 1)},
         }
-        components = joint.principal_components(max(config.experiment.controls.ranks, default=0), seed)
-        for rank in config.experiment.controls.ranks:
-            systems[f"bottleneck/{rank}"] = (joint.limited(decoded, components[:rank]), seed)
-        nearest = joint.nearest(decoded)
-        del joint, components  # before models are opened
-        for name, (targets, noise_seed) in systems.items():
+        if "control/permuted" in wanted:
+            systems["control/permuted"] = (test(permuted_recipe), seed)
+        # Pictures that are there already: rows among the training images.
+        drawn = [numpy_generator(seed, "random training image", i).integers(len(train_ids)) for i in ids]
+        sources = {"control/random_training": np.array(drawn)}
+        ranks = [rank for rank in config.experiment.controls.ranks if f"bottleneck/{rank}" in wanted]
+        if ranks or "control/nearest_training" in wanted:
+            joint = JointSpace(read_targets(config, subject, features_recipe, slice(n_test, None)))
+            sources["control/nearest_training"] = joint.nearest(decoded)
+            if ranks:  # as many components whatever is wanted: their last digits depend on the number
+                components = joint.principal_components(max(config.experiment.controls.ranks), seed)
+                for rank in ranks:
+                    systems[f"bottleneck/{rank}"] = (joint.limited(decoded, components[:rank]), seed)
+                del components
+            del joint  # before models are opened
+
+        stimuli = Stimuli(config.nsd)
+        for name in wanted:
             output = ReconstructionFolder(recipes.control(config, subject, name), n_test, run.overwrite)
-            for rows in output.each(output.batches_to_do(ids, batch_size, run.shard), f"{subject} {name}"):
-                sampler = open_once()
-                z, c = (torch.from_numpy(part[rows]).to(run.device) for part in targets)
-                noise = draw_noise(z.shape[1:], noise_seed, ids[rows], run.device)
-                with torch.no_grad():
-                    images = sampler(z, c, noise)
-                output.save(ids[rows], to_uint8(images), noise_seed)
+            n_at_once = batch_size if name in systems else 64 if name in sources else n_test
+            for rows in output.each(output.batches_to_do(ids, n_at_once, run.shard), f"{subject} {name}"):
+                noise_seed = seed
+                if name in systems:
+                    targets, noise_seed = systems[name]
+                    sampler = open_once()
+                    z, c = (torch.from_numpy(part[rows]).to(run.device) for part in targets)
+                    noise = draw_noise(z.shape[1:], noise_seed, ids[rows], run.device)
+                    with torch.no_grad():
+                        images = to_uint8(sampler(z, c, noise))
+                elif name in sources:
+                    shown = stimuli.read(train_ids[sources[name][rows]])
+                    images = to_uint8(to_model_range(shown, size) / 2 + 0.5)
+                else:
+                    grey = np.full((size, size, 3), GREY, "u1")
+                    image = mean_image(stimuli, train_ids, size) if name == "control/mean_image" else grey
+                    images = np.repeat(image[None], len(rows), axis=0)
+                output.save(ids[rows], images, noise_seed)
             output.finish()
 
-        # Pictures that are there already.
-        drawn = [numpy_generator(seed, "random training image", i).integers(len(train_ids)) for i in ids]
-        sources = {"control/nearest_training": nearest, "control/random_training": np.array(drawn)}
-        stimuli = Stimuli(config.nsd)
-        for name, rows_of in sources.items():
-            output = ReconstructionFolder(recipes.control(config, subject, name), n_test, run.overwrite)
-            for rows in output.each(output.batches_to_do(ids, 64, run.shard), f"{subject} {name}"):
-                images = to_model_range(stimuli.read(train_ids[rows_of[rows]]), size) / 2 + 0.5
-                output.save(ids[rows], to_uint8(images), seed)
-            output.finish()
-        for name in ("control/mean_image", "control/grey"):
-            output = ReconstructionFolder(recipes.control(config, subject, name), n_test, run.overwrite)
-            for rows in output.each(output.batches_to_do(ids, n_test, run.shard), f"{subject} {name}"):
-                image = mean_image(stimuli, train_ids, size) if "mean" in name else np.full((size, size, 3), GREY, "u1")
-                output.save(ids[rows], np.repeat(image[None], len(rows), axis=0), seed)
-            output.finish()
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of controls."""
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="make these alone, such as ceiling or bottleneck/10")
+
+
+def chosen(config: Config, only: list[str] | None) -> list[str]:
+    """Names of the controls to make, in the order of `recipes.controls`.
+
+    Raises
+    ------
+    DataError
+        The configuration has no control of such a name.
+    """
+    names = recipes.controls(config)
+    asked = names if only is None else [name if "/" in name else f"control/{name}" for name in only]
+    if unknown := [name for name in asked if name not in names]:
+        known = ", ".join(name.removeprefix("control/") for name in names)
+        raise DataError(f"--only {' '.join(unknown)}: the configuration's controls are {known}")
+    return [name for name in names if name in asked]
 
 
 def read_targets(config: Config, subject: str, recipe: Callable[..., Recipe], rows: slice) -> Targets:
