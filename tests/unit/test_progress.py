@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 
 LOOP = """
 import time
@@ -33,6 +34,7 @@ def test_a_log_has_nothing_of_short_work():
 
 def test_a_terminal_has_bars_of_both_loops():
     master, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     subprocess.run([sys.executable, "-c", LOOP], stderr=terminal, check=True)
     os.close(terminal)
     shown = ""
