@@ -1,0 +1,144 @@
+"""Run scripts in order, those that go subject by subject in one process a subject, side by side."""
+
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from minddiffuser.cli import concept_subjects
+from minddiffuser.config import REPOSITORY, Config, Experiment
+
+# Numbers of the scripts that take all subjects in one go: they simulate, or gather what all subjects have.
+_TOGETHER = ("00", "01", "03", "14", "40", "41", "42", "43")
+_CONCEPTS = "baselines/semantic_brain_decoding/"  # its scripts are of another dataset's subjects
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class ScriptError(Exception):
+    """A script failed.
+
+    Attributes
+    ----------
+    code : int
+        Its exit code, as a shell says it: 128 and the number of the signal that ended it.
+    """
+
+    def __init__(self, script: str, code: int) -> None:
+        super().__init__(f"{script} ended with exit code {code}; what is done is kept")
+        self.code = code if code > 0 else 128 - code
+
+
+class Lane(NamedTuple):
+    """Scripts that run one after the other, for one subject or (None) for all."""
+
+    subject: str | None
+    scripts: list[str]
+
+
+def usual_jobs(config: Config) -> int:
+    """How many processes run side by side: as many as subjects and cores allow, but one where they share a GPU."""
+    n_subjects = max(len(config.experiment.subjects), len(concept_subjects(config.experiment)))
+    return min(n_subjects, n_cores()) if config.execution.device == "cpu" else 1
+
+
+def n_cores() -> int:
+    """How many threads may run: OMP_NUM_THREADS, or the cores that this process has."""
+    found = os.environ.get("OMP_NUM_THREADS", "")
+    if found.isdecimal() and int(found):
+        return int(found)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+
+
+def lanes_of(scripts: Sequence[str], experiment: Experiment) -> list[list[Lane]]:
+    """Divide scripts among lanes.
+
+    Parameters
+    ----------
+    scripts : sequence of str
+        In order, each relative to the repository, and its arguments.
+    experiment : Experiment
+
+    Returns
+    -------
+    list of list of Lane
+        The lanes of each list run side by side, when all of the list before are at their end.
+    """
+    found = []
+    for is_together, group in groupby(scripts, lambda script: Path(script).name[:2] in _TOGETHER):
+        of_group = list(group)
+        if is_together:
+            found += [[Lane(None, [script])] for script in of_group]
+            continue
+        of_subjects = {
+            subject: [script for script in of_group if script.startswith(_CONCEPTS) is is_concepts]
+            for is_concepts, subjects in ((False, experiment.subjects), (True, concept_subjects(experiment)))
+            for subject in subjects
+        }
+        found.append([Lane(subject, own) for subject, own in of_subjects.items() if own])
+    return [lanes for lanes in found if lanes]
+
+
+def run(lanes: Sequence[Lane], config: Path, jobs: int) -> None:
+    """Run lanes side by side, `jobs` at a time, and divide the threads among them.
+
+    A lane alone writes to the terminal; of several each line says whose it is.
+
+    Raises
+    ------
+    ScriptError
+        A script failed. What runs beside it is ended: what is done is kept, and found the next time.
+    """
+    n_at_once = min(jobs, len(lanes))
+    # Threads that wait for each other spin: a count bounds the harm where others want the cores.
+    environment = {"GOMP_SPINCOUNT": "10000", **os.environ, "PYTHONUNBUFFERED": "1"}
+    if n_at_once > 1:
+        environment |= dict.fromkeys(_THREADS, str(max(n_cores() // n_at_once, 1)))
+    processes: list[subprocess.Popen] = []
+    failed, lock = threading.Event(), threading.Lock()
+
+    def start(line: list[str]) -> subprocess.Popen | None:
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if n_at_once > 1 else {}
+        with lock:
+            if failed.is_set():
+                return None
+            processes.append(process := subprocess.Popen(line, env=environment, **piped))
+            return process
+
+    def follow(lane: Lane) -> None:
+        whose = f"{lane.subject} | " if n_at_once > 1 else ""
+        for script in lane.scripts:
+            path, *arguments = shlex.split(script)
+            of_subject = ["--subject", lane.subject] if lane.subject else []
+            say(f"\n{whose}== {script}")
+            began = time.monotonic()
+            process = start([sys.executable, str(REPOSITORY / path), "--config", str(config), *of_subject, *arguments])
+            if process is None:
+                return
+            for text in process.stdout or ():
+                say(f"{whose}{text.rstrip()}")
+            if code := process.wait():
+                with lock:
+                    if failed.is_set():
+                        return
+                    failed.set()
+                for other in processes:
+                    other.terminate()
+                raise ScriptError(script, code)
+            say(f"{whose}   {time.monotonic() - began:.0f} s")
+
+    with ThreadPoolExecutor(n_at_once) as pool:
+        for done in [pool.submit(follow, lane) for lane in lanes]:
+            done.result()
+
+
+def say(text: str) -> None:
+    """Print a line whole, whatever others print at the same time."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
