@@ -10,7 +10,7 @@ WORDNET := models/wordnet/usr/share/wordnet
 INSTALLED := $(VENV)/.installed
 INSTALLING := $(VENV)/.installing
 
-# The main job, in order. The tens digit is the stage, the units digit the step. What is listed twice gives a first score
+# All that is run, in order. The tens digit is the stage, the units digit the step. What is listed twice gives a first score
 # and page before stage 2, which takes days on real data.
 SCRIPTS := \
 	data/01_make_miniature.py \
@@ -44,12 +44,32 @@ SCRIPTS := \
 	evaluation/42_compare.py \
 	evaluation/43_report.py
 
-# Not part of the main job: data/00_get_models.py (`make models`), and feature_decoding/26_search.py, which helps to choose
+# What `make demo` leaves to `make compare`, and what is of another dataset, `make god`; `make all` runs all of them.
+FOR_COMPARISON := \
+	feature_decoding/25_accuracy.py \
+	feature_decoding/27_weight_maps.py \
+	feature_decoding/28_controls.py \
+	reconstruction/34_ablations.py \
+	baselines/takagi/35_decode_takagi.py \
+	baselines/takagi/36_reconstruct_takagi.py \
+	baselines/ozcelik/37_decode_ozcelik.py \
+	baselines/ozcelik/38_reconstruct_ozcelik.py
+OF_GOD := \
+	data/03_make_god.py \
+	baselines/semantic_brain_decoding/14_bank.py \
+	baselines/semantic_brain_decoding/29_decode_labels.py \
+	baselines/semantic_brain_decoding/39_generate.py \
+	evaluation/40_score_concepts.py
+FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
+
+RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)"
+
+# Not part of any: data/00_get_models.py (`make models`), and feature_decoding/26_search.py, which helps to choose
 # settings. Without experiment.miniature in CONFIG there is nothing for data/01_make_miniature.py to do, without
 # experiment.semantic_brain_decoding nothing for the scripts that belong to it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo models wordnet test test-all lint lock clean
+.PHONY: help install demo compare god all models wordnet test test-all lint lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -74,8 +94,18 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-demo: $(INSTALLED) ## reconstruct images from fMRI, start to end; simulated by default (what is done is not done again)
-	@$(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(SCRIPTS)
+demo: $(INSTALLED) ## reconstruct images from fMRI by both stages, beside four controls (simulated by default)
+	@$(RUN) $(subst reconstruction/33_controls.py,$(FIRST_CONTROLS),$(filter-out $(FOR_COMPARISON) $(OF_GOD),$(SCRIPTS)))
+	@echo "Next: make compare (rivals, ablations, all controls), make god (Semantic Brain Decoding), or make all"
+
+compare: $(INSTALLED) ## the same, with rivals, ablations, all controls, and where and how well each target is decoded
+	@$(RUN) $(filter-out $(OF_GOD),$(SCRIPTS))
+
+god: $(INSTALLED) ## Semantic Brain Decoding, on Generic Object Decoding
+	@$(RUN) $(OF_GOD) evaluation/42_compare.py evaluation/43_report.py
+
+all: $(INSTALLED) ## all of it (what is done is not done again)
+	@$(RUN) $(SCRIPTS)
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
 	@$(BIN)/python data/00_get_models.py --config $(CONFIG)
