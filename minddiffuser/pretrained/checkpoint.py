@@ -21,7 +21,13 @@ _PREFIXES = {
 
 
 def open_checkpoint_part(kind: Any, path: Path, part: str) -> Any:
-    """Open a part of CompVis' checkpoint of Stable Diffusion v1; the file is let go of on return."""
+    """Open a part of CompVis' checkpoint of Stable Diffusion v1; the file is let go of on return.
+
+    Raises
+    ------
+    MissingModelError
+        The file is broken, or its weights are not exactly the part's.
+    """
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 
     what, prefix = "a checkpoint of Stable Diffusion v1", _PREFIXES[part]

@@ -135,7 +135,13 @@ def _cached_clip_weights(name: str, tag: str) -> str:
 
 
 def clip_repository(name: str, tag: str) -> str:
-    """Hub repository of the weights that open_clip calls `tag`."""
+    """Hub repository of the weights that open_clip calls `tag`.
+
+    Raises
+    ------
+    MissingModelError
+        open_clip knows none.
+    """
     import open_clip
 
     known = open_clip.get_pretrained_cfg(name, tag)

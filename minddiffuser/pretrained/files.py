@@ -50,7 +50,13 @@ def quietly() -> Iterator[None]:
 
 
 def read_json(path: Path, what: str, needed: Collection[str], remedy: str) -> dict[str, Any]:
-    """Read a file of settings, which must have the `needed` keys: libraries would take their own defaults for them."""
+    """Read a file of settings, which must have the `needed` keys: libraries would take their own defaults for them.
+
+    Raises
+    ------
+    MissingModelError
+        It is absent or broken, or lacks a key.
+    """
     if not path.is_file():
         raise MissingModelError(f"{what} was not found: there is no {path}; {remedy}")
     with reading(path, what, remedy, MissingModelError):
@@ -62,7 +68,13 @@ def read_json(path: Path, what: str, needed: Collection[str], remedy: str) -> di
 
 
 def three_numbers(settings: Any, key: str, path: Path) -> tuple[float, float, float]:
-    """Take what pixels are normalised with from settings: three numbers, and of deviations none that is zero."""
+    """Take what pixels are normalised with from settings: three numbers, and of deviations none that is zero.
+
+    Raises
+    ------
+    MissingModelError
+        They are anything else.
+    """
     values = settings.get(key) if isinstance(settings, dict) else None
     if (
         not isinstance(values, list | tuple)

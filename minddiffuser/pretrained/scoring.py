@@ -85,7 +85,13 @@ def scoring_weights(folder: Path | None) -> dict[str, Path]:
 
 
 def read_weights(path: Path, name: str) -> dict[str, torch.Tensor]:
-    """Read a weight file of torch.hub's folder: name to weight."""
+    """Read a weight file of torch.hub's folder: name to weight.
+
+    Raises
+    ------
+    MissingModelError
+        It is absent or broken.
+    """
     if not path.is_file():
         raise MissingModelError(f"{path} is absent; python data/00_get_models.py downloads it")
     with reading(path, f"the weights of {name}", DELETE, MissingModelError):
