@@ -26,9 +26,10 @@ from data.miniature.networks import WEIGHTS
 from data.miniature.train import SCENE_SEEDS, STEPS, WORK, draw_scenes
 from feature_extraction.latents import decode, encode, to_model_range
 from feature_extraction.text import embed_captions
-from minddiffuser import pretrained
 from minddiffuser.config import Sampler
-from minddiffuser.pretrained import Clip
+from minddiffuser.pretrained.clip import Clip, open_clip_model
+from minddiffuser.pretrained.icgan import open_instance_encoder
+from minddiffuser.pretrained.stable_diffusion import open_scheduler, open_text_encoder, open_unet, open_vae
 from reconstruction.folder import to_uint8
 from reconstruction.sampler import ImageToImage
 
@@ -41,17 +42,17 @@ def main() -> None:
     """Measure, draw and write the card."""
     mpl.use("Agg")
     images, texts = draw_scenes("held_out", N_HELD_OUT)
-    tokenizer, text_encoder = pretrained.open_text_encoder(DIFFUSION, None, CPU)
-    vae, unet = pretrained.open_vae(DIFFUSION, None, CPU), pretrained.open_unet(DIFFUSION, None, CPU)
-    guide = pretrained.open_clip_model(f"local-dir:{WEIGHTS / 'clip'}", None, CPU)
-    scorer = pretrained.open_clip_model(f"local-dir:{WEIGHTS / 'scoring_clip'}", None, CPU)
+    tokenizer, text_encoder = open_text_encoder(DIFFUSION, None, CPU)
+    vae, unet = open_vae(DIFFUSION, None, CPU), open_unet(DIFFUSION, None, CPU)
+    guide = open_clip_model(f"local-dir:{WEIGHTS / 'clip'}", None, CPU)
+    scorer = open_clip_model(f"local-dir:{WEIGHTS / 'scoring_clip'}", None, CPU)
 
     def tokenise(captions: list[str]) -> torch.Tensor:
         return tokenizer(captions, padding="max_length", truncation=True, max_length=15, return_tensors="pt").input_ids
 
     def sampler(settings: Sampler) -> ImageToImage:
         unconditional = embed_captions([""], tokenizer, text_encoder, 15)
-        scheduler = pretrained.open_scheduler(DIFFUSION, None)
+        scheduler = open_scheduler(DIFFUSION, None)
         return ImageToImage(unet, vae, scheduler, unconditional, settings, checkpoint_steps=False)
 
     rows = []
@@ -122,7 +123,7 @@ def main() -> None:
 
 def _assess_icgan(images: np.ndarray) -> list[tuple[str, str, str]]:
     """Rows of the card for the instance encoder and the generator, and a figure."""
-    encoder = pretrained.open_instance_encoder(str(WEIGHTS / "instance_encoder"), None, CPU)
+    encoder = open_instance_encoder(str(WEIGHTS / "instance_encoder"), None, CPU)
     generator = open_generator(str(WEIGHTS / "icgan"), CPU)
     pictures, draw = small_pictures(torch.from_numpy(images)), torch.Generator().manual_seed(2)
     with torch.no_grad():

@@ -32,7 +32,7 @@ from feature_decoding.ridge import Gram, Scaler, fit, predict
 from feature_decoding.units import paired_correlation
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import REPOSITORY, Config, Guidance, Sampler, layer_name, load
-from minddiffuser.pretrained import open_clip_model
+from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import open_arrays, write_atomically
 from reconstruction.folder import to_uint8
 from reconstruction.guidance import Targets, refine

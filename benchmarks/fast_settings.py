@@ -27,7 +27,7 @@ from evaluation.significance import bootstrap_intervals
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import REPOSITORY, Config, layer_name, load
 from minddiffuser.figures import as_png
-from minddiffuser.pretrained import open_clip_model
+from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import open_arrays, write_atomically
 from reconstruction.folder import to_uint8
 from reconstruction.guidance import Targets, refine

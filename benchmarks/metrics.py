@@ -35,7 +35,7 @@ from torchvision.transforms import functional as transforms
 
 from evaluation import dialects, scoring
 from minddiffuser.config import REPOSITORY, Config, load
-from minddiffuser.pretrained import scoring_weights
+from minddiffuser.pretrained.scoring import scoring_weights
 from minddiffuser.recipe import Recipe
 from reconstruction import folder
 

@@ -34,8 +34,10 @@ from evaluation.systems import wanted
 from feature_decoding import recipes
 from feature_decoding.decoders import UNITS_PER_PART
 from feature_extraction.recipes import features
-from minddiffuser import pretrained
 from minddiffuser.config import Config, layer_name
+from minddiffuser.pretrained.clip import random_clip
+from minddiffuser.pretrained.pooled import resnet50_weights
+from minddiffuser.pretrained.stable_diffusion import clip_tokenizer, random_stable_diffusion
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact
 from reconstruction.folder import ReconstructionFolder
@@ -473,9 +475,9 @@ class Inputs:
         root = Path(self.config.experiment.models.stable_diffusion)
         if root.is_dir():
             return
-        for name, part in pretrained.random_stable_diffusion(torch.device("cpu")).items():
+        for name, part in random_stable_diffusion(torch.device("cpu")).items():
             part.save_pretrained(root / name)
-        pretrained.clip_tokenizer().save_pretrained(root / "tokenizer")
+        clip_tokenizer().save_pretrained(root / "tokenizer")
 
     def clip(self) -> None:
         """Write the CLIP that guides."""
@@ -492,7 +494,7 @@ class Inputs:
         if root.is_dir():
             return
         root.mkdir(parents=True)
-        clip = pretrained.random_clip(name, torch.device("cpu"))
+        clip = random_clip(name, torch.device("cpu"))
         settings: dict[str, Any] = {
             "model_cfg": open_clip.get_model_config(name), "preprocess_cfg": {"mean": clip.mean, "std": clip.std}
         }  # fmt: skip
@@ -504,7 +506,7 @@ class Inputs:
         hub = Path(str(self.config.execution.torch_hub))
         if not hub.is_dir():
             write_random_networks(hub)
-            torch.save(resnet50().state_dict(), pretrained.resnet50_weights(hub))
+            torch.save(resnet50().state_dict(), resnet50_weights(hub))
 
     def generator(self) -> None:
         """Write IC-GAN's generator of 256 pixels."""

@@ -33,9 +33,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from feature_extraction.clip_layers import ClipLayers
 from feature_extraction.latents import decode
-from minddiffuser import pretrained
 from minddiffuser.config import LAYERS, REPOSITORY, Guidance, Sampler, layer_name, load
 from minddiffuser.precision import autocast, products
+from minddiffuser.pretrained.clip import open_clip_model, random_clip
+from minddiffuser.pretrained.stable_diffusion import random_stable_diffusion
 from reconstruction.guidance import Targets, feature_loss, refine
 from reconstruction.sampler import ImageToImage, open_sampler
 
@@ -102,18 +103,18 @@ def open_models(
     """Open sampler and guiding CLIP, and the shapes of z and c: the miniature's, or full size with random weights."""
     settings = Sampler.model_validate({"denoise_steps": n_denoise, "precision": precision})
     if full:
-        models = pretrained.random_stable_diffusion(device)
+        models = random_stable_diffusion(device)
         models["vae"].enable_gradient_checkpointing()
         sampler = ImageToImage(
             models["unet"], models["vae"], models["scheduler"], torch.randn(1, 15, 768, device=device), settings, True
         )
-        clip = pretrained.random_clip("ViT-B-32-quickgelu", device)
+        clip = random_clip("ViT-B-32-quickgelu", device)
         shapes = {"z": (4, 64, 64), "c": (15, 768)}
     else:
         overrides = [f"experiment.sampler={settings.model_dump_json()}", "execution.checkpoint_steps=true"]
         config = load(MINIATURE, overrides)
         sampler = open_sampler(config, device)
-        clip = pretrained.open_clip_model(config.experiment.models.clip, None, device)
+        clip = open_clip_model(config.experiment.models.clip, None, device)
         shapes = {"z": (4, 8, 8), "c": tuple(sampler.unconditional.shape[1:])}
     return sampler, ClipLayers(clip, LAYERS, "clip", True), shapes
 
@@ -137,7 +138,7 @@ def make_problem(
 
 def count_operations() -> None:
     """Print the operations of an image at Stable Diffusion v1-4's size (multiplications and additions both count)."""
-    models = pretrained.random_stable_diffusion(torch.device("meta"))
+    models = random_stable_diffusion(torch.device("meta"))
     teraflops = {}
     for backward in (False, True):
         x, c = (torch.empty(shape, device="meta", requires_grad=backward) for shape in ((2, 4, 64, 64), (2, 15, 768)))

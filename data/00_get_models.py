@@ -12,7 +12,7 @@ Peak memory: 1 GB.
 """
 
 from minddiffuser.cli import execute, parse
-from minddiffuser.pretrained import damaged_files, download, download_resnet50, download_scoring_weights
+from minddiffuser.pretrained.downloading import damaged_files, download, download_resnet50, download_scoring_weights
 from minddiffuser.store import DataError
 
 

@@ -25,14 +25,14 @@ from torch.nn.functional import interpolate
 
 from evaluation import metrics
 from evaluation.catalogue import STAND_IN
-from minddiffuser.pretrained import FeatureNetwork
+from minddiffuser.pretrained.scoring import FeatureNetwork
 
 PIXELS = 425
 _DISTANCES = ("efficientnet", "swav")
 
 
 class Layer(NamedTuple):
-    """Where the features of a metric come from: a network of `pretrained.feature_network`, its node, its input size."""
+    """Where the features of a metric come from: a network of `pretrained.scoring`, its node, its input size."""
 
     network: str
     node: str

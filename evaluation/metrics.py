@@ -18,7 +18,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from threadpoolctl import threadpool_limits
 from torch.nn.functional import interpolate
 
-from minddiffuser.pretrained import Clip
+from minddiffuser.pretrained.clip import Clip
 
 _TIE = 1e-6  # similarities that differ by less are equal: features of equal pictures differ in float32's last digits
 _GAUSSIAN = np.exp(-((np.arange(-5, 6) / 1.5) ** 2) / 2)  # the window of SSIM, sigma 1.5, 11 pixels
@@ -241,7 +241,7 @@ def lpips(
     Parameters
     ----------
     network : callable
-        `minddiffuser.pretrained.open_lpips`, on `device`.
+        `minddiffuser.pretrained.scoring.open_lpips`, on `device`.
     stimuli, reconstructions : arrays of shape (n, height, width, 3), uint8
 
     Returns

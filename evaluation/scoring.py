@@ -14,11 +14,10 @@ from feature_decoding.decoders import read_units
 from feature_decoding.ridge import Scaler
 from feature_extraction.recipes import features as features_recipe
 from minddiffuser.config import Config, layer_name
-from minddiffuser.pretrained import (
-    Clip,
+from minddiffuser.pretrained.clip import Clip, open_clip_model
+from minddiffuser.pretrained.scoring import (
     clip_features,
     feature_network,
-    open_clip_model,
     open_lpips,
     require_stand_ins,
     scoring_weights,

@@ -20,7 +20,7 @@ from data.recipes import prepared
 from feature_extraction.recipes import features
 from feature_extraction.text import embed_captions
 from minddiffuser.cli import execute, parse
-from minddiffuser.pretrained import open_text_encoder
+from minddiffuser.pretrained.stable_diffusion import open_text_encoder
 from minddiffuser.store import Artifact, open_made
 
 ROWS_PER_PART = 512

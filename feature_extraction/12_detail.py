@@ -21,7 +21,7 @@ from data.recipes import prepared
 from feature_extraction.latents import encode, to_model_range
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
-from minddiffuser.pretrained import open_vae
+from minddiffuser.pretrained.stable_diffusion import open_vae
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import Artifact, open_made
 

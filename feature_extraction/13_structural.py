@@ -23,7 +23,7 @@ from data.recipes import prepared
 from feature_extraction.clip_layers import ClipLayers
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
-from minddiffuser.pretrained import open_clip_model
+from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import Artifact, open_made
 
 ROWS_PER_PART = 256

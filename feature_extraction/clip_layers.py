@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from minddiffuser.config import EMBEDDING, layer_name
-from minddiffuser.pretrained import Clip
+from minddiffuser.pretrained.clip import Clip
 from minddiffuser.store import DataError
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

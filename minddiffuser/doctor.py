@@ -25,10 +25,21 @@ from baselines.ozcelik.generator import Generator, open_generator
 from baselines.semantic_brain_decoding.classes import read_classes
 from baselines.semantic_brain_decoding.wordnet import open_wordnet
 from data import god, nsd
-from minddiffuser import estimates, pretrained
+from minddiffuser import estimates
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY, Config, layer_name, takagi_form
 from minddiffuser.estimates import Models, Recording, Row, Speed, Subject
+from minddiffuser.pretrained.clip import open_clip_model
+from minddiffuser.pretrained.icgan import open_instance_encoder
+from minddiffuser.pretrained.pooled import open_pooled_network
+from minddiffuser.pretrained.scoring import feature_network, open_lpips, require_stand_ins, scoring_weights
+from minddiffuser.pretrained.stable_diffusion import (
+    open_safety_checker,
+    open_scheduler,
+    open_text_encoder,
+    open_unet,
+    open_vae,
+)
 from minddiffuser.speed import measure_speed, name_of, time_inversion, weight_bytes
 from minddiffuser.store import DataError
 
@@ -295,9 +306,9 @@ def open_stable_diffusion(config: Config) -> tuple[dict[str, Any], str]:
     """Open every part of Stable Diffusion."""
     experiment, cpu = config.experiment, torch.device("cpu")
     source = (experiment.models.stable_diffusion, experiment.models.stable_diffusion_revision)
-    parts: dict[str, Any] = {"unet": pretrained.open_unet(*source, cpu), "vae": pretrained.open_vae(*source, cpu)}
-    parts["tokenizer"], parts["text_encoder"] = pretrained.open_text_encoder(*source, cpu)
-    pretrained.open_scheduler(*source).set_timesteps(experiment.sampler.n_steps)
+    parts: dict[str, Any] = {"unet": open_unet(*source, cpu), "vae": open_vae(*source, cpu)}
+    parts["tokenizer"], parts["text_encoder"] = open_text_encoder(*source, cpu)
+    open_scheduler(*source).set_timesteps(experiment.sampler.n_steps)
     width = parts["text_encoder"].config.hidden_size
     if parts["unet"].config.cross_attention_dim != width:
         raise DataError(
@@ -310,7 +321,7 @@ def open_stable_diffusion(config: Config) -> tuple[dict[str, Any], str]:
 def check_clip(config: Config) -> tuple[tuple[dict[str, int], float], str]:
     """Open the CLIP that guides; count the units of each layer, and the bytes of its weights."""
     models, structural = config.experiment.models, config.experiment.structural
-    clip = pretrained.open_clip_model(models.clip, models.clip_weights, torch.device("cpu"))
+    clip = open_clip_model(models.clip, models.clip_weights, torch.device("cpu"))
     visual: Any = clip.model.visual
     if max(structural.layers) > 2 * len(visual.transformer.resblocks):
         raise DataError(f"experiment.structural.layers: {models.clip} has no Linear-{max(structural.layers)}")
@@ -324,22 +335,22 @@ def check_clip(config: Config) -> tuple[tuple[dict[str, int], float], str]:
 def check_scoring_clip(config: Config) -> tuple[Any, str]:
     """Open the CLIP that scores."""
     models = config.experiment.models
-    clip = pretrained.open_clip_model(models.scoring_clip, models.scoring_clip_weights, torch.device("cpu"))
+    clip = open_clip_model(models.scoring_clip, models.scoring_clip_weights, torch.device("cpu"))
     if config.experiment.evaluation.networks == "scoring_clip":
-        pretrained.require_stand_ins(clip)
+        require_stand_ins(clip)
     return clip, models.scoring_clip
 
 
 def check_networks(config: Config) -> tuple[bool, str]:
     """Open the networks of other scores; name those that are absent, which does not stop a run."""
     hub, cpu = config.execution.torch_hub, torch.device("cpu")
-    weights = pretrained.scoring_weights(hub)
+    weights = scoring_weights(hub)
     used = list(weights) if config.experiment.evaluation.networks == "imagenet" else ["alexnet"]
     there = [name for name in used if weights[name].is_file()]
     for name in there:
-        pretrained.feature_network(name, hub, cpu)
+        feature_network(name, hub, cpu)
     if "alexnet" in there:
-        pretrained.open_lpips(hub, cpu)
+        open_lpips(hub, cpu)
     absent = [weights[name].name for name in used if name not in there]
     folder = next(iter(weights.values())).parent
     note = f"; metrics will be absent for want of {', '.join(absent)} in {folder} (`make models`)" if absent else ""
@@ -351,7 +362,7 @@ def check_icgan(config: Config) -> tuple[Generator, str]:
     settings = config.experiment.ozcelik
     assert settings
     generator = open_generator(settings.generator, torch.device("cpu"))
-    pretrained.open_instance_encoder(settings.instance_encoder, config.execution.torch_hub, torch.device("cpu"))
+    open_instance_encoder(settings.instance_encoder, config.execution.torch_hub, torch.device("cpu"))
     n = sum(tensor.numel() for tensor in generator.parameters()) / 1e6
     text = f"{settings.generator}, {generator.size} pixels, {n:,.1f} million weights, and {settings.instance_encoder}"
     return generator, text
@@ -420,8 +431,8 @@ def check_pooled_network(config: Config) -> tuple[bool, str]:
     assert settings
     cpu = torch.device("cpu")
     if settings.safety_checker:
-        pretrained.open_safety_checker(models, cpu)
-    pretrained.open_pooled_network(settings.network, models, config.execution.torch_hub, cpu)
+        open_safety_checker(models, cpu)
+    open_pooled_network(settings.network, models, config.execution.torch_hub, cpu)
     return True, settings.network
 
 

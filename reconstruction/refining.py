@@ -16,7 +16,7 @@ from feature_decoding import recipes
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.cli import Run
 from minddiffuser.config import EMBEDDING, Config, layer_name
-from minddiffuser.pretrained import open_clip_model
+from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Shard, open_made, reading, write_atomically
 from reconstruction.folder import ReconstructionFolder, to_uint8, write_png

@@ -9,9 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from feature_extraction.latents import decode
 from feature_extraction.text import embed_captions
-from minddiffuser import pretrained
 from minddiffuser.config import Config, Precision, Sampler
 from minddiffuser.precision import autocast, products
+from minddiffuser.pretrained.stable_diffusion import open_scheduler, open_text_encoder, open_unet, open_vae
 from minddiffuser.seeds import torch_generator
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def open_sampler(
     """Open Stable Diffusion as the configuration says, or for other settings and another number of tokens of c."""
     experiment = config.experiment
     source = (experiment.models.stable_diffusion, experiment.models.stable_diffusion_revision)
-    tokenizer, text_encoder = pretrained.open_text_encoder(*source, device)
-    unet, vae = pretrained.open_unet(*source, device), pretrained.open_vae(*source, device)
+    tokenizer, text_encoder = open_text_encoder(*source, device)
+    unet, vae = open_unet(*source, device), open_vae(*source, device)
     if config.execution.compile:
         unet.compile()
     if config.execution.checkpoint_steps:
@@ -101,7 +101,7 @@ def open_sampler(
     return ImageToImage(
         unet=unet,
         vae=vae,
-        scheduler=pretrained.open_scheduler(*source),
+        scheduler=open_scheduler(*source),
         unconditional=embed_captions([""], tokenizer, text_encoder, n_tokens or experiment.semantic.max_length),
         settings=settings or experiment.sampler,
         checkpoint_steps=config.execution.checkpoint_steps,

@@ -9,7 +9,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from baselines.ozcelik.generator import Generator
-from minddiffuser.pretrained import InstanceEncoder
+from minddiffuser.pretrained.icgan import InstanceEncoder
 
 _FEATURE_WEIGHT, _PRIOR_WEIGHT = 0.5, 1e-3
 

@@ -21,7 +21,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from minddiffuser.pretrained import MissingModelError, icgan_file, icgan_state, misfit
+from minddiffuser.pretrained.files import MissingModelError, misfit
+from minddiffuser.pretrained.icgan import icgan_file, icgan_state
 
 _EPSILON_NORM, _EPSILON_BATCH = 1e-6, 1e-5
 CHANNELS_256 = (16, 16, 8, 8, 4, 2, 1)  # of the 4 x 4 pixels and after each block, in units of the network's width

@@ -37,7 +37,7 @@ from baselines.semantic_brain_decoding.features import pooled_features, read_pre
 from data.god import picture_key
 from minddiffuser.cli import concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY
-from minddiffuser.pretrained import PooledNetwork, open_pooled_network
+from minddiffuser.pretrained.pooled import PooledNetwork, open_pooled_network
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import Artifact, DataError
 

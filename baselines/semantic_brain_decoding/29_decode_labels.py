@@ -39,7 +39,7 @@ from baselines.semantic_brain_decoding.neighbours import nearest
 from data import god
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import SemanticBrainDecoding, concept_form
-from minddiffuser.pretrained import open_pooled_network
+from minddiffuser.pretrained.pooled import open_pooled_network
 from minddiffuser.store import Artifact, open_made
 
 FeaturesOf = Callable[[Path, Sequence[str] | np.ndarray, str], np.ndarray]

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
-from minddiffuser.pretrained import PooledNetwork
+from minddiffuser.pretrained.pooled import PooledNetwork
 from minddiffuser.store import DataError
 
 BATCH_AS_RELEASED = 64

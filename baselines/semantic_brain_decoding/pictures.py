@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from diffusers import PNDMScheduler, StableDiffusionPipeline
 
-from minddiffuser import pretrained
+from minddiffuser.pretrained.stable_diffusion import (
+    open_safety_checker,
+    open_scheduler,
+    open_text_encoder,
+    open_unet,
+    open_vae,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -27,14 +33,14 @@ def open_text_to_image(models: Models, safety_checker: bool, device: torch.devic
     device : torch.device
     """
     source = (models.stable_diffusion, models.stable_diffusion_revision)
-    tokenizer, text_encoder = pretrained.open_text_encoder(*source, device)
-    schedule: Any = pretrained.open_scheduler(*source).config
-    checker, extractor = pretrained.open_safety_checker(models, device) if safety_checker else (None, None)
+    tokenizer, text_encoder = open_text_encoder(*source, device)
+    schedule: Any = open_scheduler(*source).config
+    checker, extractor = open_safety_checker(models, device) if safety_checker else (None, None)
     pipeline = StableDiffusionPipeline(
-        vae=pretrained.open_vae(*source, device),
+        vae=open_vae(*source, device),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
-        unet=pretrained.open_unet(*source, device),
+        unet=open_unet(*source, device),
         scheduler=PNDMScheduler.from_config(schedule, skip_prk_steps=True),  # type: ignore[arg-type]
         safety_checker=checker,  # type: ignore[arg-type]
         feature_extractor=extractor,  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ from feature_extraction.recipes import features as features_recipe
 from feature_extraction.text import embed_captions
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config import Takagi
-from minddiffuser.pretrained import open_text_encoder, open_vae
+from minddiffuser.pretrained.stable_diffusion import open_text_encoder, open_vae
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import Artifact, Shard, open_made
 

@@ -189,7 +189,7 @@ def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, 
     Errors are weighted by min(SNR, 5) / SNR (Hang et al. 2023, arXiv 2303.09556, equation for noise prediction):
     pictures take shape at middle and high noise, and training time should go there.
     """
-    from minddiffuser.pretrained import open_vae
+    from minddiffuser.pretrained.stable_diffusion import open_vae
 
     tokenizer = _tokenizer()
     ids = _tokenize(tokenizer, texts)

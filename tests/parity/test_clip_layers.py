@@ -7,7 +7,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from data.miniature import networks
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import EMBEDDING, layer_name
-from minddiffuser.pretrained import Clip
+from minddiffuser.pretrained.clip import Clip
 from minddiffuser.store import DataError
 
 

@@ -17,8 +17,17 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from feature_extraction.clip_layers import ClipLayers
 from feature_extraction.text import embed_captions
-from minddiffuser import pretrained
 from minddiffuser.config import LAYERS, Guidance, Sampler, layer_name
+from minddiffuser.pretrained import checkpoint
+from minddiffuser.pretrained.clip import random_clip
+from minddiffuser.pretrained.stable_diffusion import (
+    clip_tokenizer,
+    open_scheduler,
+    open_text_encoder,
+    open_unet,
+    open_vae,
+    random_stable_diffusion,
+)
 from minddiffuser.store import DataError
 from reconstruction.guidance import Targets, refine
 from reconstruction.sampler import ImageToImage
@@ -28,7 +37,7 @@ CPU, META = torch.device("cpu"), torch.device("meta")
 
 @pytest.fixture(scope="module")
 def on_meta():
-    return pretrained.random_stable_diffusion(META)
+    return random_stable_diffusion(META)
 
 
 def test_numbers_of_weights_are_those_of_the_public_models(on_meta):
@@ -36,7 +45,7 @@ def test_numbers_of_weights_are_those_of_the_public_models(on_meta):
     assert counts == {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
     assert len(on_meta["unet"].state_dict()) == 686
     assert len(on_meta["vae"].state_dict()) == 248
-    clip = pretrained.random_clip("ViT-B-32-quickgelu", CPU)
+    clip = random_clip("ViT-B-32-quickgelu", CPU)
     assert sum(p.numel() for p in clip.model.visual.parameters()) == 87_849_216
     assert clip.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
 
@@ -58,7 +67,7 @@ def test_attention_is_the_fused_kind_that_does_not_store_its_matrix(on_meta):
 
 
 def test_one_pass_has_the_papers_shapes(on_meta):
-    scheduler = pretrained.open_scheduler(str(pretrained._STABLE_DIFFUSION_V1), None)
+    scheduler = open_scheduler(str(checkpoint.STABLE_DIFFUSION_V1), None)
     sampler = ImageToImage(
         on_meta["unet"], on_meta["vae"], scheduler, torch.empty(1, 15, 768, device=META), Sampler(), False
     )
@@ -73,7 +82,7 @@ def test_one_pass_has_the_papers_shapes(on_meta):
 
 
 def test_features_have_the_papers_shapes():
-    encoder = ClipLayers(pretrained.random_clip("ViT-B-32-quickgelu", CPU), LAYERS, "clip", True)
+    encoder = ClipLayers(random_clip("ViT-B-32-quickgelu", CPU), LAYERS, "clip", True)
     with torch.no_grad():
         features = encoder(torch.rand(1, 3, 512, 512), "bicubic")
     assert {features[layer_name(n)].shape for n in LAYERS} == {(1, 50, 768)}
@@ -82,9 +91,9 @@ def test_features_have_the_papers_shapes():
 
 def test_text_embedding_at_15_tokens(on_meta):
     encoder = CLIPTextModel(
-        CLIPTextConfig.from_pretrained(str(pretrained._STABLE_DIFFUSION_V1), subfolder="text_encoder")
+        CLIPTextConfig.from_pretrained(str(checkpoint.STABLE_DIFFUSION_V1), subfolder="text_encoder")
     )
-    c = embed_captions(["a man on a wave", "two dogs"], pretrained.clip_tokenizer(), encoder.eval(), 15)
+    c = embed_captions(["a man on a wave", "two dogs"], clip_tokenizer(), encoder.eval(), 15)
     assert c.shape == (2, 15, 768)
     torch.testing.assert_close(c[0, 0], c[1, 0])  # begin of text does not see what follows
 
@@ -93,7 +102,7 @@ def test_text_embedding_at_15_tokens(on_meta):
     "text", ["A man riding a wave.", "Two  dogs, 3 birds -- isn't it?!", "ÅÄÖ café", "", "word " * 30]
 )
 def test_tokenizer_equals_open_clips_own(text):
-    ours = pretrained.clip_tokenizer()(text, padding="max_length", truncation=True, max_length=15).input_ids
+    ours = clip_tokenizer()(text, padding="max_length", truncation=True, max_length=15).input_ids
     pieces = [49406, *SimpleTokenizer().encode(text)[:13], 49407]
     assert ours == pieces + [49407] * (15 - len(pieces))
 
@@ -179,7 +188,7 @@ def original_names(part: str, names: list[str]) -> dict[str, str]:
 def original_checkpoint(tmp_path, monkeypatch):
     """A checkpoint in CompVis' format, of the same shape but narrow, and the models that it is made from."""
     folder = tmp_path / "narrow"
-    shutil.copytree(pretrained._STABLE_DIFFUSION_V1, folder)
+    shutil.copytree(checkpoint.STABLE_DIFFUSION_V1, folder)
     for part, change in {
         "unet": {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 24, "attention_head_dim": 4},
         "vae": {"block_out_channels": [32, 32, 32, 64]},
@@ -187,7 +196,7 @@ def original_checkpoint(tmp_path, monkeypatch):
     }.items():
         path = folder / part / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    monkeypatch.setattr(pretrained, "_STABLE_DIFFUSION_V1", folder)
+    monkeypatch.setattr(checkpoint, "STABLE_DIFFUSION_V1", folder)
     models = {
         "unet": UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder, subfolder="unet")),
         "vae": AutoencoderKL.from_config(AutoencoderKL.load_config(folder, subfolder="vae")),
@@ -215,10 +224,10 @@ def original_checkpoint(tmp_path, monkeypatch):
 
 def test_the_original_checkpoint_opens_to_the_same_weights(original_checkpoint):
     path, models = original_checkpoint
-    tokenizer, text_encoder = pretrained.open_text_encoder(str(path), None, CPU)
+    tokenizer, text_encoder = open_text_encoder(str(path), None, CPU)
     opened = {
-        "unet": pretrained.open_unet(str(path), None, CPU),
-        "vae": pretrained.open_vae(str(path), None, CPU),
+        "unet": open_unet(str(path), None, CPU),
+        "vae": open_vae(str(path), None, CPU),
         "text_encoder": text_encoder,
     }
     for part, model in models.items():
@@ -226,7 +235,7 @@ def test_the_original_checkpoint_opens_to_the_same_weights(original_checkpoint):
             assert torch.equal(opened[part].state_dict()[name], tensor), (part, name)
         assert not any(p.requires_grad for p in opened[part].parameters())
     assert tokenizer("a dog").input_ids == [49406, 320, 1929, 49407]
-    scheduler = pretrained.open_scheduler(str(path), None)
+    scheduler = open_scheduler(str(path), None)
     scheduler.set_timesteps(50)
     assert scheduler.timesteps.tolist() == list(range(981, 0, -20))
 
@@ -236,21 +245,21 @@ def test_a_broken_checkpoint_is_named(original_checkpoint, cut):
     path, _ = original_checkpoint
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError, match=r"sd-v1-4\.ckpt cannot be read as a checkpoint of Stable Diffusion v1"):
-        pretrained.open_unet(str(path), None, CPU)
+        open_unet(str(path), None, CPU)
 
 
 OPENERS = {
-    "text_encoder": lambda path: pretrained.open_text_encoder(str(path), None, CPU),
-    "vae": lambda path: pretrained.open_vae(str(path), None, CPU),
-    "unet": lambda path: pretrained.open_unet(str(path), None, CPU),
+    "text_encoder": lambda path: open_text_encoder(str(path), None, CPU),
+    "vae": lambda path: open_vae(str(path), None, CPU),
+    "unet": lambda path: open_unet(str(path), None, CPU),
 }
 
 
 @pytest.mark.parametrize("part", OPENERS)
 def test_a_checkpoint_without_one_weight_of_a_part_or_with_one_more_is_refused(original_checkpoint, part):
     path, _ = original_checkpoint
-    saved = pretrained._read_checkpoint(path)
-    prefix = pretrained._CHECKPOINT_PREFIXES[part]
+    saved = checkpoint._read_checkpoint(path)
+    prefix = checkpoint._PREFIXES[part]
     names = [name for name in saved if name.startswith(prefix)]
     own = {name: tensor.clone() for name, tensor in saved.items()}
     for k in (0, len(names) // 2, len(names) - 1):
@@ -279,13 +288,13 @@ def test_a_checkpoint_without_one_weight_of_a_part_or_with_one_more_is_refused(o
 def test_stage_1_and_one_iteration_of_stage_2_at_full_size_within_20_gib():
     """512 px, two denoising steps, on the CPU."""
     torch.manual_seed(0)
-    models = pretrained.random_stable_diffusion(CPU)
+    models = random_stable_diffusion(CPU)
     del models["text_encoder"]
     models["vae"].enable_gradient_checkpointing()
-    models["scheduler"] = pretrained.open_scheduler(str(pretrained._STABLE_DIFFUSION_V1), None)
+    models["scheduler"] = open_scheduler(str(checkpoint.STABLE_DIFFUSION_V1), None)
     settings = Sampler(n_steps=4, noise_index=2, denoise_steps=2)
     sampler = ImageToImage(models["unet"], models["vae"], models["scheduler"], torch.randn(1, 15, 768), settings, True)
-    encoder = ClipLayers(pretrained.random_clip("ViT-B-32-quickgelu", CPU), LAYERS, "clip", True)
+    encoder = ClipLayers(random_clip("ViT-B-32-quickgelu", CPU), LAYERS, "clip", True)
     z, c, noise = torch.randn(1, 4, 64, 64), torch.randn(1, 15, 768), torch.randn(1, 4, 64, 64)
     with torch.no_grad():
         stage1 = sampler(z, c, noise)

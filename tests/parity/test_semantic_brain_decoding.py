@@ -21,9 +21,9 @@ from baselines.regression import (
 from baselines.semantic_brain_decoding.features import pooled_features, prepare, read_prepared
 from baselines.semantic_brain_decoding.neighbours import nearest
 from baselines.semantic_brain_decoding.pictures import open_text_to_image
-from minddiffuser import pretrained
 from minddiffuser.config import REPOSITORY, Models, load
-from minddiffuser.pretrained import MissingModelError
+from minddiffuser.pretrained.files import MissingModelError
+from minddiffuser.pretrained.pooled import RESNET50_URL, open_pooled_network, resnet50_weights
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import DataError
 
@@ -176,7 +176,7 @@ def resnet50(tmp_path_factory):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     hub = tmp_path_factory.mktemp("hub")
-    path = pretrained.resnet50_weights(hub)
+    path = resnet50_weights(hub)
     path.parent.mkdir(parents=True)
     torch.save(network.state_dict(), path)
     return hub, network
@@ -197,12 +197,12 @@ def assert_same(a, b):
 
 
 def test_the_first_weights_are_asked_for():
-    assert torchvision_models.ResNet50_Weights.IMAGENET1K_V1.url == pretrained._RESNET50_URL
+    assert torchvision_models.ResNet50_Weights.IMAGENET1K_V1.url == RESNET50_URL
 
 
 def test_features_are_what_comes_before_the_last_layer(resnet50, pictures):
     hub, network = resnet50
-    opened = pretrained.open_pooled_network("resnet50", Models(), hub, CPU)
+    opened = open_pooled_network("resnet50", Models(), hub, CPU)
     features = pooled_features(opened, pictures, 2, CPU)
     assert features.shape == (5, 2048)
     network.eval()
@@ -217,7 +217,7 @@ def test_features_are_what_comes_before_the_last_layer(resnet50, pictures):
 
 def test_as_released_features_depend_on_the_batch_and_by_default_they_do_not(resnet50, pictures):
     hub, network = resnet50
-    opened = pretrained.open_pooled_network("resnet50", Models(), hub, CPU)
+    opened = open_pooled_network("resnet50", Models(), hub, CPU)
     default = pooled_features(opened, pictures, 5, CPU)
     assert_same(pooled_features(opened, pictures, 1, CPU), default)
     released = pooled_features(opened, pictures, 5, CPU, "training")
@@ -226,7 +226,7 @@ def test_as_released_features_depend_on_the_batch_and_by_default_they_do_not(res
     network.train()
     with torch.no_grad():
         expected = torch.nn.Sequential(*list(network.children())[:-1])(normalised(pictures))[:, :, 0, 0]
-    network.load_state_dict(torch.load(pretrained.resnet50_weights(hub), weights_only=True))
+    network.load_state_dict(torch.load(resnet50_weights(hub), weights_only=True))
     assert_same(released, expected.numpy())
     # ... and it leaves no trace: those statistics are not learned.
     np.testing.assert_array_equal(pooled_features(opened, pictures, 5, CPU), default)
@@ -234,7 +234,7 @@ def test_as_released_features_depend_on_the_batch_and_by_default_they_do_not(res
 
 def test_the_miniature_has_features_of_its_own_network(pictures):
     models = load(REPOSITORY / "configs" / "miniature.yaml").experiment.models
-    opened = pretrained.open_pooled_network("scoring_clip", models, None, CPU)
+    opened = open_pooled_network("scoring_clip", models, None, CPU)
     features = pooled_features(opened, pictures, 2, CPU)
     assert features.shape[0] == 5
     assert (features >= 0).all()
@@ -245,12 +245,12 @@ def test_the_miniature_has_features_of_its_own_network(pictures):
 
 def test_absent_and_broken_weights_are_named(tmp_path, resnet50):
     with pytest.raises(MissingModelError, match=r"resnet50-0676ba61\.pth is absent; python data/00_get_models\.py"):
-        pretrained.open_pooled_network("resnet50", Models(), tmp_path, CPU)
-    path = pretrained.resnet50_weights(tmp_path)
+        open_pooled_network("resnet50", Models(), tmp_path, CPU)
+    path = resnet50_weights(tmp_path)
     path.parent.mkdir(parents=True)
-    path.write_bytes(pretrained.resnet50_weights(resnet50[0]).read_bytes()[:1000])
+    path.write_bytes(resnet50_weights(resnet50[0]).read_bytes()[:1000])
     with pytest.raises(MissingModelError, match="the weights of resnet50: it is truncated"):
-        pretrained.open_pooled_network("resnet50", Models(), tmp_path, CPU)
+        open_pooled_network("resnet50", Models(), tmp_path, CPU)
 
 
 def test_stimuli_are_resized_as_in_the_released_code():

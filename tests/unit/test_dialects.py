@@ -13,9 +13,17 @@ from torchvision import models
 from torchvision import transforms as vision
 
 from evaluation import dialects, metrics
-from minddiffuser import pretrained
 from minddiffuser.config import REPOSITORY
-from minddiffuser.pretrained import FeatureNetwork, MissingModelError
+from minddiffuser.pretrained.clip import open_clip_model, random_clip
+from minddiffuser.pretrained.files import MissingModelError
+from minddiffuser.pretrained.scoring import (
+    FeatureNetwork,
+    clip_features,
+    feature_network,
+    open_lpips,
+    require_stand_ins,
+    scoring_weights,
+)
 from minddiffuser.store import DataError
 
 CPU = torch.device("cpu")
@@ -26,7 +34,7 @@ SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, 
 def hub(tmp_path_factory) -> Path:
     """A folder of torch.hub with networks of random weights."""
     folder = tmp_path_factory.mktemp("hub")
-    paths = pretrained.scoring_weights(folder)
+    paths = scoring_weights(folder)
     paths["alexnet"].parent.mkdir()
     torch.manual_seed(0)
     for name, model in {
@@ -71,7 +79,7 @@ def as_mindeye(image: np.ndarray, size: int) -> torch.Tensor:
 def test_the_eight_equal_a_plain_loop_as_papers_compute_them(hub, pictures, dialect, prepare):
     stimuli, made = pictures
     names = {layer.network for layer in dialect.layers.values()} - {"clip"}
-    networks = {name: pretrained.feature_network(name, hub, CPU) for name in names}
+    networks = {name: feature_network(name, hub, CPU) for name in names}
     seen, of_made = (dialects.features(dialect, networks, images, CPU, 2) for images in (stimuli, made))
     scores = dialects.feature_scores(seen, np.arange(5), of_made)
     assert set(scores) == set(dialect.layers) - {"clip"}
@@ -86,7 +94,7 @@ def test_the_eight_equal_a_plain_loop_as_papers_compute_them(hub, pictures, dial
         )
         options = {"init_weights": False, "transform_input": True} if name == "inception" else {}
         model = architecture(**options)
-        state = torch.load(pretrained.scoring_weights(hub)[layer.network])
+        state = torch.load(scoring_weights(hub)[layer.network])
         model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()}, strict=False)
         found: list[torch.Tensor] = []
         model.get_submodule(node).register_forward_hook(
@@ -148,7 +156,7 @@ def test_grey_correlates_with_nothing_however_it_is_resized(pictures, dialect):
 
 
 def test_features_do_not_depend_on_the_batch(hub, pictures):
-    networks = {"alexnet": pretrained.feature_network("alexnet", hub, CPU)}
+    networks = {"alexnet": feature_network("alexnet", hub, CPU)}
     one, five = (dialects.features(dialects.MINDEYE, networks, pictures[0], CPU, size) for size in (1, 5))
     assert list(one) == ["alexnet_2", "alexnet_5"]
     for name, values in one.items():
@@ -156,7 +164,7 @@ def test_features_do_not_depend_on_the_batch(hub, pictures):
 
 
 def test_lpips_is_zero_for_equal_pictures_and_grows_with_noise(hub, pictures):
-    network = pretrained.open_lpips(hub, CPU)
+    network = open_lpips(hub, CPU)
     stimuli = pictures[0]
     noise = np.random.default_rng(1).normal(size=stimuli.shape)
     noisy = [(stimuli + deviation * noise).clip(0, 255).astype(np.uint8) for deviation in (10, 60)]
@@ -167,17 +175,17 @@ def test_lpips_is_zero_for_equal_pictures_and_grows_with_noise(hub, pictures):
 
 def test_absent_and_broken_weights_are_named(tmp_path):
     with pytest.raises(MissingModelError, match=r"swav_800ep_pretrain.pth.tar is absent; .*00_get_models"):
-        pretrained.feature_network("swav_resnet50", tmp_path, CPU)
+        feature_network("swav_resnet50", tmp_path, CPU)
     with pytest.raises(MissingModelError, match="alexnet-owt"):
-        pretrained.open_lpips(tmp_path, CPU)
-    path = pretrained.scoring_weights(tmp_path)["alexnet"]
+        open_lpips(tmp_path, CPU)
+    path = scoring_weights(tmp_path)["alexnet"]
     path.parent.mkdir()
     path.write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(MissingModelError, match="the weights of alexnet: it is truncated"):
-        pretrained.feature_network("alexnet", tmp_path, CPU)
+        feature_network("alexnet", tmp_path, CPU)
     torch.save(models.squeezenet1_1().state_dict(), path)
     with pytest.raises(MissingModelError, match="does not have the weights of alexnet"):
-        pretrained.feature_network("alexnet", tmp_path, CPU)
+        feature_network("alexnet", tmp_path, CPU)
 
 
 def test_stand_ins_say_so():
@@ -187,19 +195,17 @@ def test_stand_ins_say_so():
 
 
 def test_only_a_clip_with_a_resnet_has_layers_that_stand_in():
-    transformer = pretrained.random_clip("ViT-B-32-quickgelu", CPU)
-    network = pretrained.clip_features(transformer)
+    transformer = random_clip("ViT-B-32-quickgelu", CPU)
+    network = clip_features(transformer)
     with torch.no_grad():
         nodes = network.forward(torch.rand(1, 3, 224, 224))
     assert set(nodes) == {"embedding"}
     with pytest.raises(DataError, match="set it to imagenet"):
-        pretrained.require_stand_ins(transformer)
+        require_stand_ins(transformer)
 
     miniature = REPOSITORY / "data" / "miniature" / "weights" / "scoring_clip"
-    resnet = pretrained.open_clip_model(f"local-dir:{miniature}", None, CPU)
-    pretrained.require_stand_ins(resnet)
+    resnet = open_clip_model(f"local-dir:{miniature}", None, CPU)
+    require_stand_ins(resnet)
     dialect = dialects.with_stand_ins(dialects.MINDEYE, 64)
-    found = dialects.features(
-        dialect, {"clip": pretrained.clip_features(resnet)}, np.zeros((2, 80, 80, 3), "u1"), CPU, 2
-    )
+    found = dialects.features(dialect, {"clip": clip_features(resnet)}, np.zeros((2, 80, 80, 3), "u1"), CPU, 2)
     assert list(found) == list(dialect.layers)

@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from minddiffuser import pretrained
 from minddiffuser.config import Models
-from minddiffuser.pretrained import MissingModelError, damaged_files, download
+from minddiffuser.pretrained import downloading
+from minddiffuser.pretrained.clip import CLIP_FILE
+from minddiffuser.pretrained.downloading import (
+    damaged_files,
+    download,
+    download_resnet50,
+    download_scoring_weights,
+)
+from minddiffuser.pretrained.files import MissingModelError
+from minddiffuser.pretrained.scoring import scoring_weights
 
 
 @pytest.fixture
@@ -60,7 +68,7 @@ def test_what_is_downloaded_is_the_pinned_revision_and_both_clips(monkeypatch):
     )
     assert len(list(download(Models()))) == 3
     assert asked.pop("CompVis/stable-diffusion-v1-4")["revision"] == Models().stable_diffusion_revision
-    assert all(options["allow_patterns"] == [pretrained._CLIP_FILE] for options in asked.values())
+    assert all(options["allow_patterns"] == [CLIP_FILE] for options in asked.values())
 
 
 @pytest.mark.parametrize(("name", "said"), [("nobody/nothing", "hf auth login"), ("/no/such/sd-v1-4.ckpt", "neither")])
@@ -78,7 +86,7 @@ def test_whatever_the_network_raises_is_one_line(monkeypatch, tmp_path):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     monkeypatch.setattr("torch.hub.download_url_to_file", fail)
-    for fetch in (lambda: list(download(Models())), lambda: pretrained.download_resnet50(tmp_path)):
+    for fetch in (lambda: list(download(Models())), lambda: download_resnet50(tmp_path)):
         with pytest.raises(MissingModelError, match="could not be downloaded: cut off") as error:
             fetch()
         assert "\n" not in str(error.value)
@@ -92,17 +100,17 @@ def test_networks_that_score_are_downloaded_once_and_checked_by_their_names(monk
         torch.save({"weight": torch.ones(1)}, path)
 
     monkeypatch.setattr("torch.hub.download_url_to_file", fetch)
-    monkeypatch.setattr(pretrained, "_sha256", lambda path: re.findall("[0-9a-f]{8}", path.name)[-1] + "0" * 56)
-    paths = list(pretrained.download_scoring_weights(tmp_path))
-    assert paths == list(pretrained.scoring_weights(tmp_path).values())
+    monkeypatch.setattr(downloading, "_sha256", lambda path: re.findall("[0-9a-f]{8}", path.name)[-1] + "0" * 56)
+    paths = list(download_scoring_weights(tmp_path))
+    assert paths == list(scoring_weights(tmp_path).values())
     assert all(path.is_file() for path in paths)
     assert asked.pop("swav_800ep_pretrain.pth.tar") is None  # its name has no checksum
     assert all(len(checksum) == 8 and checksum in name for name, checksum in asked.items())
     asked.clear()
-    list(pretrained.download_scoring_weights(tmp_path))
+    list(download_scoring_weights(tmp_path))
     assert asked == {}  # all are there
-    monkeypatch.setattr(pretrained, "_sha256", lambda _: "f" * 64)  # all are broken
-    list(pretrained.download_scoring_weights(tmp_path))
+    monkeypatch.setattr(downloading, "_sha256", lambda _: "f" * 64)  # all are broken
+    list(download_scoring_weights(tmp_path))
     assert len(asked) == 4
 
 
@@ -112,13 +120,13 @@ def test_a_network_that_cannot_be_downloaded_is_named(monkeypatch, tmp_path):
 
     monkeypatch.setattr("torch.hub.download_url_to_file", fail)
     with pytest.raises(MissingModelError, match=r"alexnet-owt-7be5be79.pth could not be downloaded: no route"):
-        list(pretrained.download_scoring_weights(tmp_path))
+        list(download_scoring_weights(tmp_path))
 
 
 def test_a_web_page_in_place_of_a_network_whose_name_has_no_checksum_is_refused(monkeypatch, tmp_path):
-    path = pretrained.scoring_weights(tmp_path)["swav_resnet50"]
+    path = scoring_weights(tmp_path)["swav_resnet50"]
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda _url, path, _checksum: Path(path).write_text("<html>"))
-    monkeypatch.setattr(pretrained, "_sha256", lambda path: re.findall("[0-9a-f]{8}", path.name)[-1] + "0" * 56)
+    monkeypatch.setattr(downloading, "_sha256", lambda path: re.findall("[0-9a-f]{8}", path.name)[-1] + "0" * 56)
     with pytest.raises(MissingModelError, match=r"swav_800ep_pretrain\.pth\.tar .* is a web page.*delete it"):
-        list(pretrained.download_scoring_weights(tmp_path))
+        list(download_scoring_weights(tmp_path))
     assert path.is_file()

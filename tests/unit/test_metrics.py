@@ -13,7 +13,7 @@ from skimage.data import camera
 from skimage.metrics import structural_similarity
 
 from evaluation import metrics
-from minddiffuser.pretrained import Clip
+from minddiffuser.pretrained.clip import Clip
 
 
 @pytest.fixture

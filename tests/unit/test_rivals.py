@@ -17,9 +17,9 @@ from baselines.regression import fit_predict, held_out_predictions, restore_vari
 from baselines.takagi.pictures import encode_again
 from data.miniature import networks
 from feature_extraction.latents import decode, encode, to_model_range
-from minddiffuser import pretrained
 from minddiffuser.config import Experiment, Ozcelik, Sampler, Takagi, ozcelik_form, takagi_form
-from minddiffuser.pretrained import InstanceEncoder, MissingModelError
+from minddiffuser.pretrained.files import MissingModelError
+from minddiffuser.pretrained.icgan import InstanceEncoder, icgan_state, open_instance_encoder
 from minddiffuser.store import DataError
 from reconstruction.folder import to_uint8
 from reconstruction.sampler import ImageToImage
@@ -202,28 +202,28 @@ def public_checkpoint(folder, generator, fids, old_numpy=False):
 def test_of_a_public_checkpoint_the_generator_with_the_lower_fid_is_opened(tmp_path, generator, fids, old_numpy):
     folder = public_checkpoint(tmp_path / "icgan", generator, fids, old_numpy)
     best = int(np.argmin(fids))
-    opened = generator_of(pretrained.icgan_state(str(folder)))
+    opened = generator_of(icgan_state(str(folder)))
     key = "linear.weight"
     assert torch.equal(opened.state_dict()[key], generator.state_dict()[key] * 2**best)
-    other = generator_of(pretrained.icgan_state(str(folder / f"G_ema_best{1 - best}.pth")))
+    other = generator_of(icgan_state(str(folder / f"G_ema_best{1 - best}.pth")))
     assert torch.equal(other.state_dict()[key], generator.state_dict()[key] * 2 ** (1 - best))
 
 
 def test_a_missing_or_broken_generator_says_what_to_do(tmp_path, generator):
     with pytest.raises(MissingModelError, match=r"(?s)curl -L https://.*experiment\.ozcelik=null"):
-        pretrained.icgan_state(str(tmp_path / "absent"))
+        icgan_state(str(tmp_path / "absent"))
     folder = public_checkpoint(tmp_path / "icgan", generator, (7.5,))
     folder2 = public_checkpoint(tmp_path / "two", generator, (7.5, 8.0))
     (folder2 / "state_dict_best1.pth").write_bytes(b"not a record")
     with pytest.raises(MissingModelError, match=r"(?s)state_dict_best1.pth.*set experiment.ozcelik.generator to one"):
-        pretrained.icgan_state(str(folder2))
+        icgan_state(str(folder2))
     torch.save({"linear.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(DataError, match=r"other.pth: not the state of an IC-GAN generator: shared_feat.weight"):
         open_generator(str(tmp_path / "other.pth"), CPU)
     file = folder / "G_ema_best0.pth"
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(MissingModelError, match="cannot be read as a checkpoint of IC-GAN: it is truncated"):
-        pretrained.icgan_state(str(folder))
+        icgan_state(str(folder))
 
 
 def test_an_instance_encoder_is_opened_from_a_folder(tmp_path):
@@ -231,11 +231,11 @@ def test_an_instance_encoder_is_opened_from_a_folder(tmp_path):
     shape = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
     model = ResNetModel(ResNetConfig(**shape)).eval()
     with pytest.raises(MissingModelError, match=r"neither swav_resnet50 nor"):
-        pretrained.open_instance_encoder(str(tmp_path), None, CPU)
+        open_instance_encoder(str(tmp_path), None, CPU)
     model.save_pretrained(tmp_path)
     processing = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "size": {"height": 24, "width": 24}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processing))
-    opened = pretrained.open_instance_encoder(str(tmp_path), None, CPU)
+    opened = open_instance_encoder(str(tmp_path), None, CPU)
     assert (opened.mean, opened.size) == ((0.1, 0.2, 0.3), 24)
     x = torch.rand(2, 3, 24, 24)
     torch.testing.assert_close(opened.forward(x), model(x).pooler_output.flatten(1))
