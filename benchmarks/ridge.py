@@ -30,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from fastl2lir import FastL2LiR
+from fastl2lir import FastL2LiR  # type: ignore[reportMissingImports]
 from himalaya.ridge import Ridge as HimalayaRidge
 from sklearn.linear_model import Ridge
 
