@@ -29,9 +29,9 @@ from baselines.takagi.pictures import encode_again
 from data.nsd import Stimuli
 from evaluation import metrics
 from feature_decoding.ridge import Gram, Scaler, fit, predict
-from feature_decoding.units import paired_correlation
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import REPOSITORY, Config, Guidance, Sampler, layer_name, load
+from minddiffuser.correlation import correlate_pairs
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import open_arrays, write_atomically
 from reconstruction.folder import to_uint8
@@ -109,7 +109,7 @@ def choose_decoders(config: Config, tried: list[dict]) -> tuple:
         some = np.random.default_rng(0).permutation(Y.shape[1])[:100]
         for n_voxels, alpha in itertools.product(N_VOXELS, ALPHAS):
             predicted = predict(X_test, fit(X, Y[:, some], alpha, n_voxels))
-            r[name, n_voxels, alpha] = paired_correlation(predicted.T, Y_test[:, some].T).mean()
+            r[name, n_voxels, alpha] = correlate_pairs(predicted, Y_test[:, some]).mean()
     # One penalty for all targets, as in the paper; then the number of voxels of each.
     alpha = max(ALPHAS, key=lambda a: np.mean([max(r[name, n, a] for n in N_VOXELS) for name in targets]))
     decoded = {}

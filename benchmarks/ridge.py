@@ -3,7 +3,13 @@
     python benchmarks/ridge.py              # about 4 minutes on two cores
     python benchmarks/ridge.py --true-size  # slow: NSD's size, 8,859 x 11,694 to 512 targets with 4,000 voxels each
 
-It needs fastl2lir and himalaya, from the test group (`make test` installs it). docs/ridge.txt is its output.
+It needs fastl2lir, whose last release (0.11) fails on NumPy 2.4 and later, and so is run in an environment of its own:
+
+    python3 -m venv throw-away
+    throw-away/bin/pip install -e . "fastl2lir==0.11" "numpy<2.4"
+    throw-away/bin/python benchmarks/ridge.py
+
+docs/ridge.txt is its output.
 
 Without voxel selection ours stands beside scikit-learn's and himalaya's ridge. With it, beside fastl2lir, its own code
 with the package's own limit of one BLAS thread. The limit is LAPACK: the time of the bare float64 Cholesky
@@ -24,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from fastl2lir import FastL2LiR
+from fastl2lir import FastL2LiR  # type: ignore[reportMissingImports]
 from himalaya.ridge import Ridge as HimalayaRidge
 from sklearn.linear_model import Ridge
 

@@ -1,4 +1,4 @@
-"""From single trials to images: means over repetitions, means of halves of them, and the noise ceiling."""
+"""From sessions of single trials to images: means over repetitions, means of halves of them, and the noise ceiling."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
-from data.nsd import noise_ceiling
+from data import nsd
+from minddiffuser.cli import Run
+from minddiffuser.store import Artifact, DataError
 
 VOXELS_AT_ONCE = 2048  # some 0.5 GB at NSD's number of images
 
@@ -30,6 +33,55 @@ class Rows:
     n_repetitions: np.ndarray
     kept: np.ndarray
     n_test: int
+
+
+def remaining_sessions(
+    run: Run, artifact: Artifact, voxels: nsd.Voxels, standardise: bool
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Read the sessions that are still to be made parts of an artifact, by this shard, one by one.
+
+    How many voxels have no data in a session, and are 0 in it, is printed.
+
+    Parameters
+    ----------
+    run : Run
+    artifact : Artifact
+        Each session is a part of it.
+    voxels : Voxels
+    standardise : bool
+        Whether betas are scaled to mean 0 and deviation 1 over the trials of their session.
+
+    Yields
+    ------
+    session : int
+        Counted from 0: its trials are session * n_trials, ... of the design.
+    betas : array of shape (n_trials, n_voxels), float32
+        z-scores, or percent signal change.
+
+    Raises
+    ------
+    DataError
+        A file is missing or broken, or has another number of trials than the first; or a session or a trial has no
+        data, or a voxel has none in a session and `data.invalid_voxels` is "error".
+    """
+    subject, data = artifact.recipe.subject, run.config.experiment.data
+    paths = [nsd.session_path(run.config.nsd, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
+    n_trials = nsd.check_session(paths[0], voxels.shape)
+    for session, _ in tqdm(artifact.parts_to_do(data.sessions, 1, run.shard), desc=f"{subject} sessions"):
+        path = paths[session]
+        betas = nsd.read_session(path, voxels)
+        if len(betas) != n_trials:
+            raise DataError(f"{path} has {len(betas)} trials, but {paths[0]} has {n_trials}")
+        if standardise:
+            betas = nsd.standardise_session(betas, voxels, path, data.invalid_voxels)
+            empty = np.all(betas == 0, axis=0)
+        else:
+            empty = nsd.find_empty(betas, voxels, path, data.invalid_voxels)
+            betas[:, empty] = 0
+        if empty.any():
+            value = "their mean" if standardise else "0"
+            tqdm.write(f"{path.name}: set to {value} for want of data: {voxels.count(empty)}")
+        yield session, betas
 
 
 def choose_rows(ordering: np.ndarray, n_shared: int, validation_rows: int) -> tuple[np.ndarray, Rows]:
@@ -105,7 +157,7 @@ def average(
                 np.add(half_of[image], trial, out=half_of[image])
             squares += np.einsum("ij,ij->j", values, values, dtype=np.float64)
         total /= rows.n_repetitions[:, None]
-        ceiling[here] = noise_ceiling(total, rows.n_repetitions, squares)
+        ceiling[here] = nsd.noise_ceiling(total, rows.n_repetitions, squares)
         betas[:, here] = total[rows.kept]
         with np.errstate(invalid="ignore"):
             halves[:, :, here] = total_halves / half[rows.kept[: rows.n_test], None, None]

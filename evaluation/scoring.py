@@ -9,7 +9,7 @@ import torch
 from evaluation import dialects, metrics
 from evaluation.systems import FAMILIES
 from feature_decoding import recipes
-from feature_decoding.accuracy import correlations_by_image, noise_ceiling_by_image
+from feature_decoding.accuracy import noise_ceiling_by_image
 from feature_decoding.decoders import read_units
 from feature_decoding.ridge import Scaler
 from feature_extraction.recipes import features as features_recipe
@@ -215,7 +215,7 @@ def score_features(config: Config, subject: str, target: str) -> dict:
             pairs.append((scaler.apply(found), scaler.apply(true)))
     made, seen = (np.concatenate(parts, axis=1) for parts in zip(*pairs, strict=True))
     n_way = min(config.experiment.evaluation.n_way, n)
-    similarity, own = correlations_by_image(made, seen), np.arange(n)
+    similarity, own = metrics.correlate(made, seen), np.arange(n)
     scores = {
         "nsd_id": ids,
         "feature_correlation": np.diag(similarity),

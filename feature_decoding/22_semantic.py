@@ -12,11 +12,10 @@ Peak memory: 3.6 GB at the real size: voxels of the training images twice in flo
 """
 
 from feature_decoding import recipes
-from feature_decoding.decoders import decode, fit_decoder, load_voxels, with_first_token
+from feature_decoding.decoders import decode_family, load_voxels
 from feature_decoding.ridge import Gram
-from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
-from minddiffuser.store import Artifact, open_made
+from minddiffuser.store import Artifact
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,16 +29,12 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{decoded.path} is there already")
             continue
         X, X_test = load_voxels(run.config, subject, decoding.test_scaling)
-        with open_made(features(run.config, subject, "semantic")) as file:
-            n_test = len(X_test)
-            nsd_id, first, c = file["nsd_id"][:n_test], file["c"][n_test:, :1], file["c"][n_test:, 1:]
-        targets = c.reshape(len(X), -1)  # (n_train, 14 * width), token-major
-        if not fit_decoder(run, decoder, Gram(X, run.device), targets, decoding.n_voxels_semantic):
+        c = decode_family(run, "semantic", decoder, Gram(X, run.device), X_test, decoding.n_voxels_semantic)
+        if c is None:
             continue
         if not decoded.is_done(run.overwrite):
-            tokens = decode(decoder.recipe, X_test)
-            decoded.write({"c": with_first_token(tokens, first), "nsd_id": nsd_id})
-        print(f"{decoded.path}: {n_test} test images")
+            decoded.write(c)
+        print(f"{decoded.path}: {len(X_test)} test images")
 
 
 if __name__ == "__main__":

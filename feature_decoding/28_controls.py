@@ -21,10 +21,9 @@ import numpy as np
 
 from data.recipes import prepared
 from feature_decoding import recipes
-from feature_decoding.decoders import decode, fit_decoder, load_voxels, read_training_targets, with_first_token
+from feature_decoding.decoders import decode, decode_family, load_voxels, read_training_targets
 from feature_decoding.ridge import Gram, Scaler
 from feature_decoding.splits import held_out_scores
-from feature_extraction.recipes import features
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import numpy_generator
@@ -45,26 +44,21 @@ def main(argv: list[str] | None = None) -> None:
 
 def permuted(run: Run, subject: str, family: str) -> None:
     """Fit decoders to permuted training images, and decode the test images with them."""
-    experiment, key = run.config.experiment, recipes.FAMILIES[family]
+    experiment = run.config.experiment
     decoder = Artifact(recipes.permuted_decoder(run.config, subject, family))
     decoded = Artifact(recipes.permuted(run.config, subject, family))
     if decoder.is_done(run.overwrite) and decoded.is_done(run.overwrite):
         print(f"{decoded.path} is there already")
         return
     X, X_test = load_voxels(run.config, subject, experiment.decoding.test_scaling)
-    n_test = len(X_test)
-    with open_made(features(run.config, subject, family)) as file:
-        shape, nsd_id = file[key].shape[1:], file["nsd_id"][:n_test]
-        first = file["c"][n_test:, :1] if key == "c" else None
-        targets = (file[key][n_test:] if first is None else file["c"][n_test:, 1:]).reshape(len(X), -1)
-    targets = targets[numpy_generator(experiment.seed, "permuted decoders").permutation(len(X))]
-    if not fit_decoder(run, decoder, Gram(X, run.device), targets, recipes.n_voxels(run.config)[family][1]):
+    order = numpy_generator(experiment.seed, "permuted decoders").permutation(len(X))
+    n_voxels = recipes.n_voxels(run.config)[family][1]
+    arrays = decode_family(run, family, decoder, Gram(X, run.device), X_test, n_voxels, order)
+    if arrays is None:
         return
     if not decoded.is_done(run.overwrite):
-        values = decode(decoder.recipe, X_test)
-        values = values.reshape(n_test, *shape) if first is None else with_first_token(values, first)
-        decoded.write({key: values, "nsd_id": nsd_id})
-    print(f"{decoded.path}: {n_test} test images")
+        decoded.write(arrays)
+    print(f"{decoded.path}: {len(X_test)} test images")
 
 
 def splits(run: Run, subject: str) -> None:

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from minddiffuser.correlation import unit_rows
+
 N_PERMUTATIONS = 200
 
 
@@ -19,7 +21,8 @@ def correlation_and_floor(decoded: np.ndarray, true: np.ndarray, axis: int) -> t
         0: correlation across images, mean over units. 1: across units, mean over images.
     """
     n_means = decoded.shape[1 - axis]
-    G = _normalise(decoded, axis) @ _normalise(true, axis).T  # (n_images, n_images)
+    units = [unit_rows(values) if axis else unit_rows(values.T).T for values in (decoded, true)]
+    G = units[0] @ units[1].T  # (n_images, n_images)
     images, rng = np.arange(len(G)), np.random.default_rng(0)
     chance = [G[images, rng.permutation(images)].sum() / n_means for _ in range(N_PERMUTATIONS)]
     return G.trace() / n_means, float(np.quantile(chance, 0.95))
@@ -47,11 +50,6 @@ def ridge_operator(X: np.ndarray, X_test: np.ndarray, alpha: float) -> np.ndarra
     G[np.diag_indices_from(G)] += alpha
     weights = cho_solve(cho_factor(G, lower=True, overwrite_a=True), (X_test - mean).T)  # (n_voxels, n_test)
     return weights.T @ centred.T + 1 / len(X)
-
-
-def correlations_by_image(decoded: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Correlate, across units, what was decoded of each image with the truth of each: (n_images, n_images)."""
-    return _normalise(decoded, 1) @ _normalise(true, 1).T
 
 
 def noise_ceiling_by_image(
@@ -82,14 +80,7 @@ def noise_ceiling_by_image(
     """
     repeated = n_repetitions > 1
     with np.errstate(invalid="ignore", divide="ignore"):
-        reliability = np.where(repeated, (_normalise(first, 1) * _normalise(second, 1)).sum(axis=1), np.nan)
+        reliability = np.where(repeated, (unit_rows(first) * unit_rows(second)).sum(axis=1), np.nan)
         r = np.maximum(reliability, 0)
         times = n_repetitions / (n_repetitions // 2)
         return reliability, np.where(repeated, np.sqrt(times * r / (1 + (times - 1) * r)), np.nan)
-
-
-def _normalise(values: np.ndarray, axis: int) -> np.ndarray:
-    """Centre and scale to length 1 along an axis; what is constant becomes 0."""
-    centred = values - values.mean(axis=axis, keepdims=True)
-    norm = np.linalg.norm(centred, axis=axis, keepdims=True)
-    return centred / np.where(norm > 0, norm, np.inf)

@@ -1,4 +1,4 @@
-"""Fit a decoder of a target family to a file, and apply it: what the scripts 22 to 24 have in common."""
+"""Fit a decoder of a target family to a file, and apply it: what all scripts have in common that decode with it."""
 
 from collections.abc import Sequence
 
@@ -101,6 +101,57 @@ def read_training_targets(
     return betas, targets
 
 
+def decode_family(
+    run: Run,
+    family: str,
+    decoder: Artifact,
+    gram: Gram,
+    X_test: np.ndarray,
+    n_voxels: int,
+    order: np.ndarray | None = None,
+) -> dict[str, np.ndarray] | None:
+    """Fit the decoder of c or z on the training images, unless it is there, and decode the test images with it.
+
+    Parameters
+    ----------
+    family : "semantic" or "detail"
+    decoder : Artifact
+        Where the decoder is kept, in parts until it is whole.
+    gram : Gram
+        Of the standardised voxels of the training images.
+    X_test : array of shape (n_test, n_voxels_in_all)
+        Standardised voxels of the test images.
+    n_voxels : int
+        Of each output.
+    order : array of shape (n_train,), optional
+        Training images whose targets the rows of voxels are paired with, where not with their own.
+
+    Returns
+    -------
+    dict or None
+        None while other shards are at work on the decoder; otherwise what `decoded/<family>.h5` has:
+
+        c (n_test, n_tokens, width) or z (n_test, 4, height, width), float32. The first token of c is the same for
+        every caption: it is the mean of the training captions', and not decoded.
+        nsd_id (n_test,)
+    """
+    key, n_test = recipes.FAMILIES[family], len(X_test)
+    with open_made(features(run.config, decoder.recipe.subject, family)) as file:  # test images come first
+        nsd_id, shape = file["nsd_id"][:n_test], file[key].shape[1:]
+        first = file[key][n_test:, :1] if key == "c" else None
+        targets = file[key][n_test:] if first is None else file[key][n_test:, 1:]
+    targets = targets.reshape(len(targets), -1)  # (n_train, n_units), token-major
+    if order is not None:
+        targets = targets[order]
+    if not decoder.is_done() and not fit_decoder(run, decoder, gram, targets, n_voxels):
+        return None
+    values = decode(decoder.recipe, X_test)
+    if first is not None:
+        begin = np.broadcast_to(first.mean(axis=0).ravel(), (n_test, first.shape[2]))
+        values = np.concatenate([begin, values], axis=1)
+    return {key: values.reshape(n_test, *shape), "nsd_id": nsd_id}
+
+
 def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n_voxels: int) -> bool:
     """Fit a decoder in parts, each of which survives a kill.
 
@@ -136,24 +187,6 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
         part = {"voxels": decoder.voxels, "weights": weights, "bias": decoder.bias}
         artifact.write_part(number, {**part, "mean": scaler.mean, "std": scaler.std})
     return artifact.join(n_units, UNITS_PER_PART)
-
-
-def with_first_token(tokens: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Put the token that begins every caption before those that were decoded.
-
-    Parameters
-    ----------
-    tokens : array of shape (n_images, 14 * width)
-    first : array of shape (n_train, 1, width)
-        That token of the training captions, of which the mean is taken: it is the same for every caption.
-
-    Returns
-    -------
-    array of shape (n_images, 15, width)
-    """
-    n, width = len(tokens), first.shape[2]
-    repeated = np.broadcast_to(first.mean(axis=0), (n, 1, width))
-    return np.concatenate([repeated, tokens.reshape(n, -1, width)], axis=1)
 
 
 def decode(decoder: Recipe, X: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from feature_decoding.ridge import Decoder
+from minddiffuser.correlation import unit_rows
 
 
 def mean_weights(decoders: Iterable[Decoder], n_voxels: int) -> np.ndarray:
@@ -54,9 +55,7 @@ def pattern_strength(decoded_blocks: Iterable[np.ndarray], X: np.ndarray) -> np.
     n_units = 0
     deviation = X.std(axis=0)
     for decoded in decoded_blocks:
-        centred = decoded - decoded.mean(axis=0)
-        norm = np.linalg.norm(centred, axis=0)
-        covariance = X.T @ (centred / np.where(norm > 0, norm, np.inf))  # (n_voxels, n_units_here)
+        covariance = X.T @ unit_rows(decoded.T).T  # (n_voxels, n_units_here)
         total += (covariance**2).sum(axis=1)
         n_units += decoded.shape[1]
     return np.sqrt(total / n_units / len(X)) / np.where(deviation > 0, deviation, np.inf)

@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold
 from tqdm import tqdm
 
 from feature_decoding.ridge import Gram, Scaler, fit, predict
-from feature_decoding.units import paired_correlation
+from minddiffuser.correlation import correlate_pairs
 
 
 def cross_validate(
@@ -54,8 +54,8 @@ def cross_validate(
                 scale_y = Scaler.of(Y[train])
                 decoded = predict(X_test, fit(gram, scale_y.apply(Y[train]), alpha, n))
                 true = scale_y.apply(Y[test])
-                rows.append((name, n, alpha, "unit", paired_correlation(decoded, true).mean()))
-                rows.append((name, n, alpha, "image", paired_correlation(decoded.T, true.T).mean()))
+                rows.append((name, n, alpha, "unit", correlate_pairs(decoded.T, true.T).mean()))
+                rows.append((name, n, alpha, "image", correlate_pairs(decoded, true).mean()))
                 progress.update()
             del gram, X_test  # before the next fold has its own
     table = pd.DataFrame(rows, columns=["target", "n_voxels", "alpha", "measure", "r"])

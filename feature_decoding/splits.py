@@ -5,9 +5,9 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.model_selection import GroupKFold, KFold
 
-from feature_decoding.accuracy import correlations_by_image
 from feature_decoding.ridge import Gram, Scaler, fit, predict
 from minddiffuser.config import Controls
+from minddiffuser.correlation import correlate
 
 
 def held_out_scores(
@@ -66,7 +66,7 @@ def held_out_scores(
                 decoded[name][test] = scale_y.undo(predict(scale_x.apply(betas[test]), decoder))
             del gram  # before the next fold has its own
         for name, Y in true.items():
-            r = correlations_by_image(decoded[name], Y)
+            r = correlate(decoded[name], Y)
             own = np.diag(r)
             two_way = (r < own[:, None]).sum(axis=1) / (n - 1)
             scores[name][split] = {"feature_correlation": own, "feature_two_way": two_way}

@@ -12,6 +12,8 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, svd
 from sklearn.model_selection import KFold
 
+from minddiffuser.correlation import correlate_pairs
+
 _N_STEPS, _TOLERANCE = 300, 1e-4  # himalaya's defaults
 
 Predictor = Callable[[np.ndarray], np.ndarray]
@@ -40,7 +42,7 @@ def cross_validated_correlation(
     """
     folds = [(train, test, make(X[train], X[test])) for train, test in KFold(n_folds).split(X)]
     for Y in Y_blocks:
-        scores = [np.abs(paired_correlation(predict(Y[train]), Y[test])) for train, test, predict in folds]
+        scores = [np.abs(correlate_pairs(predict(Y[train]).T, Y[test].T)) for train, test, predict in folds]
         yield np.mean(scores, axis=0)
 
 
@@ -93,13 +95,6 @@ def early_stopping(X: np.ndarray, X_test: np.ndarray) -> Predictor:
         return projected @ (F[stop].T * loadings)
 
     return predict
-
-
-def paired_correlation(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Pearson correlation of each column of A with the same column of B; 0 where one is constant."""
-    A, B = A - A.mean(axis=0), B - B.mean(axis=0)
-    norm = np.linalg.norm(A, axis=0) * np.linalg.norm(B, axis=0)
-    return (A * B).sum(axis=0) / np.where(norm > 0, norm, np.inf)
 
 
 def best_units(scores: np.ndarray, keep: float) -> np.ndarray:

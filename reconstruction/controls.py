@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from feature_decoding.ridge import Scaler
+from minddiffuser.correlation import unit_rows
 
 _ROWS_AT_ONCE = 512
 
@@ -62,12 +63,8 @@ class JointSpace:
 
     def nearest(self, decoded: Targets) -> np.ndarray:
         """For each decoded image the training image with the highest correlation: (n_images,), rows of training."""
-
-        def standardised(rows: np.ndarray) -> np.ndarray:
-            return (rows - rows.mean(axis=1, keepdims=True)) / rows.std(axis=1, keepdims=True)
-
-        made, starts = standardised(self.rows(decoded)), range(0, len(self.training), _ROWS_AT_ONCE)
-        r = [made @ standardised(self.training[start : start + _ROWS_AT_ONCE]).T for start in starts]
+        made, starts = unit_rows(self.rows(decoded)), range(0, len(self.training), _ROWS_AT_ONCE)
+        r = [made @ unit_rows(self.training[start : start + _ROWS_AT_ONCE]).T for start in starts]
         return np.concatenate(r, axis=1).argmax(axis=1)
 
 

@@ -34,11 +34,10 @@ from baselines.takagi.regression import fit_predict, mean_over_trials
 from baselines.takagi.trials import write_trials
 from data.nsd import Stimuli, read_captions
 from data.recipes import prepared
-from feature_decoding.decoders import decode, fit_decoder, load_voxels, with_first_token
+from feature_decoding.decoders import decode_family, load_voxels
 from feature_decoding.recipes import FAMILIES
 from feature_decoding.ridge import Gram
 from feature_extraction.latents import encode, to_model_range
-from feature_extraction.recipes import features as features_recipe
 from feature_extraction.text import embed_captions
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config import Takagi
@@ -151,20 +150,16 @@ def decode_as_bundled(run: Run, subject: str, name: str, form: Takagi) -> None:
     output = Artifact(recipes.decoded(run.config, subject, name))
     if output.is_done(run.overwrite):
         return
-    decoded = {}
     X, X_test = load_voxels(run.config, subject, form.test_scaling, f"takagi ({name})")
-    gram, n_test = Gram(X, run.device), len(X_test)
-    for family, key in FAMILIES.items():
-        with open_made(features_recipe(run.config, subject, family)) as features:
-            shape, decoded["nsd_id"] = features[key].shape[1:], features["nsd_id"][:n_test]
-            first = features["c"][n_test:, :1] if key == "c" else None  # begin of text, which is not decoded
-            Y = features[key][n_test:] if first is None else features["c"][n_test:, 1:]
+    gram, undivided = Gram(X, run.device), replace(run, shard=Shard())
+    decoded = {}
+    for family in FAMILIES:
         decoder = Artifact(recipes.decoder(run.config, subject, form, family))
-        if not decoder.is_done(run.overwrite):
-            undivided = replace(run, shard=Shard())
-            fit_decoder(undivided, decoder, gram, Y.reshape(len(Y), -1), getattr(form, f"n_voxels_{family}"))
-        values = decode(decoder.recipe, X_test)
-        decoded[key] = values.reshape(n_test, *shape) if first is None else with_first_token(values, first)
+        decoder.is_done(run.overwrite)  # deletes what is to be replaced
+        n_voxels = getattr(form, f"n_voxels_{family}")
+        arrays = decode_family(undivided, family, decoder, gram, X_test, n_voxels)
+        assert arrays  # no other shard has a part of it
+        decoded |= arrays
     output.write(decoded)
     print(f"wrote {output.path}")
 

@@ -1,9 +1,10 @@
-"""The decoder against fastl2lir (installed and by its stored vectors) and scikit-learn."""
+"""The decoder against fastl2lir (by vectors of this project and of its own) and scikit-learn."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fastl2lir import FastL2LiR
 from scipy.io import loadmat
 from sklearn.linear_model import Ridge
 
@@ -27,21 +28,26 @@ def dense(decoder, n_voxels):
     return W
 
 
+@pytest.fixture(scope="session")
+def vectors():
+    """What make_fastl2lir_vectors.py wrote."""
+    with np.load(Path(__file__).with_name("fastl2lir_vectors.npz")) as stored:
+        return dict(stored)
+
+
 @pytest.mark.parametrize("alpha", [0.15, 1.0, 100.0])
 @pytest.mark.parametrize("n_voxels", [1, 10, 29, 30, 50])
-def test_equals_fastl2lir(data, alpha, n_voxels):
-    X, Y = data
-    X = X + 0.7  # not centred: the penalised bias matters
-    reference = FastL2LiR()
-    reference.fit(X, Y, alpha=alpha, n_feat=n_voxels if n_voxels < 30 else 0)
+def test_equals_fastl2lir(vectors, alpha, n_voxels):
+    X, Y = vectors["X"], vectors["Y"]
+    W, b = (vectors[f"alpha_{alpha}/n_{min(n_voxels, 30)}/{name}"] for name in ("W", "b"))
     decoder = fit(X, Y, alpha, n_voxels)
-    np.testing.assert_allclose(dense(decoder, 30), reference.W, atol=1e-12)
-    np.testing.assert_allclose(decoder.bias, np.ravel(reference.b), atol=1e-12)
-    np.testing.assert_allclose(predict(X, decoder), reference.predict(X), atol=1e-11)
+    np.testing.assert_allclose(dense(decoder, 30), W, atol=1e-12)
+    np.testing.assert_allclose(decoder.bias, b, atol=1e-12)
+    np.testing.assert_allclose(predict(X, decoder), X @ W + b, atol=1e-11)
 
 
 @pytest.mark.parametrize(("name", "alpha", "n_voxels"), [("basic", 1.0, 0), ("alpha01", 0.1, 0), ("nfeat", 1.0, 20)])
-def test_equals_stored_vectors(test_data, name, alpha, n_voxels):
+def test_equals_the_vectors_of_its_own_tests(test_data, name, alpha, n_voxels):
     with np.load(test_data / "fastl2lir_vectors" / f"testdata_{name}.npz") as stored:
         vectors = dict(stored)
     X, Y = vectors["x_tr"], vectors["y_2d"]
@@ -84,16 +90,12 @@ def test_selection_takes_the_largest_and_of_equals_the_first():
 
 
 @pytest.mark.parametrize("noise", [1e-1, 1e-4, 1e-7])
-def test_refinement_keeps_the_precision_of_float64_for_voxels_that_are_nearly_copies(noise):
+def test_refinement_keeps_the_precision_of_float64_for_voxels_that_are_nearly_copies(vectors, noise):
     """The worse the condition of the systems, the more float32 must be refined; at 1e-7 float64 takes over."""
-    rng = np.random.default_rng(2)
-    X = np.repeat(rng.normal(size=(200, 20)), 3, axis=1)
-    X += noise * rng.normal(size=X.shape)
-    Y = rng.normal(size=(200, 5))
-    reference = FastL2LiR()
-    reference.fit(X, Y, alpha=1e-6 if noise < 1e-5 else 0.15, n_feat=40)
-    decoder = fit(X, Y, 1e-6 if noise < 1e-5 else 0.15, 40)
-    np.testing.assert_allclose(predict(X, decoder), reference.predict(X), atol=1e-7 if noise < 1e-5 else 1e-10)
+    X = np.repeat(vectors["base"], 3, axis=1) + noise * vectors["jitter"]
+    decoder = fit(X, vectors["targets"], 1e-6 if noise < 1e-5 else 0.15, 40)
+    expected = vectors[f"copies_{noise}/predicted"]
+    np.testing.assert_allclose(predict(X, decoder), expected, atol=1e-7 if noise < 1e-5 else 1e-10)
 
 
 def test_more_voxels_than_images_equals_scikit_learn():

@@ -4,8 +4,10 @@ import h5py
 import numpy as np
 import pytest
 
+from data.recipes import prepared
 from feature_decoding import decoders
-from feature_decoding.ridge import Gram, fit
+from feature_decoding.ridge import Gram, Scaler, fit, predict
+from feature_extraction.recipes import features
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
 from minddiffuser.recipe import Recipe
@@ -84,3 +86,35 @@ def test_a_target_that_is_not_finite_is_named_by_file_and_outputs(tmp_path, monk
     path, complete = fit_to_file(tmp_path, targets=bad)  # the first part is still there
     assert complete
     assert path.is_file()
+
+
+@pytest.mark.parametrize("family", ["semantic", "detail"])
+@pytest.mark.parametrize("permuted", [False, True])
+def test_a_family_is_decoded_in_its_own_shape_and_without_the_first_token(tmp_path, family, permuted):
+    shape, key, n_test = {"semantic": ((3, 5), "c", 7), "detail": ((4, 2, 2), "z", 7)}[family]
+    values, X_test = RNG.normal(size=(n_test + 80, *shape)).astype(np.float32), RNG.normal(size=(n_test, 50))
+    config = Config(name="x", execution={"runs": str(tmp_path)})
+    ids = np.arange(100, 100 + len(values))
+    Artifact(prepared(config, "subj01")).write({"nsd_id": ids, "is_test": ids < 100 + n_test})
+    Artifact(features(config, "subj01", family)).write({"nsd_id": ids, key: values})
+    run = Run(config, ("subj01",), Shard(), "cpu", False)
+    decoder = Artifact(Recipe(tmp_path, "a.h5", "subj01", "some/script.py", {}))
+    order = RNG.permutation(80) if permuted else None
+    found = decoders.decode_family(run, family, decoder, Gram(X), X_test, 20, order)
+    assert found
+    assert list(found) == [key, "nsd_id"]
+    np.testing.assert_array_equal(found["nsd_id"], ids[:n_test])
+    training = values[n_test:]
+    if key == "c":
+        expected = np.broadcast_to(training[:, 0].mean(axis=0), (n_test, 5))
+        np.testing.assert_array_equal(found["c"][:, 0], expected)
+        training, found["c"] = training[:, 1:], found["c"][:, 1:]
+    targets = training.reshape(80, -1).astype(np.float64)[slice(None) if order is None else order]
+    scaler = Scaler.of(targets)
+    expected = scaler.undo(predict(X_test, fit(X, scaler.apply(targets), config.experiment.decoding.alpha, 20)))
+    np.testing.assert_allclose(found[key].reshape(n_test, -1), expected, rtol=1e-4, atol=1e-5)
+    again = decoders.decode_family(
+        run, family, decoder, Gram(X[::-1].copy()), X_test, 20
+    )  # it is there: nothing is fitted
+    assert again
+    np.testing.assert_array_equal(again[key][:, -1], found[key][:, -1])

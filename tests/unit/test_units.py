@@ -7,13 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
-from feature_decoding.units import (
-    best_units,
-    cross_validated_correlation,
-    early_stopping,
-    paired_correlation,
-    ridge,
-)
+from feature_decoding.units import best_units, cross_validated_correlation, early_stopping, ridge
 
 
 def test_scores_equal_scikit_learns_ridge():
@@ -94,10 +88,3 @@ def test_the_authors_masks_have_the_form_of_ours(test_data):
         assert len(mask) == len(best_units(np.zeros(38400), 0.25)) == 9600
         assert (np.diff(mask) > 0).all()
         assert (mask < 768).sum() >= 715
-
-
-def test_paired_correlation_equals_numpy():
-    rng = np.random.default_rng(4)
-    A, B = rng.normal(size=(2, 20, 3))
-    expected = [np.corrcoef(A[:, k], B[:, k])[0, 1] for k in range(3)]
-    np.testing.assert_allclose(paired_correlation(A, B), expected, atol=1e-12)
