@@ -176,7 +176,9 @@ def test_flagged_pictures_are_recorded_and_never_silently_black(copy):
 def test_without_wordnet_the_constant_is_left_out_aloud(wordnet_folder, copy, tmp_path):
     control = copy.parent / "runs/smallest/Subject1/reconstruction/control/constant_label"
     settings = json.loads((control / "settings.json").read_text())["lineage"]
-    assert settings["reconstruction/control/constant_label"]["label"] in {category.label for category in CATEGORIES if category.in_imagenet}
+    assert settings["reconstruction/control/constant_label"]["label"] in {
+        category.label for category in CATEGORIES if category.in_imagenet
+    }
     shutil.rmtree(control)
     options = ["--subject", "Subject1", "--set", f"execution.wordnet={tmp_path / 'nowhere'}"]
     done = run_here(f"{CONCEPTS}/39_generate.py", copy, *options)
@@ -196,7 +198,7 @@ def test_generic_object_decoding_can_be_all_there_is(copy):
         assert done.returncode == 0, f"{script}: {done.stderr}"
     page = (copy.parent / "runs/smallest/evaluation/index.html").read_text()
     assert "Generic Object Decoding" in page
-    done = run_here("minddiffuser/doctor.py", copy)
+    done = run_here("doctor/__main__.py", copy)
     assert "ok     Subject1 of Generic Object Decoding: " in done.stdout, done.stdout
 
 
