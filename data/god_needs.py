@@ -19,7 +19,7 @@ class Counts(NamedTuple):
     n_test: int
 
 
-def recording(findings: Findings, subject: str, roi: str, groupings: tuple[Grouping, ...]) -> Counts | None:
+def recording(findings: Findings, subject: str, roi: str, groupings: list[Grouping]) -> Counts | None:
     """Check a subject's recording, and that its runs can be standardised in each of the ways of `god.run_groups`."""
     what = f"{subject} of Generic Object Decoding"
     return findings.check(what, check_recording, findings.run.config, subject, roi, groupings)
@@ -30,7 +30,7 @@ def stimuli(findings: Findings) -> None:
     findings.check("stimuli of Generic Object Decoding", check_stimuli, findings.run.config)
 
 
-def check_recording(config: Config, subject: str, roi: str, groupings: tuple[Grouping, ...]) -> tuple[Counts, str]:
+def check_recording(config: Config, subject: str, roi: str, groupings: list[Grouping]) -> tuple[Counts, str]:
     """Read a recording."""
     found = god.read_subject(config.god, subject, roi)
     for grouping in dict.fromkeys(groupings):

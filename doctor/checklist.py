@@ -17,7 +17,7 @@ def checklist(problems: list[Problem]) -> str:
         before = first_with.setdefault(problem.remedy, number)
         mend = f" -> {problem.remedy if before == number else f'as {before}'}" if problem.remedy else ""
         aside = "" if problem.is_needed else f" (`make demo` leaves it out: {', '.join(problem.parts)})"
-        lines.append(f"  {number}. {problem.what}: {problem.text}{aside}{mend}")
+        lines.append(f"  {number}. {problem.what}: {problem.text}{mend}{aside}")
     return "\n".join(lines)
 
 

@@ -17,12 +17,10 @@ def look(findings: Findings, _names: tuple[str, ...]) -> None:
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 41 to 43 take."""
-    subjects, means = known(findings, names)
-    scoring = needs.scoring(findings) if means else None
-    if not means or not scoring:
+    pairs, found = known(findings, names), []
+    if not pairs or not (scoring := needs.scoring(findings)):
         return []
-    found = []
-    for subject in subjects:
+    for subject, means in pairs:
         found += [scores(subject, means, *scoring), comparison(subject), page(subject, means)]
     return found
 
@@ -53,7 +51,7 @@ def scores(s: Subject, m: Means, seconds: float, clip: float) -> Row:
 
 def comparison(s: Subject) -> Row:
     """42: tables of scores that are there."""
-    return Row(s.name, "42", "comparison", 5, 3e8, 0, 1e5, "a guess")
+    return Row(s.name, "42", "comparison", 5, 0, 0, 1e5, "a guess")
 
 
 def page(s: Subject, m: Means) -> Row:

@@ -9,8 +9,7 @@ from minddiffuser.needs.rows import FLOAT32, FLOAT64, Means, Row, Subject
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 21 to 28 take."""
-    subjects, means = known(findings, names)
-    return [row(subject, means) for subject in subjects for row in ROWS] if means else []
+    return [row(subject, means) for subject, means in known(findings, names) for row in ROWS]
 
 
 def families(s: Subject, m: Means) -> list[tuple[int, int]]:

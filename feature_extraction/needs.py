@@ -33,11 +33,13 @@ def guiding_clip(findings: Findings) -> Layers | None:
     return findings.check("CLIP that guides", check_clip, findings.run.config)
 
 
-def known(findings: Findings, names: tuple[str, ...]) -> tuple[list[Subject], Means | None]:
-    """Give the subjects of which counts are known, and what works on them with the CLIP that guides, if it is there."""
-    found = [subject for name in names if (subject := count(findings, name))]
-    means, layers = models.means(findings) if found else None, guiding_clip(findings)
-    return found, replace(means, layers=layers.n_units, clip=layers.weights) if means and layers else None
+def known(findings: Findings, names: tuple[str, ...]) -> list[tuple[Subject, Means]]:
+    """Give subjects, each with what works on it: those of which enough is known for rows."""
+    subjects = [subject for name in names if (subject := count(findings, name))]
+    means, layers = models.means(findings) if subjects else None, guiding_clip(findings)
+    if not means or not layers:
+        return []
+    return [(subject, replace(means, layers=layers.n_units, clip=layers.weights)) for subject in subjects]
 
 
 def check_clip(config: Config) -> tuple[Layers, str]:
@@ -54,8 +56,7 @@ def check_clip(config: Config) -> tuple[Layers, str]:
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 11 to 13 take."""
-    subjects, means = known(findings, names)
-    return [features(subject, means) for subject in subjects] if means else []
+    return [features(subject, means) for subject, means in known(findings, names)]
 
 
 def features(s: Subject, m: Means) -> Row:

@@ -24,8 +24,7 @@ def check_sampler(config: Config) -> tuple[bool, str]:
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 31 to 34 take."""
-    subjects, means = known(findings, names)
-    return [row(subject, means) for subject in subjects for row in ROWS] if means else []
+    return [row(subject, means) for subject, means in known(findings, names) for row in ROWS]
 
 
 def n_refined(s: Subject, m: Means) -> int:

@@ -84,12 +84,11 @@ def time_inversion(config: Config, device: torch.device, generator: Generator) -
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 37 and 38 take."""
-    subjects, means = known(findings, names)
-    if not means:
+    if not (pairs := known(findings, names)):
         return []
     config, device = findings.run.config, device_of(findings)
     step = findings.check("speed of IC-GAN", time_inversion, config, device, icgan(findings))
-    return [row(subject, means, step) for subject in subjects for row in (decoding, pictures)] if step else []
+    return [row(subject, means, step) for subject, means in pairs for row in (decoding, pictures)] if step else []
 
 
 def decoding(s: Subject, m: Means, step: Inversion) -> Row:

@@ -5,7 +5,7 @@ import torch
 from baselines.semantic_brain_decoding.classes import read_classes
 from baselines.semantic_brain_decoding.wordnet import open_wordnet
 from data import god_needs
-from data.god_needs import Counts
+from data.god_needs import Counts, Grouping
 from minddiffuser import pretrained
 from minddiffuser.cli import Run, concept_subjects
 from minddiffuser.config import REPOSITORY, Config, concept_form
@@ -40,7 +40,7 @@ def count(findings: Findings, name: str) -> Counts | None:
     """Check a recording for all forms; give its counts."""
     settings = findings.run.config.experiment.semantic_brain_decoding
     assert settings
-    groupings = tuple(concept_form(settings, form).run_grouping for form in settings.forms)
+    groupings: list[Grouping] = [concept_form(settings, form).run_grouping for form in settings.forms]
     return god_needs.recording(findings, name, settings.roi, groupings)
 
 
@@ -80,8 +80,8 @@ def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     n, counts = n_classes(findings), [found for name in names if (found := count(findings, name))]
     means = models.means(findings) if counts else None
     found = [bank(findings.run.config, n)] if n else []
-    for each in counts if means else ():
-        found += [labels(each, means), label_pictures(each, means)]
+    if means:
+        found += [row(each, means) for each in counts for row in (labels, label_pictures)]
     return found
 
 

@@ -41,9 +41,8 @@ def check_streams(config: Config, subject: str) -> tuple[tuple[int, ...], str]:
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 35 and 36 take."""
-    subjects, means = known(findings, names)
     found = []
-    for subject in subjects if means else ():
+    for subject, means in known(findings, names):
         if n_streams := count_streams(findings, subject.name):
             found += [decoding(subject, means, n_streams), pictures(subject, means)]
     return found

@@ -550,7 +550,7 @@ def test_runs_that_a_form_refuses_are_found(monkeypatch, grouping):
     )
     monkeypatch.setattr(god_needs.god, "read_subject", lambda *_: recording)
     if grouping == "by_type":
-        god_needs.check_recording(Config(name="x"), "Subject1", "ROI_VC", ("by_type",))
+        god_needs.check_recording(Config(name="x"), "Subject1", "ROI_VC", ["by_type"])
     else:
         with pytest.raises(DataError, match="leave the form out"):
-            god_needs.check_recording(Config(name="x"), "Subject1", "ROI_VC", ("by_type", "as_released"))
+            god_needs.check_recording(Config(name="x"), "Subject1", "ROI_VC", ["by_type", "as_released"])
