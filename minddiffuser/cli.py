@@ -23,7 +23,6 @@ BATCHES = {
     **dict.fromkeys(("31", "33", "36", "38", "39"), ("generate",)),
     **dict.fromkeys(("32", "34"), ("refine",)),
     "37": ("refine", "encode"),
-    "doctor": ("refine",),
     **dict.fromkeys(("40", "41"), ("score",)),
 }
 _WITH_SAMPLER = ("31", "32", "33", "34", "36")  # scripts that experiment.sampler.precision is of

@@ -2,7 +2,7 @@
 
     python -m minddiffuser.demo --config configs/nsd_subj01.yaml SCRIPT [SCRIPT ...]
 
-Where the data are real the doctor (`minddiffuser/doctor.py`) looks first: nothing is started while something is wrong
+Where the data are real the doctor (`python -m doctor`) looks first: nothing is started while something is wrong
 that the method needs, and the scripts of a rival that cannot run are left out, which is said here, and again at the
 end. Simulated data are made by the first scripts, and their models are in the repository: there is nothing to look at.
 
@@ -12,19 +12,15 @@ with its exit code; what is done is found the next time.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from minddiffuser.config import REPOSITORY, ConfigError, Experiment, load
-
-if TYPE_CHECKING:
-    from minddiffuser.doctor import Problem
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -76,33 +72,35 @@ def look(config: Path) -> dict[str, tuple[str, ...]]:
     dict of str to tuple of str
         What is left out and why, and what the names of its scripts begin with.
     """
-    try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            problems = pool.submit(_examine, config).result()
-    except BrokenProcessPool:
-        sys.exit("error: the doctor was ended from outside, perhaps for want of memory; nothing was started")
-    return choose(problems)
+    with TemporaryDirectory() as folder:
+        found = Path(folder) / "problems.json"
+        line = [sys.executable, "-m", "doctor", "--config", str(config), "--json", str(found)]
+        code = subprocess.run(line, check=False).returncode
+        if not found.is_file():
+            reason = f"ended with exit code {code}"
+            if code < 0:
+                reason = "was ended from outside, perhaps for want of memory"
+            sys.exit(f"error: the doctor {reason}; nothing was started")
+        return choose(json.loads(found.read_text()))
 
 
-def _examine(config: Path) -> list["Problem"]:
-    from minddiffuser.cli import parse
-    from minddiffuser.doctor import examine
+def choose(problems: list[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Stop if something is wrong that the method needs; else give what to leave out, see `look`.
 
-    return examine(parse(None, ["--config", str(config)]))
-
-
-def choose(problems: list["Problem"]) -> dict[str, tuple[str, ...]]:
-    """Stop if something is wrong that the method needs; else give what to leave out, see `look`."""
-    from minddiffuser.doctor import RIVALS, listed
-
-    if any(not problem.part for problem in problems):
-        sys.exit(f"{listed(problems)}\nnothing was started: mend what is wrong first")
+    Parameters
+    ----------
+    problems : list of dict
+        As `doctor/checklist.py` gives them, which has listed them.
+    """
+    if any(not problem["leave_out"] for problem in problems):
+        sys.exit("\nnothing was started: mend what is wrong first")
     left_out = {}
-    for part in dict.fromkeys(problem.part for problem in problems):
-        name, scripts = RIVALS[part]
-        text = f"{name}, for want of: " + "; ".join(problem.text for problem in problems if problem.part == part)
+    parts = {part: scripts for problem in problems for part, scripts in problem["leave_out"].items()}
+    for part, scripts in parts.items():
+        reasons = [problem["text"] for problem in problems if part in problem["leave_out"]]
+        text = f"{part}, for want of: {'; '.join(reasons)}"
         print(f"\nleft out: {text}", flush=True)
-        left_out[text] = scripts
+        left_out[text] = tuple(scripts)
     return left_out
 
 

@@ -198,7 +198,7 @@ def test_generic_object_decoding_can_be_all_there_is(copy):
         assert done.returncode == 0, f"{script}: {done.stderr}"
     page = (copy.parent / "runs/smallest/evaluation/index.html").read_text()
     assert "Generic Object Decoding" in page
-    done = run_here("minddiffuser/doctor.py", copy)
+    done = run_here("doctor/__main__.py", copy)
     assert "ok     Subject1 of Generic Object Decoding: " in done.stdout, done.stdout
 
 

@@ -95,7 +95,6 @@ def said(tmp_path, monkeypatch):
             "lower execution.batch_size.refine (now 2), or lower execution.batch_size.encode (now 4)",
         ),
         ("41_score.py", "lower execution.batch_size.score (now 9)"),
-        ("doctor.py", "lower execution.batch_size.refine (now 2)"),
     ],
 )
 def test_out_of_memory_names_the_batch_size_of_the_scripts_kind_of_work_first(said, script, lever, error):
@@ -140,7 +139,7 @@ def test_the_table_of_kinds_of_work_is_true():
     for number, kinds in seen.items():
         found = kinds & set(BatchSize.model_fields)
         assert found <= set(BATCHES.get(number, ())), (number, found)
-    assert set(BATCHES) - {"doctor"} <= set(scripts)
+    assert set(BATCHES) <= set(scripts)
 
 
 # Devices

@@ -11,12 +11,27 @@ import pytest
 import torch
 import yaml
 
-from data import nsd
+import baselines.ozcelik.needs
+import baselines.semantic_brain_decoding.needs
+import baselines.takagi.needs
+import data.nsd_needs
+import evaluation.concepts_needs
+import evaluation.needs
+import evaluation.pictures_needs
+import feature_decoding.needs
+import feature_extraction.needs
+import reconstruction.needs
+from data import god_needs, nsd
 from data.miniature import dataset
-from minddiffuser import doctor, estimates, speed
+from doctor import __main__ as doctor
+from doctor import machine
+from doctor.checklist import as_json, checklist
+from minddiffuser.cli import Run
 from minddiffuser.config import REPOSITORY, Config, Data, Miniature
-from minddiffuser.estimates import Speed
-from minddiffuser.store import DataError
+from minddiffuser.needs import models, rows, speed
+from minddiffuser.needs.findings import Findings, Problem, Room
+from minddiffuser.needs.rows import Means, Models, Row, Speed, Subject
+from minddiffuser.store import DataError, Shard
 
 SIZE, DATA = Miniature(n_shared=4, n_own=10, sessions=3, roi_scale=0.02), Data(sessions=3)
 BETAS = f"nsd/nsddata_betas/ppdata/subj01/{DATA.space}/{DATA.betas}"
@@ -70,15 +85,16 @@ def examine(folder, config):
     doctor.main(["--config", str(path)])
 
 
-SPEED = Speed(0.1, 0.1, 0.1, 0.01, 1e10, 1e10, 1e8, 1e8)
+SPEED = Speed(0.1, 0.1, 0.1, 1e10, 1e10, 1e8, 1e8)
 
 
 @pytest.fixture
 def timed(monkeypatch):
     """The machine's speed is given: measuring takes seconds, and finds no fault of files."""
-    monkeypatch.setattr(doctor, "measure_speed", lambda *_: (SPEED, "given"))
-    inversion = {"inversion": 0.1, "n_noise": 100, "n_dense": 1000}
-    monkeypatch.setattr(doctor, "time_inversion", lambda *_: (inversion, "given"))
+    monkeypatch.setattr(speed, "measure_speed", lambda *_: (SPEED, "given"))
+    monkeypatch.setattr(evaluation.needs, "time_clip", lambda *_: (0.01, "given"))
+    step = baselines.ozcelik.needs.Inversion(0.1, 100, 1000, 2e8)
+    monkeypatch.setattr(baselines.ozcelik.needs, "time_inversion", lambda *_: (step, "given"))
 
 
 def problems(folder, config):
@@ -98,13 +114,13 @@ def test_nothing_is_wrong_with_the_intact_miniature(folder, capsys):
     rows = re.findall(r"subj01 ([\d-]+) [\w ]+? +[\d.]+ (?:s|min|h|days) +[\d.]+ GB +- +[\d.]+ GB +\w+", printed)
     assert rows == [
         "02", "11-13", "21", "22-24", "25", "26", "27", "28", "31", "32", "33", "34", "35", "36", "37", "38", "41",
-        "43",
+        "42", "43",
     ]  # fmt: skip
     assert "26 search" in re.search(r".*optional, not in `make demo`.*", printed)[0]
     assert re.search(
         r"timed now on cpu with \d+ threads, experiment.sampler.precision float32, in batches of 1", printed
     )
-    assert "37 and denoise_steps 35 disagree" in printed
+    assert "37 and denoise_steps 35 of 50 disagree" in printed
 
 
 def delete(name):
@@ -259,8 +275,14 @@ def test_files_of_any_content_end_in_a_line_each_and_later_checks_run(folder, ca
 
 @pytest.mark.parametrize("kind", ["cut short", "zeros"])
 def test_each_file_of_nsd_is_found_by_itself(folder, timed, monkeypatch, kind):
-    for name in ("open_stable_diffusion", "check_clip", "check_scoring_clip", "check_networks", "check_icgan"):
-        monkeypatch.setattr(doctor, name, lambda *_: (None, "not opened"))
+    for module, name in (
+        (models, "open_stable_diffusion"),
+        (feature_extraction.needs, "check_clip"),
+        (evaluation.needs, "check_scoring_clip"),
+        (evaluation.needs, "check_networks"),
+        (baselines.ozcelik.needs, "check_icgan"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_: (None, "not opened"))
     config = settings(folder)
     for path in needed_files(folder / "nsd"):
         content = path.read_bytes()
@@ -274,7 +296,7 @@ def test_what_no_check_expected_is_a_line_too(folder, timed, monkeypatch):
     def fail(*_):
         raise KeyError("surprise\nand more")
 
-    monkeypatch.setattr(doctor, "check_captions", fail)
+    monkeypatch.setattr(data.nsd_needs, "check_captions", fail)
     (line,) = problems(folder, settings(folder))
     assert "subj01 captions: KeyError: 'surprise" in line
 
@@ -303,28 +325,28 @@ def test_too_little_disk_is_found(folder, monkeypatch, timed):
 
 
 def test_stages_that_do_not_fit_are_problems_with_a_lever(folder, monkeypatch, timed, capsys):
-    monkeypatch.setattr(doctor, "available_memory", lambda: estimates.PROCESS + 2e8)
+    monkeypatch.setattr(machine, "available_memory", lambda: rows.PROCESS + 2e8)
     config = settings(folder)
     config["execution"].update(batch_size={"generate": 4, "refine": 1}, checkpoint_steps=False)
     config["experiment"]["evaluation"] = {"networks": "scoring_clip", "image_size": 64}
-    monkeypatch.setattr(doctor, "measure_speed", lambda *_: (SPEED._replace(refine_memory=3e9), "given"))
+    monkeypatch.setattr(speed, "measure_speed", lambda *_: (SPEED._replace(refine_memory=3e9), "given"))
     found = problems(folder, config)
     (stage2,) = [line for line in found if "subj01 32 stage 2" in line]
     assert re.search(
-        r"needs 3\.\d GB of RAM, of which 0\.8 GB are free; set execution.checkpoint_steps to true", stage2
+        r"needs 3\.\d GB of RAM, of which 0\.8 GB are free -> set execution.checkpoint_steps to true", stage2
     )
     assert "batch_size" not in stage2, "it is 1 already"
     assert "or take a machine with more memory" in stage2
     assert not any("31 stage 1" in line for line in found)
-    monkeypatch.setattr(doctor, "measure_speed", lambda *_: (SPEED._replace(generate_memory=3e9), "given"))
+    monkeypatch.setattr(speed, "measure_speed", lambda *_: (SPEED._replace(generate_memory=3e9), "given"))
     (stage1, *_) = [line for line in problems(folder, config) if "31 stage 1" in line]
     assert "lower execution.batch_size.generate (now 4)" in stage1
     assert any("36 Takagi" in line and "`make demo` leaves it out" in line for line in problems(folder, config))
 
 
 def test_an_optional_script_that_does_not_fit_is_a_note(folder, monkeypatch, timed, capsys):
-    row = estimates.Row("26", "search", 1, 1e15, 0, 0, "counts", ("lower it",), is_optional=True)
-    monkeypatch.setattr(estimates, "ROWS", (lambda _: row,))
+    row = Row("subj01", "26", "search", 1, 1e15, 0, 0, "counts", ("lower it",), is_optional=True)
+    monkeypatch.setattr(feature_decoding.needs, "ROWS", (lambda *_: row,))
     examine(folder, settings(folder))
     assert re.search(r"note   subj01 26 search needs 1000000.6 GB of RAM.*it is optional", capsys.readouterr().out)
 
@@ -336,7 +358,7 @@ def test_a_batch_that_a_gpu_has_no_room_for_names_its_batch_size(monkeypatch):
     monkeypatch.setattr(speed, "time_unet", fail)
     config = Config(name="x", execution={"batch_size": 3})
     with pytest.raises(DataError, match=r"no room for one batch .*lower execution.batch_size.generate \(now 3\)") as e:
-        speed.measure_speed(config, torch.device("cpu"), {}, None, None)
+        speed.measure_speed(config, torch.device("cpu"), {}, None)
     assert "\n" not in str(e.value)
 
 
@@ -375,34 +397,160 @@ def test_some_rois_are_compared_with_what_can_be_compared(folder, monkeypatch, t
 
 def at_real_size(**settings):
     """Subject 1 of NSD with Stable Diffusion, on some machine."""
-    weights = {"unet": 3.44e9, "vae": 3.35e8, "text_encoder": 4.9e8, "clip": 6e8, "scoring_clip": 1.7e9}
-    weights |= {"generator": 2e8, "instance_encoder": 1e8}
-    models = estimates.Models(4, 768, 77, {f"linear_{k:02d}": 38400 for k in range(2, 14, 2)}, weights)
-    given = Speed(0.02, 0.04, 0.08, 0.005, 1e13, 1e11, 1e10, 1e10)
-    counts = {"n_train": 8859, "n_test": 982, "n_trials": 27750, "n_voxels": 11694, "largest_roi": 2500}
-    config = Config(name="nsd", experiment=settings)
-    places = {"n_bytes": int(39e9), "n_streams": (5917, 7604), "inversion": 0.05, "n_noise": 119, "n_dense": 24576}
-    return estimates.Subject(config, models, given, 16, "subj01", **counts, **places)
+    sizes = Models(4, 768, 77, unet=3.44e9, vae=3.35e8, text_encoder=4.9e8)
+    given = Speed(0.02, 0.04, 0.08, 1e13, 1e11, 1e10, 1e10)
+    layers = {f"linear_{k:02d}": 38400 for k in range(2, 14, 2)}
+    means = Means(Config(name="nsd", experiment=settings), sizes, given, 16, layers, 6e8)
+    return Subject("subj01", 8859, 982, 27750, 11694, 2500, int(39e9)), means
 
 
-ALL_ROWS = (*estimates.ROWS, *estimates.TAKAGI_ROWS, *estimates.OZCELIK_ROWS)
+STREAMS, STEP = (5917, 7604), baselines.ozcelik.needs.Inversion(0.05, 119, 24576, 2e8)
 
 
-@pytest.mark.parametrize("row", ALL_ROWS, ids=lambda row: row.__name__)
-def test_a_real_subject_fits_a_machine_of_32_gb_and_takes_less_than_a_month(row):
-    found = row(at_real_size())
+def rows_at_real_size(**settings):
+    """Every row of every room, by the numbers of its scripts."""
+    subject, means = at_real_size(semantic_brain_decoding={}, **settings)
+    takagi, ozcelik, labels = (baselines.takagi.needs, baselines.ozcelik.needs, baselines.semantic_brain_decoding.needs)
+    recording = god_needs.Counts("Subject1", 3450, 4466, 50)
+    found = [
+        data.nsd_needs.prepare(subject),
+        feature_extraction.needs.features(subject, means),
+        *(row(subject, means) for row in (*feature_decoding.needs.ROWS, *reconstruction.needs.ROWS)),
+        takagi.decoding(subject, means, STREAMS),
+        takagi.pictures(subject, means),
+        ozcelik.decoding(subject, means, STEP),
+        ozcelik.pictures(subject, means, STEP),
+        labels.bank(means.config, 1000),
+        labels.labels(recording, means),
+        labels.label_pictures(recording, means),
+        evaluation.concepts_needs.scores(means.config, recording, 0.005, 1.7e9),
+        evaluation.pictures_needs.scores(subject, means, 0.005, 1.7e9),
+        evaluation.pictures_needs.comparison(subject),
+        evaluation.pictures_needs.page(subject, means),
+    ]
+    return {row.scripts: row for row in found}
+
+
+def numbers_of(scripts):
+    first, _, last = scripts.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def test_every_script_has_one_row():
+    """All but those that get or simulate what the doctor looks at."""
+    paths = [path for path in REPOSITORY.glob("*/**/[0-9][0-9]_*.py") if not {".venv", "runs"} & set(path.parts)]
+    scripts = {int(path.name[:2]) for path in paths}
+    assert scripts - {0, 1, 3} == {n for row in rows_at_real_size() for n in numbers_of(row)}
+    assert len(scripts) - 3 == sum(len(numbers_of(row)) for row in rows_at_real_size())
+
+
+@pytest.mark.parametrize("scripts", rows_at_real_size())
+def test_a_real_subject_fits_a_machine_of_32_gb_and_takes_less_than_a_month(scripts):
+    found = rows_at_real_size()[scripts]
     assert 0 < found.seconds < 30 * 86400
-    assert found.memory + estimates.PROCESS < 32e9
+    assert found.memory + rows.PROCESS < 32e9
     assert found.on_device < 24e9
     assert 0 < found.disk < 2e10
 
 
 def test_rows_follow_the_settings():
     few, some = ({"guidance": {"n_images": n}} for n in (10, 100))
-    assert estimates.stage2(at_real_size(**some)).seconds == pytest.approx(
-        10 * estimates.stage2(at_real_size(**few)).seconds
-    )
-    selected = estimates.fitting_memory(at_real_size(), [(10, 3000)])
-    assert estimates.fitting_memory(at_real_size(), [(10, 30)])[1] < selected[1]
-    folds = [estimates.units(at_real_size(units={"n_folds": n})).memory for n in (2, 10)]
+    assert rows_at_real_size(**some)["32"].seconds == pytest.approx(10 * rows_at_real_size(**few)["32"].seconds)
+    memory = feature_decoding.needs.fitting_memory
+    assert memory(*at_real_size(), [(10, 30)])[1] < memory(*at_real_size(), [(10, 3000)])[1]
+    folds = [rows_at_real_size(units={"n_folds": n})["21"].memory for n in (2, 10)]
     assert folds[1] > folds[0]
+
+
+# What rooms and the doctor say to each other
+
+
+@pytest.fixture
+def findings():
+    return Findings(Run(Config(name="x"), (), Shard(), "cpu", False))
+
+
+def test_what_was_looked_at_is_not_looked_at_again(findings, capsys):
+    looked = []
+    for _ in range(2):
+        assert findings.check("it", lambda: (looked.append(1), "fine")) is None  # append gives None
+        assert findings.check("other", lambda: (7, "fine")) == 7
+    assert looked == [1]
+    assert capsys.readouterr().out == "ok     it: fine\nok     other: fine\n"
+
+
+def test_a_problem_is_of_all_that_need_it(findings):
+    def fail():
+        raise DataError("broken")
+
+    for part in ("one", "two", "two"):
+        findings.part = part
+        findings.check("it", fail)
+    (problem,) = findings.problems
+    assert (problem.parts, problem.is_needed) == (["one", "two"], False)
+    findings.part = ""
+    findings.check("it", fail)
+    assert problem.is_needed
+
+
+def test_a_remedy_of_several_problems_is_said_once(findings, capsys):
+    def fail(text):
+        raise DataError(text)
+
+    findings.check("first", fail, "a.h5 is missing: expected /x. Get it there; or here.")
+    findings.check("second", fail, "b.h5 is missing: expected /y. Get it there; or here.")
+    findings.check("third", fail, "c.h5 is broken; get it again")
+    assert capsys.readouterr().out.splitlines() == [
+        "WRONG  first: see 1 below",
+        "WRONG  second: see 2 below",
+        "WRONG  third: see 3 below",
+    ]
+    assert checklist(findings.problems).splitlines()[2:] == [
+        "  1. first: a.h5 is missing: expected /x -> Get it there; or here.",
+        "  2. second: b.h5 is missing: expected /y -> as 1",
+        "  3. third: c.h5 is broken; get it again",
+    ]
+
+
+def test_a_part_is_left_out_with_the_scripts_of_all_its_rooms():
+    def room(part, *scripts):
+        return Room(lambda _: (), lambda *_: [], part=part, scripts=scripts)
+
+    rooms = [room(""), room("rival", "baselines/rival/"), room("rival", "evaluation/50_"), room("other", "o/")]
+    problems = [Problem("a", "x", "", ["rival", "words"]), Problem("b", "y", "", ["rival", ""])]
+    assert [item["leave_out"] for item in as_json(problems, rooms)] == [
+        {"rival": ["baselines/rival/", "evaluation/50_"], "words": []},
+        {},
+    ]
+
+
+def test_problems_are_written_for_programs(folder, timed):
+    shutil.rmtree(folder / "icgan")
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings(folder)))
+    with pytest.raises(SystemExit):
+        doctor.main(["--config", str(path), "--json", str(folder / "problems.json")])
+    (problem,) = json.loads((folder / "problems.json").read_text())
+    assert problem["text"].startswith("IC-GAN: IC-GAN was not found")
+    assert problem["leave_out"] == {"Ozcelik et al.": ["baselines/ozcelik/"]}
+
+
+@pytest.mark.parametrize("grouping", ["by_type", "as_released"])
+def test_runs_that_a_form_refuses_are_found(monkeypatch, grouping):
+    n = 40
+    recording = god_needs.god.Recording(
+        X=np.random.default_rng(0).normal(size=(n, 3)),
+        data_type=np.repeat([1, 2], n // 2),
+        run=np.repeat([1, 2, 3, 4], n // 4),  # does not start again
+        image=np.zeros(n, int),
+        training_images=god_needs.god.Images(np.zeros(1, int), ("a",), ("b",)),
+        test_images=god_needs.god.Images(np.zeros(1, int), ("a",), ("b",)),
+        rois={},
+        release="unknown",
+    )
+    monkeypatch.setattr(god_needs.god, "read_subject", lambda *_: recording)
+    if grouping == "by_type":
+        god_needs.check_recording(Config(name="x"), "Subject1", "ROI_VC", ["by_type"])
+    else:
+        with pytest.raises(DataError, match="leave the form out"):
+            god_needs.check_recording(Config(name="x"), "Subject1", "ROI_VC", ["by_type", "as_released"])

@@ -1,18 +1,19 @@
-"""How fast this machine is, and what a batch takes of its GPU: timed for the doctor with the models of a run."""
+"""How fast this machine is, and what a batch takes of its GPU: timed with the models of a run."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from minddiffuser import estimates
 from minddiffuser.config import Config
-from minddiffuser.estimates import Models, Speed
+from minddiffuser.needs.rows import Models, Speed, lower_batch, refining_picture, vae_picture
 from minddiffuser.precision import autocast, products
 from minddiffuser.store import DataError
 
-_ENOUGH = 5.0  # seconds after which nothing is timed again
+ENOUGH = 5.0  # seconds after which nothing is timed again
 
 
 def name_of(device: torch.device) -> str:
@@ -27,41 +28,41 @@ def weight_bytes(model: torch.nn.Module) -> float:
     return float(sum(p.numel() * p.element_size() for p in model.parameters()))
 
 
-def measure_speed(
-    config: Config, device: torch.device, parts: dict[str, Any], scoring: Any, models: Models
-) -> tuple[Speed, str]:
-    """Time U-Net calls, CLIP and matrices; on a GPU measure memory, too."""
+def measure_speed(config: Config, device: torch.device, parts: dict[str, Any], models: Models) -> tuple[Speed, str]:
+    """Time U-Net calls and matrices; on a GPU measure memory, too."""
     size = config.execution.batch_size
-    try:
+    with room_for("generate", config, device):
         generate, _, generate_memory = time_unet(parts, config, device, size.generate, gradients=False)
-    except (MemoryError, RuntimeError) as error:
-        raise _no_room(error, device, estimates.lower_batch(config, "generate")) from error
     refine, backward, refine_memory = generate, 0.0, 0.0
     if config.experiment.subjects:
-        try:
+        with room_for("refine", config, device):
             refine, backward, refine_memory = time_unet(parts, config, device, size.refine, gradients=True)
-        except (MemoryError, RuntimeError) as error:
-            raise _no_room(error, device, estimates.lower_batch(config, "refine")) from error
     if device.type != "cuda":
-        generate_memory = size.generate * estimates.vae_picture(config, models)
-        refine_memory = size.refine * estimates.refining_picture(config, models)
-    try:
-        score = time_clip(scoring, device, size.score)
-    except (MemoryError, RuntimeError) as error:
-        raise _no_room(error, device, estimates.lower_batch(config, "score")) from error
+        generate_memory = size.generate * vae_picture(config, models)
+        refine_memory = size.refine * refining_picture(config, models)
     factorise, multiply = cholesky_rate(device), product_rate()
-    speed = Speed(generate, refine, backward, score, factorise, multiply, generate_memory, refine_memory)
+    speed = Speed(generate, refine, backward, factorise, multiply, generate_memory, refine_memory)
     text = f"{generate:.3g} s a picture and U-Net call, forward and back {refine + backward:.3g} s; "
     return speed, f"{text}{factorise / 1e9:.0f} Gflop/s in factorisations, {multiply / 1e9:.0f} in products"
 
 
-def _no_room(error: Exception, device: torch.device, levers: tuple[str, ...]) -> Exception:
-    """Say what helps, where memory does not suffice; other errors stay what they are."""
-    if not isinstance(error, MemoryError) and "memory" not in str(error):
-        return error
-    reason = (str(error) or "MemoryError").splitlines()[0]
-    ways = ", or ".join([*levers, "take a GPU with more memory, or one that nobody else uses"])
-    return DataError(f"{name_of(device)} has no room for one batch ({reason}); {ways}")
+@contextmanager
+def room_for(kind: str, config: Config, device: torch.device) -> Iterator[None]:
+    """Say what helps, where memory does not suffice for one batch of a kind of work; other errors stay what they are.
+
+    Parameters
+    ----------
+    kind : str
+        Of `execution.batch_size`.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        reason = (str(error) or "MemoryError").splitlines()[0]
+        ways = ", or ".join([*lower_batch(config, kind), "take a GPU with more memory, or one that nobody else uses"])
+        raise DataError(f"{name_of(device)} has no room for one batch ({reason}); {ways}") from error
 
 
 def time_unet(
@@ -96,13 +97,13 @@ def time_unet(
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(device)
         with products(precision):
-            while len(times) < 3 and sum(map(sum, times)) < _ENOUGH:
-                moments = [_now(device)]
+            while len(times) < 3 and sum(map(sum, times)) < ENOUGH:
+                moments = [now(device)]
                 out = call()
-                moments.append(_now(device))
+                moments.append(now(device))
                 if gradients:
                     torch.autograd.grad(out.float().sum(), (x, c))
-                    moments.append(_now(device))
+                    moments.append(now(device))
                 times.append(np.diff(moments).tolist())
             if on_gpu:
                 memory = torch.cuda.max_memory_allocated(device) - weight_bytes(unet)
@@ -131,51 +132,14 @@ def _decoder_memory(vae: Any, z: torch.Tensor, gradients: bool, precision: Any, 
         vae.to("cpu")
 
 
-def time_clip(clip: Any, device: torch.device, n: int) -> float:
-    """Seconds a picture of the CLIP that scores, in a batch of n; the least of up to three times."""
-    size = clip.model.visual.image_size
-    pixels, times = torch.rand(n, 3, *(size if isinstance(size, tuple) else (size, size)), device=device), []
-    try:
-        clip.model.to(device)
-        with torch.no_grad():
-            while len(times) < 3 and sum(times) < _ENOUGH:
-                began = _now(device)
-                clip.model.encode_image(pixels)
-                times.append(_now(device) - began)
-    finally:
-        clip.model.to("cpu")
-    return min(times) / n
-
-
-def time_inversion(config: Config, device: torch.device, generator: Any) -> tuple[dict[str, Any], str]:
-    """Seconds a picture that the generator takes forward and back; the least of three times."""
-    n, times = config.execution.batch_size.refine, []
-    try:
-        generator.to(device)
-        features = torch.nn.functional.normalize(
-            torch.randn(n, generator.shared_feat.weight.shape[1], device=device), dim=1
-        )
-        noise = torch.randn(n, generator.n_noise, device=device, requires_grad=True)
-        for _ in range(3):
-            began = _now(device)
-            torch.autograd.grad(generator(noise, features).sum(), noise)
-            times.append(_now(device) - began)
-    except (MemoryError, RuntimeError) as error:
-        raise _no_room(error, device, estimates.lower_batch(config, "refine")) from error
-    finally:
-        generator.to("cpu")
-    found = {"inversion": min(times) / n, "n_noise": generator.n_noise, "n_dense": 16 * generator.n_first}
-    return found, f"{found['inversion']:.3g} s a picture, forward and back"
-
-
 def cholesky_rate(device: torch.device, n: int = 3000) -> float:
     """Operations a second of float32 Cholesky factorisations on the device."""
     A = torch.eye(n, device=device) * n + torch.rand(n, n, device=device) / n
     A = A + A.T
     torch.linalg.cholesky(A)
-    began = _now(device)
+    began = now(device)
     torch.linalg.cholesky(A)
-    return n**3 / 3 / (_now(device) - began)
+    return n**3 / 3 / (now(device) - began)
 
 
 def product_rate(n: int = 2000) -> float:
@@ -187,7 +151,8 @@ def product_rate(n: int = 2000) -> float:
     return 2 * n**3 / (time.perf_counter() - began)
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Seconds, when all that the device was given is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

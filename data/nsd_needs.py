@@ -1,0 +1,136 @@
+"""What must be there of the Natural Scenes Dataset, and what reading it takes."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from data import nsd
+from minddiffuser.cli import Run
+from minddiffuser.config import Config
+from minddiffuser.needs.findings import Findings, Room
+from minddiffuser.needs.rows import FLOAT32, FLOAT64, Row, Subject
+from minddiffuser.store import DataError
+
+READING = 100e6  # bytes of betas a second, a guess
+
+
+def subjects_of(run: Run) -> tuple[str, ...]:
+    """Give those of NSD."""
+    return tuple(name for name in run.subjects if name in run.config.experiment.subjects)
+
+
+def look(findings: Findings, names: tuple[str, ...]) -> None:
+    """Check all files."""
+    findings.check("stimuli", check_stimuli, findings.run.config)
+    for name in names:
+        count(findings, name)
+
+
+def count(findings: Findings, name: str) -> Subject | None:
+    """Check all that is of one subject; give its counts, where they could be found out."""
+    config, check = findings.run.config, findings.check
+    design = check(f"{name} design", check_design, config, name)
+    check(f"{name} captions", check_captions, config, design)
+    voxels = check(f"{name} ROIs", check_rois, config, name)
+    return check(f"{name} betas", check_sessions, config, name, design, voxels)
+
+
+def check_stimuli(config: Config) -> tuple[bool, str]:
+    """Read the first stimulus and the last."""
+    stimuli = nsd.Stimuli(config.nsd)
+    for picture in stimuli.read(np.array([0, stimuli.n - 1])):
+        if not np.ptp(picture):
+            raise DataError(f"{stimuli.path} has no picture in its first or last place: fetch it again")
+    return True, f"{stimuli.n}"
+
+
+def check_design(config: Config, subject: str) -> tuple[nsd.Design, str]:
+    """Read which image was shown when."""
+    design = nsd.read_design(config.nsd, subject)
+    return design, f"{len(design.ordering)} trials of {len(design.stimuli)} images"
+
+
+def check_captions(config: Config, design: nsd.Design) -> tuple[bool, str]:
+    """Check the captions of every stimulus that the subject saw, and read the categories where they are."""
+    ids = np.unique(nsd.read_coco_ids(config.nsd)[design.stimuli])
+    n = config.experiment.semantic.n_captions
+    nsd.read_captions(config.nsd, ids, n)
+    there = nsd.read_categories(config.nsd, ids) is not None
+    return True, f"{len(ids)} images have {n} or more" + ("" if there else "; the page will have no categories")
+
+
+def check_rois(config: Config, subject: str) -> tuple[nsd.Voxels, str]:
+    """Read the ROI volumes, and compare counts with the authors' where these are of the same ROIs."""
+    root, data = config.nsd, config.experiment.data
+    voxels = nsd.read_voxels(root, subject, data.space, data.rois)
+    of_nsd = voxels.shape == nsd.VOLUMES.get(subject)
+    for name, expected in nsd.KNOWN_VOXELS.get(subject, {}).items() if of_nsd else ():
+        if name in data.rois:
+            found = int((voxels.roi == name).sum())
+        elif name == "all" and set(data.rois) == set(nsd.ROI_LABELS):
+            found = len(voxels.index)
+        else:
+            continue
+        if abs(found - expected) > 0.01 * expected:
+            raise DataError(
+                f"{root}: {subject} has {found} voxels in {name}, but the authors had {expected}; the ROI volumes are "
+                "not those of this subject and space, or of another release: fetch them again"
+            )
+    counts = Counter(voxels.roi.tolist())
+    return voxels, f"{len(voxels.index)} voxels ({', '.join(f'{n} in {roi}' for roi, n in counts.items())})"
+
+
+def check_sessions(config: Config, subject: str, design: nsd.Design, voxels: nsd.Voxels) -> tuple[Subject, str]:
+    """Check every session's file, of which a few trials or voxels are read."""
+    root, data, wrong = config.nsd, config.experiment.data, []
+    n_trials: dict[Path, int] = {}
+    for session in range(1, data.sessions + 1):
+        try:
+            path = nsd.session_path(root, subject, data.space, data.betas, session)
+            nsd.try_session(path, voxels)
+            n_trials[path] = nsd.check_session(path, voxels.shape)
+        except Exception as error:
+            wrong.append(error)
+    usual = Counter(n_trials.values()).most_common(1)[0][0] if n_trials else 0
+    wrong += [
+        DataError(f"{path} has {n} trials, but the others have {usual}; fetch it again")
+        for path, n in n_trials.items()
+        if n != usual
+    ]
+    if usual * data.sessions > len(design.ordering):
+        wrong.append(
+            DataError(
+                f"{data.sessions} sessions of {usual} trials are more than the design's {len(design.ordering)}; lower "
+                "experiment.data.sessions"
+            )
+        )
+    if wrong:
+        raise ExceptionGroup(f"{subject} betas", wrong)
+    seen = np.unique(design.ordering[: usual * data.sessions])
+    n_test = data.validation_rows or int((seen < design.n_shared).sum())
+    n_train = int((seen >= design.n_shared).sum()) - data.validation_rows
+    found = Subject(
+        subject, n_train, n_test, usual * data.sessions, len(voxels.index), max(Counter(voxels.roi.tolist()).values()),
+        sum(path.stat().st_size for path in n_trials),
+    )  # fmt: skip
+    return found, f"{data.sessions} sessions of {usual} trials, {n_train} training and {n_test} test images"
+
+
+def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
+    """Estimate what 02 takes."""
+    return [prepare(subject) for name in names if (subject := count(findings, name))]
+
+
+def prepare(s: Subject) -> Row:
+    """02: betas to rows."""
+    rows = s.n_images * s.n_voxels * FLOAT32
+    block = 3 * s.n_images * min(2048, s.n_voxels) * FLOAT64
+    halves = 2 * s.n_test * s.n_voxels * FLOAT32
+    return Row(
+        s.name, "02", "prepare", s.n_bytes / READING, rows + halves + block, 0, rows + halves,
+        "reading the betas at 100 MB/s", ("leave out ROIs (experiment.data.rois)",),
+    )  # fmt: skip
+
+
+ROOM = Room(subjects_of, rows, look)

@@ -1,0 +1,95 @@
+"""Check everything that a run needs before hours are spent on it, and estimate what it will take.
+
+    python -m doctor --config configs/nsd_subj01.yaml [--subject subj01] [--json FILE]
+
+Looks at every file of the dataset, the ROIs, the captions of all images, a little of each session, the models (each is
+opened), the device, and the free disk; then estimates time, memory and disk of each stage, and compares them with this
+machine. Checks do not depend on each other: whatever is broken is one line, and the others go on. Ends with exit code 1
+and a checklist if something is wrong: what, where, and what mends it. What concerns a rival alone is marked, for
+`make demo` leaves it out. What must be there, and what it takes, is said by each room's `needs.py`.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import baselines.ozcelik.needs
+import baselines.semantic_brain_decoding.needs
+import baselines.takagi.needs
+import data.nsd_needs
+import evaluation.concepts_needs
+import evaluation.pictures_needs
+import feature_decoding.needs
+import feature_extraction.needs
+import reconstruction.needs
+from doctor.checklist import as_json, checklist
+from doctor.machine import check_disk, check_memory, show
+from minddiffuser.cli import Run, concept_subjects, execute, parse
+from minddiffuser.needs.findings import Findings, Problem, Room
+from minddiffuser.needs.models import device_of
+from minddiffuser.needs.rows import Row
+from minddiffuser.store import write_atomically
+
+# Every room. A new one is added here.
+ROOMS: tuple[Room, ...] = (
+    data.nsd_needs.ROOM,
+    feature_extraction.needs.ROOM,
+    feature_decoding.needs.ROOM,
+    reconstruction.needs.ROOM,
+    baselines.takagi.needs.ROOM,
+    baselines.ozcelik.needs.ROOM,
+    baselines.semantic_brain_decoding.needs.ROOM,
+    evaluation.pictures_needs.ROOM,
+    evaluation.concepts_needs.ROOM,
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print findings and estimates."""
+    run = parse(
+        __doc__,
+        argv,
+        add_own=add_arguments,
+        subjects_of=lambda experiment: (*experiment.subjects, *concept_subjects(experiment)),
+        divides=False,
+    )
+    problems = examine(run)
+    if run.own.json:
+        write_atomically(run.own.json, json.dumps(as_json(problems, ROOMS), indent=1))
+    if problems:
+        sys.exit(checklist(problems))
+    print("\nnothing is wrong")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what only this program has."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what is wrong to this file, too")
+
+
+def examine(run: Run) -> list[Problem]:
+    """Check and estimate all; return what is wrong."""
+    findings = Findings(run)
+    used = [(room, names) for room in ROOMS if (names := room.subjects(run))]
+    is_alone = all(room.part for room, _ in used)  # of a run of nothing else nothing can be left out
+    device = device_of(findings)
+    for room, names in used:
+        findings.part = "" if is_alone else room.part
+        if room.look:
+            room.look(findings, names)
+    rows: list[tuple[Row, str]] = []
+    for room, names in used:
+        findings.part = "" if is_alone else room.part
+        rows += [(row, findings.part) for row in room.rows(findings, names)]
+    rows.sort(key=lambda pair: (pair[0].subject, pair[0].scripts))
+    findings.part = ""
+    if rows and device:
+        check_memory(findings, rows, device)
+    findings.check("disk", check_disk, run.config, sum(row.disk for row, _ in rows))
+    if rows and device:
+        show([row for row, _ in rows], run.config, device)
+    return findings.problems
+
+
+if __name__ == "__main__":
+    execute(main)

@@ -1,0 +1,110 @@
+"""Compare what a run takes with what this machine has, and print it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from minddiffuser.config import Config
+from minddiffuser.needs.findings import Findings, Problem
+from minddiffuser.needs.rows import PROCESS, Row
+from minddiffuser.needs.speed import name_of
+from minddiffuser.store import DataError
+
+
+def check_disk(config: Config, n_bytes: float) -> tuple[bool, str]:
+    """Check that there is room for what the run writes, and that it can be written."""
+    folder = config.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".doctor"
+    probe.write_bytes(b"x")
+    probe.unlink()
+    free, wanted = shutil.disk_usage(folder).free / 1e9, n_bytes / 1e9
+    if free < wanted:
+        raise DataError(
+            f"{folder} has {free:.1f} GB free, and the run writes {wanted:.1f} GB; make room, or set execution.runs"
+        )
+    return True, f"{folder} has {free:.0f} GB free, the run writes about {wanted:.1f} GB"
+
+
+def check_memory(findings: Findings, rows: list[tuple[Row, str]], device: torch.device) -> None:
+    """Compare each row with the memory that is free; what is wrong with a script that is optional is a note.
+
+    Parameters
+    ----------
+    findings : Findings
+    rows : list of (Row, str)
+        Each with the part of the run that needs it.
+    device : torch.device
+    """
+    ram, on_gpu = available_memory(), device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else 0
+    for row, part in rows:
+        needs = [("RAM", ram_of(row, on_gpu), ram, "a machine")]
+        needs += [(f"memory on the {name_of(device)}", row.on_device, free, "a GPU")] if on_gpu else []
+        for what, needed, there, other in needs:
+            if needed <= there:
+                continue
+            ways = ", or ".join([*row.levers, f"take {other} with more memory"])
+            text = f"needs {needed / 1e9:.1f} GB of {what}, of which {there / 1e9:.1f} GB are free"
+            if row.is_optional:
+                print(f"note   {title(row)} {text}; {ways} (it is optional)")
+            else:
+                findings.add([Problem(title(row), text, ways, [part])])
+
+
+def ram_of(row: Row, on_gpu: bool) -> float:
+    """Bytes of RAM, with what Python takes."""
+    return row.memory + PROCESS + (0 if on_gpu else row.on_device)
+
+
+def title(row: Row) -> str:
+    """Name a row, such as "subj01 21 units"."""
+    return f"{row.subject} {row.scripts} {row.name}".strip()
+
+
+def available_memory() -> float:
+    """Bytes of RAM that processes can have now: of the machine, or of the container or job that this runs in."""
+    found = [float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        if "MemAvailable" in lines:
+            found.append(float(lines["MemAvailable"].split()[0]) * 1024)
+    groups = Path("/proc/self/cgroup")
+    for line in groups.read_text().splitlines() if groups.is_file() else ():
+        _, kind, place = line.split(":", 2)
+        if kind in ("", "memory"):  # version 2, or 1
+            root, name = Path("/sys/fs/cgroup") / kind, "memory.limit_in_bytes" if kind else "memory.max"
+            own = root / place.lstrip("/")
+            limits = [folder / name for folder in (own, *own.parents) if folder.is_relative_to(root)]
+            texts = [limit.read_text().strip() for limit in limits if limit.is_file()]
+            found += [float(text) for text in texts if text != "max"]
+    return min(found)
+
+
+def show(rows: list[Row], config: Config, device: torch.device) -> None:
+    """Print the estimates."""
+    on_gpu = device.type == "cuda"
+    print(f"\n{'stage':<30}{'time':>10}{'RAM':>11}{'GPU':>11}{'disk':>11}   derived from")
+    for row in rows:
+        ram = ram_of(row, on_gpu)
+        gpu = f"{row.on_device / 1e9:.1f} GB" if on_gpu and row.on_device else "-"
+        sizes = f"{ram / 1e9:>8.1f} GB{gpu:>11}{row.disk / 1e9:>8.1f} GB"
+        print(f"{title(row):<30}{readable(row.seconds):>10}{sizes}   {row.how}")
+    size = config.execution.batch_size
+    print(
+        f"\ntimed now on {name_of(device)}, experiment.sampler.precision {config.experiment.sampler.precision}, in "
+        f"batches of {size.generate} (execution.batch_size.generate) and {size.refine} (refine); regressions by count, "
+        f"in float64 on {torch.get_num_threads()} threads. Times are of one process; --shard divides most scripts. RAM "
+        f"that is free: {available_memory() / 1e9:.1f} GB"
+    )
+
+
+def readable(seconds: float) -> str:
+    """Seconds as days, hours, or minutes."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

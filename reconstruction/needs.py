@@ -1,0 +1,91 @@
+"""What must be there for the two stages of reconstruction, and what they take."""
+
+from data.nsd_needs import subjects_of
+from feature_extraction.needs import known
+from minddiffuser.config import Config
+from minddiffuser.needs import models
+from minddiffuser.needs.findings import Findings, Room
+from minddiffuser.needs.rows import FLOAT32, Means, Row, Subject, lower_batch, picture
+
+
+def look(findings: Findings, _names: tuple[str, ...]) -> None:
+    """Check the sampler's settings, and open its models."""
+    findings.check("sampler", check_sampler, findings.run.config)
+    models.stable_diffusion(findings)
+
+
+def check_sampler(config: Config) -> tuple[bool, str]:
+    """Say where noise and denoising begin; that they disagree, as in the paper, is no fault."""
+    sampler = config.experiment.sampler
+    agree = sampler.denoise_steps == sampler.noise_index + 1
+    which = f"noise_index {sampler.noise_index} and denoise_steps {sampler.denoise_steps}"
+    return True, f"{which} of {sampler.n_steps}{' agree' if agree else ' disagree'}"
+
+
+def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
+    """Estimate what 31 to 34 take."""
+    return [row(subject, means) for subject, means in known(findings, names) for row in ROWS]
+
+
+def n_refined(s: Subject, m: Means) -> int:
+    """Count the images that stage 2 refines."""
+    return min(m.config.experiment.guidance.n_images or s.n_test, s.n_test)
+
+
+def n_ablated(s: Subject, m: Means) -> int:
+    """Count the images of each ablation."""
+    return min(m.config.experiment.controls.n_ablated or n_refined(s, m), n_refined(s, m))
+
+
+def n_controls(m: Means) -> int:
+    """Count the controls that the generator makes."""
+    controls = m.config.experiment.controls
+    return 3 + len(controls.ranks) + controls.n_seeds
+
+
+def stage1(s: Subject, m: Means) -> Row:
+    """31: a pass of the sampler an image."""
+    seconds = s.n_test * m.config.experiment.sampler.denoise_steps * m.speed.generate
+    memory = m.models.stable_diffusion + m.speed.generate_memory
+    return Row(
+        s.name, "31", "stage 1", seconds, m.models.unet, memory, s.n_test * picture(m.config),
+        f"a U-Net call, {m.speed.generate:.3g} s a picture", lower_batch(m.config, "generate"),
+    )  # fmt: skip
+
+
+def stage2(s: Subject, m: Means) -> Row:
+    """32: passes of the sampler forward, forward again and back, in each iteration."""
+    sampler, guidance = m.config.experiment.sampler, m.config.experiment.guidance
+    a_call = 2 * m.speed.refine + m.speed.refine_backward
+    seconds = n_refined(s, m) * guidance.n_iterations * sampler.denoise_steps * a_call * 1.15
+    memory = m.models.stable_diffusion + m.clip + m.speed.refine_memory
+    kept = () if m.config.execution.checkpoint_steps else ("set execution.checkpoint_steps to true",)
+    n_pictures = n_refined(s, m) * guidance.n_iterations / guidance.save_every
+    return Row(
+        s.name, "32", "stage 2", seconds, m.models.unet, memory, n_pictures * picture(m.config),
+        f"calls of {m.speed.refine:.3g} s, {m.speed.refine_backward:.3g} s back, and 15 %",
+        (*lower_batch(m.config, "refine"), *kept),
+    )  # fmt: skip
+
+
+def picture_controls(s: Subject, m: Means) -> Row:
+    """33: stage 1 from other targets, and training images."""
+    once = stage1(s, m)
+    memory = 4 * s.n_train * (m.n_z + m.n_c) * FLOAT32 + m.models.unet
+    return once._replace(
+        scripts="33", name="controls", seconds=n_controls(m) * once.seconds, memory=memory,
+        disk=(n_controls(m) + 4) * once.disk, how=f"31 {n_controls(m)} times",
+    )  # fmt: skip
+
+
+def ablations(s: Subject, m: Means) -> Row:
+    """34: stage 2 of fewer images, twice."""
+    once, share = stage2(s, m), 2 * n_ablated(s, m) / max(n_refined(s, m), 1)
+    return once._replace(
+        scripts="34", name="ablations", seconds=share * once.seconds, disk=share * once.disk,
+        how="32 of fewer images, twice",
+    )  # fmt: skip
+
+
+ROWS = (stage1, stage2, picture_controls, ablations)
+ROOM = Room(subjects_of, rows, look)
