@@ -1,10 +1,13 @@
-"""Run the main job, script after script: what `make demo` does, which lists the scripts.
+"""Run scripts in order: what `make demo`, `make compare`, `make god` and `make all` do, which list them.
 
-    python -m minddiffuser.demo --config configs/nsd_subj01.yaml SCRIPT [SCRIPT ...]
+    python -m minddiffuser.demo --config configs/nsd_subj01.yaml [--jobs N] SCRIPT [SCRIPT ...]
 
 Where the data are real the doctor (`python -m doctor`) looks first: nothing is started while something is wrong
 that the method needs, and the scripts of a rival that cannot run are left out, which is said here, and again at the
 end. Simulated data are made by the first scripts, and their models are in the repository: there is nothing to look at.
+
+Scripts that go subject by subject run in one process a subject, `--jobs` of them side by side, which divide the threads
+among them; by default as many as subjects and cores allow, and on a GPU one. Arguments of a script are quoted with it.
 
 A script that is listed again later, such as the one that scores, runs the first time only on real data, and while there
 is no page yet: so that a first score and page are there before the longest stage. The first script that fails ends it,
@@ -15,18 +18,19 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from minddiffuser.config import REPOSITORY, ConfigError, Experiment, load
+from minddiffuser.config import ConfigError, Experiment, load
+from minddiffuser.lanes import ScriptError, lanes_of, run, usual_jobs
 
 
 def main(argv: list[str] | None = None) -> None:
     """Look, run, and say what was left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, help="processes side by side (default: see above)")
     parser.add_argument("scripts", nargs="+", metavar="SCRIPT", help="in order, relative to the repository")
     args = parser.parse_args(argv)
     try:
@@ -36,21 +40,21 @@ def main(argv: list[str] | None = None) -> None:
     is_quick = is_simulated(config.experiment)
     left_out = {} if is_quick else look(args.config)
     page = config.folder() / "evaluation" / "index.html"
+    scripts = []
+    for place, script in enumerate(args.scripts):
+        is_first_look = script in args.scripts[place + 1 :]
+        if is_first_look and (is_quick or page.is_file() or not config.experiment.subjects):
+            continue
+        if any(script.startswith(beginnings) for beginnings in left_out.values()):
+            print(f"== {script}: left out", flush=True)
+        else:
+            scripts.append(script)
     try:
-        for place, script in enumerate(args.scripts):
-            is_first_look = script in args.scripts[place + 1 :]
-            if is_first_look and (is_quick or page.is_file() or not config.experiment.subjects):
-                continue
-            print(f"\n== {script}", flush=True)
-            if any(script.startswith(beginnings) for beginnings in left_out.values()):
-                print("   left out", flush=True)
-                continue
-            began = time.monotonic()
-            line = [sys.executable, str(REPOSITORY / script), "--config", str(args.config)]
-            if code := subprocess.run(line, check=False).returncode:
-                print(f"{script} ended with exit code {code}; what is done is kept", file=sys.stderr)
-                sys.exit(code if code > 0 else 128 - code)  # by a signal, as a shell says it
-            print(f"   {time.monotonic() - began:.0f} s", flush=True)
+        for lanes in lanes_of(scripts, config.experiment):
+            run(lanes, args.config, args.jobs or usual_jobs(config))
+    except ScriptError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(130)
     for text in left_out:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from minddiffuser import clean, demo
+from minddiffuser import clean, demo, lanes
 from minddiffuser.config import REPOSITORY, Experiment
 
 NEEDED = {"text": "subj01 design: nsd_expdesign.mat is missing", "leave_out": {}}
@@ -31,12 +31,12 @@ def write_config(folder, **experiment):
 def job(tmp_path, monkeypatch):
     """Scripts that note that they ran, and what the doctor is to find."""
     log, found = tmp_path / "log", []
-    monkeypatch.setattr(demo, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(lanes, "REPOSITORY", tmp_path)
     monkeypatch.setattr(demo, "look", lambda _: demo.choose(found))
 
     def run(scripts, config=None, codes=None):
         log.write_text("")
-        for name in set(scripts):
+        for name in {script.split()[0] for script in scripts}:
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             code = (codes or {}).get(name, 0)
@@ -92,8 +92,10 @@ def test_the_first_look_is_taken_until_there_is_a_page(job, tmp_path):
 
 def test_without_subjects_of_nsd_there_is_no_first_look(job, tmp_path):
     config = write_config(tmp_path, subjects=[], takagi=None, ozcelik=None, semantic_brain_decoding={})
-    job(["e/41.py", "a/39.py", "e/41.py"], config)
-    assert job.ran == ["a/39.py", "e/41.py"]
+    of_concepts = "baselines/semantic_brain_decoding/39.py"
+    job(["e/41.py", of_concepts, "e/41.py"], config)
+    assert job.ran[-2:] == [of_concepts, "e/41.py"]
+    assert job.ran.count("e/41.py") == 1
 
 
 def test_the_first_script_that_fails_ends_it_with_its_code(job, capsys):
