@@ -26,7 +26,7 @@ from data.miniature.networks import WEIGHTS
 from data.miniature.train import SCENE_SEEDS, STEPS, WORK, draw_scenes
 from feature_extraction.latents import decode, encode, to_model_range
 from feature_extraction.text import embed_captions
-from minddiffuser.config import Sampler
+from minddiffuser.config.method import Sampler
 from minddiffuser.pretrained.clip import Clip, open_clip_model
 from minddiffuser.pretrained.icgan import open_instance_encoder
 from minddiffuser.pretrained.stable_diffusion import open_scheduler, open_text_encoder, open_unet, open_vae

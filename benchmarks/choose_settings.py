@@ -30,7 +30,8 @@ from data.nsd import Stimuli
 from evaluation import metrics
 from feature_decoding.ridge import Gram, Scaler, fit, predict
 from feature_extraction.clip_layers import ClipLayers
-from minddiffuser.config import REPOSITORY, Config, Guidance, Sampler, layer_name, load
+from minddiffuser.config import REPOSITORY, Config, load
+from minddiffuser.config.method import Guidance, Sampler, layer_name
 from minddiffuser.correlation import correlate_pairs
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import open_arrays, write_atomically

@@ -25,7 +25,8 @@ from data.nsd import Stimuli
 from evaluation import metrics
 from evaluation.significance import bootstrap_intervals
 from feature_extraction.clip_layers import ClipLayers
-from minddiffuser.config import REPOSITORY, Config, layer_name, load
+from minddiffuser.config import REPOSITORY, Config, load
+from minddiffuser.config.method import layer_name
 from minddiffuser.figures import as_png
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import open_arrays, write_atomically

@@ -34,7 +34,8 @@ from evaluation.systems import wanted
 from feature_decoding import recipes
 from feature_decoding.decoders import UNITS_PER_PART
 from feature_extraction.recipes import features
-from minddiffuser.config import Config, layer_name
+from minddiffuser.config import Config
+from minddiffuser.config.method import layer_name
 from minddiffuser.pretrained.clip import random_clip
 from minddiffuser.pretrained.pooled import resnet50_weights
 from minddiffuser.pretrained.stable_diffusion import clip_tokenizer, random_stable_diffusion

@@ -33,7 +33,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from feature_extraction.clip_layers import ClipLayers
 from feature_extraction.latents import decode
-from minddiffuser.config import LAYERS, REPOSITORY, Guidance, Sampler, layer_name, load
+from minddiffuser.config import REPOSITORY, load
+from minddiffuser.config.method import LAYERS, Guidance, Sampler, layer_name
 from minddiffuser.precision import autocast, products
 from minddiffuser.pretrained.clip import open_clip_model, random_clip
 from minddiffuser.pretrained.stable_diffusion import random_stable_diffusion

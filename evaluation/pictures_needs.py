@@ -4,7 +4,7 @@ from data.nsd_needs import subjects_of
 from evaluation import needs
 from evaluation.needs import SCORE_PICTURE
 from feature_extraction.needs import known
-from minddiffuser.config import takagi_form
+from minddiffuser.config.takagi import takagi_form
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.rows import Means, Row, Subject, lower_batch
 from reconstruction.needs import n_ablated, n_controls, n_refined
@@ -30,7 +30,7 @@ def n_scored(s: Subject, m: Means) -> int:
     experiment = m.config.experiment
     n_systems = 1 + 4 + n_controls(m)
     if takagi := experiment.takagi:
-        n_systems += sum(takagi_form(experiment, takagi, form).n_samples for form in takagi.forms)
+        n_systems += sum(takagi_form(experiment.sampler, takagi, form).n_samples for form in takagi.forms)
     if experiment.ozcelik:
         n_systems += len(experiment.ozcelik.forms)
     return n_systems * s.n_test + n_refined(s, m) + 2 * n_ablated(s, m)

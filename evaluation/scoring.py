@@ -13,7 +13,8 @@ from feature_decoding.accuracy import noise_ceiling_by_image
 from feature_decoding.decoders import read_units
 from feature_decoding.ridge import Scaler
 from feature_extraction.recipes import features as features_recipe
-from minddiffuser.config import Config, layer_name
+from minddiffuser.config import Config
+from minddiffuser.config.method import layer_name
 from minddiffuser.pretrained.clip import Clip, open_clip_model
 from minddiffuser.pretrained.scoring import (
     clip_features,

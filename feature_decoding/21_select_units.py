@@ -21,7 +21,7 @@ from feature_decoding.decoders import load_voxels
 from feature_decoding.units import best_units, cross_validated_correlation, early_stopping, ridge
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
-from minddiffuser.config import layer_name
+from minddiffuser.config.method import layer_name
 from minddiffuser.store import Artifact, open_made
 
 UNITS_PER_BLOCK = 2048

@@ -21,7 +21,7 @@ from feature_decoding.decoders import decode, fit_decoder, load_voxels, read_uni
 from feature_decoding.ridge import Gram
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
-from minddiffuser.config import EMBEDDING
+from minddiffuser.config.method import EMBEDDING
 from minddiffuser.store import Artifact, open_made
 
 

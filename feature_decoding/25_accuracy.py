@@ -29,7 +29,8 @@ from feature_decoding.decoders import read_units
 from feature_decoding.ridge import Scaler
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
-from minddiffuser.config import EMBEDDING, Config
+from minddiffuser.config import Config
+from minddiffuser.config.method import EMBEDDING
 from minddiffuser.figures import as_png
 from minddiffuser.store import Files, open_made
 

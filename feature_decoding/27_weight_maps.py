@@ -32,7 +32,7 @@ from feature_decoding.decoders import UNITS_PER_PART
 from feature_decoding.maps import mean_weights, pattern_strength
 from feature_decoding.ridge import Decoder, Scaler, predict
 from minddiffuser.cli import execute, parse
-from minddiffuser.config import EMBEDDING
+from minddiffuser.config.method import EMBEDDING
 from minddiffuser.figures import as_png
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Files, open_made

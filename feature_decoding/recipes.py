@@ -2,7 +2,8 @@
 
 from data.recipes import prepared
 from feature_extraction.recipes import features
-from minddiffuser.config import EMBEDDING, Config, layer_name
+from minddiffuser.config import Config
+from minddiffuser.config.method import EMBEDDING, layer_name
 from minddiffuser.recipe import Recipe, pick
 
 SCRIPTS = {"semantic": "22_semantic.py", "detail": "23_detail.py", "structural": "24_structural.py"}

@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans
 from sklearn.model_selection import GroupKFold, KFold
 
 from feature_decoding.ridge import Gram, Scaler, fit, predict
-from minddiffuser.config import Controls
+from minddiffuser.config.method import Controls
 from minddiffuser.correlation import correlate
 
 

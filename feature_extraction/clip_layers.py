@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from minddiffuser.config import EMBEDDING, layer_name
+from minddiffuser.config.method import EMBEDDING, layer_name
 from minddiffuser.pretrained.clip import Clip
 from minddiffuser.store import DataError
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 
 from data.nsd_needs import count, subjects_of
-from minddiffuser.config import Config, layer_name
+from minddiffuser.config import Config
+from minddiffuser.config.method import layer_name
 from minddiffuser.needs import models
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.rows import FLOAT32, Means, Row, Subject, lower_batch, vae_picture

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from minddiffuser.config import Precision
+from minddiffuser.config.method import Precision
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from minddiffuser.config import EMBEDDING, Guidance, Precision
+from minddiffuser.config.method import EMBEDDING, Guidance, Precision
 from minddiffuser.precision import products
 
 # So that gradients pass through float16 without vanishing, or, further down, without overflow. Each iteration begins

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save
 from feature_decoding import recipes
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.cli import Run
-from minddiffuser.config import EMBEDDING, Config, layer_name
+from minddiffuser.config import Config
+from minddiffuser.config.method import EMBEDDING, layer_name
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Shard, open_made, reading, write_atomically

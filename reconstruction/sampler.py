@@ -9,7 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 from feature_extraction.latents import decode
 from feature_extraction.text import embed_captions
-from minddiffuser.config import Config, Precision, Sampler
+from minddiffuser.config import Config
+from minddiffuser.config.method import Precision, Sampler
 from minddiffuser.precision import autocast, products
 from minddiffuser.pretrained.stable_diffusion import open_scheduler, open_text_encoder, open_unet, open_vae
 from minddiffuser.seeds import torch_generator

@@ -4,9 +4,9 @@
 
 Three targets are regressed on the voxels that MindDiffuser uses: the instance features of a picture (SwAV's ResNet-50),
 and the noise and dense vectors from which the generator makes it, found by inversion. `experiment.ozcelik` has the
-settings, and `OZCELIK_FORMS` in minddiffuser/config.py what sets the forms apart. In the form "minddiffuser" only the
-features are decoded, by ridge regression with voxel selection; its authors paired voxels of one subject with features
-of another, which is refused here.
+settings, and `OZCELIK_FORMS` in minddiffuser/config/ozcelik.py what sets the forms apart. In the form "minddiffuser"
+only the features are decoded, by ridge regression with voxel selection; its authors paired voxels of one subject with
+features of another, which is refused here.
 
 Reads `prepared.h5` and the stimuli. Writes to `runs/<name>/<subject>/ozcelik/`:
 
@@ -34,7 +34,7 @@ from baselines.regression import fit_predict, held_out_predictions, restore_vari
 from feature_decoding.decoders import decode, fit_decoder, load_voxels
 from feature_decoding.ridge import Gram
 from minddiffuser.cli import Run, execute, parse
-from minddiffuser.config import Ozcelik
+from minddiffuser.config.ozcelik import Ozcelik
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import Artifact, Shard, open_made
 

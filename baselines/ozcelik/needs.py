@@ -8,7 +8,8 @@ from baselines.ozcelik.generator import Generator, open_generator
 from data import nsd_needs
 from feature_extraction.needs import known
 from minddiffuser.cli import Run
-from minddiffuser.config import Config, ozcelik_form
+from minddiffuser.config import Config
+from minddiffuser.config.ozcelik import ozcelik_form
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.models import device_of
 from minddiffuser.needs.rows import FLOAT32, FLOAT64, Means, Row, Subject, lower_batch, picture

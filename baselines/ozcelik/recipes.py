@@ -1,7 +1,8 @@
 """How Ozcelik et al.'s method is made, in each of its forms."""
 
 from data.recipes import prepared
-from minddiffuser.config import Config, Ozcelik, ozcelik_form
+from minddiffuser.config import Config
+from minddiffuser.config.ozcelik import Ozcelik, ozcelik_form
 from minddiffuser.recipe import Recipe, pick
 
 DECODE, RECONSTRUCT = "baselines/ozcelik/37_decode_ozcelik.py", "baselines/ozcelik/38_reconstruct_ozcelik.py"

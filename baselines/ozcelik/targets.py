@@ -13,7 +13,7 @@ from data.nsd import Stimuli
 from data.recipes import prepared
 from feature_extraction.latents import to_model_range
 from minddiffuser.cli import Run
-from minddiffuser.config import Ozcelik
+from minddiffuser.config.ozcelik import Ozcelik
 from minddiffuser.pretrained.icgan import InstanceEncoder, open_instance_encoder
 from minddiffuser.store import Artifact, open_made
 

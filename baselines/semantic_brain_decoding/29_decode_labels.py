@@ -5,8 +5,8 @@
 Of Generic Object Decoding: single trials of training images, scaled by run, are regressed on the pooled features of a
 network (ridge regression on all voxels); those decoded of each test image, whose trials are averaged, are looked up in
 the bank of ImageNet. The nearest image's class is the label. `experiment.semantic_brain_decoding` has the settings, and
-`CONCEPT_FORMS` in minddiffuser/config.py what sets the forms apart; "classifier" takes the network's own last layer
-instead of the bank.
+`CONCEPT_FORMS` in minddiffuser/config/semantic_brain_decoding.py what sets the forms apart; "classifier" takes the
+network's own last layer instead of the bank.
 
 Reads the dataset in `execution.god`, with its stimuli, and `runs/<name>/bank/<network>.h5`. Writes
 `runs/<name>/<subject>/semantic_brain_decoding/decoded/<form>.h5`:
@@ -38,7 +38,7 @@ from baselines.semantic_brain_decoding.features import BATCH_AS_RELEASED, pooled
 from baselines.semantic_brain_decoding.neighbours import nearest
 from data import god
 from minddiffuser.cli import Run, concept_subjects, execute, parse
-from minddiffuser.config import SemanticBrainDecoding, concept_form
+from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding, concept_form
 from minddiffuser.pretrained.pooled import open_pooled_network
 from minddiffuser.store import Artifact, open_made
 

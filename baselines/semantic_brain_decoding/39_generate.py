@@ -28,7 +28,7 @@ from baselines.semantic_brain_decoding.labels import best_constant
 from baselines.semantic_brain_decoding.pictures import open_text_to_image
 from baselines.semantic_brain_decoding.wordnet import open_wordnet, wu_palmer
 from minddiffuser.cli import Run, concept_subjects, execute, parse
-from minddiffuser.config import SemanticBrainDecoding, concept_form
+from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding, concept_form
 from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import DataError, open_made

@@ -7,7 +7,8 @@ from baselines.semantic_brain_decoding.wordnet import open_wordnet
 from data import god_needs
 from data.god_needs import Counts, Grouping
 from minddiffuser.cli import Run, concept_subjects
-from minddiffuser.config import REPOSITORY, Config, concept_form
+from minddiffuser.config import REPOSITORY, Config
+from minddiffuser.config.semantic_brain_decoding import concept_form
 from minddiffuser.needs import models
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.rows import FLOAT32, FLOAT64, Means, Row, lower_batch, picture

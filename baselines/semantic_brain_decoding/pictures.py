@@ -17,7 +17,7 @@ from minddiffuser.pretrained.stable_diffusion import (
 if TYPE_CHECKING:
     import torch
 
-    from minddiffuser.config import Models
+    from minddiffuser.config.method import Models
 
 
 def open_text_to_image(models: Models, safety_checker: bool, device: torch.device) -> StableDiffusionPipeline:

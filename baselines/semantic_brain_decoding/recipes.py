@@ -7,7 +7,8 @@ their hashes. A later stage, which does not read them, takes the hash that its i
 from pathlib import Path
 from typing import Any
 
-from minddiffuser.config import Config, SemanticBrainDecoding, concept_form
+from minddiffuser.config import Config
+from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding, concept_form
 from minddiffuser.recipe import Recipe, named, pick
 from minddiffuser.store import lineage_in, open_arrays
 

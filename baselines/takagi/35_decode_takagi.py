@@ -5,7 +5,7 @@
 z is of pictures of 320 pixels (4 x 40 x 40) and is decoded from the voxels of NSD's stream `early`, c has 77 tokens and
 is decoded from `ventral`; rows are single trials; himalaya's RidgeCV chooses a penalty for each output. The form
 "minddiffuser" decodes the z and c of this project from its voxels, with its decoders. `experiment.takagi` has the
-settings, and `TAKAGI_FORMS` in minddiffuser/config.py what sets the forms apart.
+settings, and `TAKAGI_FORMS` in minddiffuser/config/takagi.py what sets the forms apart.
 
 Reads NSD's betas, stimuli and captions, `prepared.h5`, and for the form "minddiffuser" `features/`. Writes to
 `runs/<name>/<subject>/takagi/`:
@@ -40,7 +40,7 @@ from feature_decoding.ridge import Gram
 from feature_extraction.latents import encode, to_model_range
 from feature_extraction.text import embed_captions
 from minddiffuser.cli import Run, execute, parse
-from minddiffuser.config import Takagi
+from minddiffuser.config.takagi import Takagi
 from minddiffuser.pretrained.stable_diffusion import open_text_encoder, open_vae
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import Artifact, Shard, open_made

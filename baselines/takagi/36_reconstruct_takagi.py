@@ -17,7 +17,7 @@ import torch
 from baselines.takagi import recipes
 from baselines.takagi.pictures import encode_again
 from minddiffuser.cli import Run, execute, parse
-from minddiffuser.config import Takagi
+from minddiffuser.config.takagi import Takagi
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import open_made
 from reconstruction.folder import ReconstructionFolder, remove_samples, to_uint8

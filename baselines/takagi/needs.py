@@ -6,7 +6,8 @@ from baselines.takagi.recipes import STREAMS
 from data import nsd, nsd_needs
 from feature_extraction.needs import features, known
 from minddiffuser.cli import Run
-from minddiffuser.config import Config, takagi_form
+from minddiffuser.config import Config
+from minddiffuser.config.takagi import takagi_form
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.rows import FLOAT32, Means, Row, Subject, lower_batch
 from reconstruction.needs import stage1
@@ -27,7 +28,9 @@ def count_streams(findings: Findings, name: str) -> tuple[int, ...] | None:
     """Count the voxels that z and c are decoded from, where a form decodes from streams."""
     experiment, config = findings.run.config.experiment, findings.run.config
     assert experiment.takagi
-    if all(takagi_form(experiment, experiment.takagi, f).decoder != "ridge_cv" for f in experiment.takagi.forms):
+    if all(
+        takagi_form(experiment.sampler, experiment.takagi, f).decoder != "ridge_cv" for f in experiment.takagi.forms
+    ):
         return (0, 0)
     return findings.check(f"{name} streams", check_streams, config, name)
 
@@ -52,7 +55,7 @@ def decoding(s: Subject, m: Means, n_streams: tuple[int, ...]) -> Row:
     """35: single trials, features in other sizes, and regressions with a penalty for each output."""
     experiment, takagi = m.config.experiment, m.config.experiment.takagi
     assert takagi
-    forms = [takagi_form(experiment, takagi, form) for form in takagi.forms]
+    forms = [takagi_form(experiment.sampler, takagi, form) for form in takagi.forms]
     n_by_trials = sum(form.decoder == "ridge_cv" for form in forms)
     n_z = m.n_z * takagi.image_share**2
     n_c = (takagi.max_length or m.models.max_tokens) * m.models.width
@@ -79,7 +82,7 @@ def pictures(s: Subject, m: Means) -> Row:
     """36: samples of each image."""
     experiment, takagi, once = m.config.experiment, m.config.experiment.takagi, stage1(s, m)
     assert takagi
-    forms = [takagi_form(experiment, takagi, form) for form in takagi.forms]
+    forms = [takagi_form(experiment.sampler, takagi, form) for form in takagi.forms]
     n_calls = sum(form.n_samples * form.sampler.denoise_steps for form in forms)
     n_samples = sum(form.n_samples for form in forms)
     return once._replace(

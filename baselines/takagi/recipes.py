@@ -3,7 +3,8 @@
 from data.recipes import prepared
 from feature_decoding.recipes import FAMILIES
 from feature_extraction.recipes import STABLE_DIFFUSION, features
-from minddiffuser.config import Config, Takagi, takagi_form
+from minddiffuser.config import Config
+from minddiffuser.config.takagi import Takagi, takagi_form
 from minddiffuser.recipe import Recipe, named, pick
 
 DECODE, RECONSTRUCT = "baselines/takagi/35_decode_takagi.py", "baselines/takagi/36_reconstruct_takagi.py"
@@ -13,7 +14,7 @@ STREAMS = ("early", "ventral")  # z is decoded from the first, c from the second
 def forms(config: Config) -> dict[str, Takagi]:
     """Give the settings of each form that the configuration asks for."""
     settings = config.experiment.takagi
-    return {name: takagi_form(config.experiment, settings, name) for name in settings.forms} if settings else {}
+    return {name: takagi_form(config.experiment.sampler, settings, name) for name in settings.forms} if settings else {}
 
 
 def trials(config: Config, subject: str) -> Recipe:

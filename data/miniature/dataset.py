@@ -16,7 +16,7 @@ from scipy.io import savemat
 from data.miniature.brain import AREAS, noise_deviation, simulate_signal, simulate_trials
 from data.miniature.scenes import KINDS, SUPERCATEGORY, Scene, captions, render, sample_scene
 from data.nsd import BETA_SCALE, CAPTIONS, DESIGN, ROI_LABELS, STIMULI, STIMULUS_INFO
-from minddiffuser.config import Miniature
+from minddiffuser.config.miniature import Miniature
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import write_arrays, write_atomically
 

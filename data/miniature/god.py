@@ -25,7 +25,7 @@ from data.god import (
 from data.miniature.brain import noise_deviation, simulate_signal, simulate_trials
 from data.miniature.categories import CATEGORIES, Category
 from data.miniature.scenes import Scene, render, sample_scene_of
-from minddiffuser.config import MiniatureGod
+from minddiffuser.config.miniature import MiniatureGod
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import write_atomically
 

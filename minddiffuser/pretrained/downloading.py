@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from minddiffuser.config import REPOSITORY, Models
+from minddiffuser.config import REPOSITORY
+from minddiffuser.config.method import Models
 from minddiffuser.pretrained.clip import CLIP_FILE, check_clip_names, clip_repository
 from minddiffuser.pretrained.files import MissingModelError
 from minddiffuser.pretrained.pooled import RESNET50_URL, resnet50_weights

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from minddiffuser.config import Models
+from minddiffuser.config.method import Models
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.pretrained.files import frozen, load_weights
 from minddiffuser.pretrained.scoring import DELETE, clip_features, read_weights, require_stand_ins

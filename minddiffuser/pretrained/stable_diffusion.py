@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from minddiffuser.config import REPOSITORY, Models
+from minddiffuser.config import REPOSITORY
+from minddiffuser.config.method import Models
 from minddiffuser.pretrained.checkpoint import STABLE_DIFFUSION_V1, open_checkpoint_part
 from minddiffuser.pretrained.files import POSITIONS, MissingModelError, frozen, open_folder, read_json, three_numbers
 from minddiffuser.store import reading

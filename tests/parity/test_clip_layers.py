@@ -6,7 +6,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from data.miniature import networks
 from feature_extraction.clip_layers import ClipLayers
-from minddiffuser.config import EMBEDDING, layer_name
+from minddiffuser.config.method import EMBEDDING, layer_name
 from minddiffuser.pretrained.clip import Clip
 from minddiffuser.store import DataError
 

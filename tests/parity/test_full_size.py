@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from feature_extraction.clip_layers import ClipLayers
 from feature_extraction.text import embed_captions
-from minddiffuser.config import LAYERS, Guidance, Sampler, layer_name
+from minddiffuser.config.method import LAYERS, Guidance, Sampler, layer_name
 from minddiffuser.pretrained import checkpoint
 from minddiffuser.pretrained.clip import random_clip
 from minddiffuser.pretrained.stable_diffusion import (

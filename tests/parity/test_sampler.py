@@ -7,7 +7,8 @@ from safetensors.torch import load, save
 
 from data.miniature import networks
 from feature_extraction.clip_layers import ClipLayers
-from minddiffuser.config import Guidance, Sampler, Takagi, layer_name
+from minddiffuser.config.method import Guidance, Sampler, layer_name
+from minddiffuser.config.takagi import Takagi
 from minddiffuser.pretrained.clip import Clip
 from reconstruction import guidance
 from reconstruction.guidance import Targets, feature_loss, learning_rate, refine

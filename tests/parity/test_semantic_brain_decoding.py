@@ -21,7 +21,8 @@ from baselines.regression import (
 from baselines.semantic_brain_decoding.features import pooled_features, prepare, read_prepared
 from baselines.semantic_brain_decoding.neighbours import nearest
 from baselines.semantic_brain_decoding.pictures import open_text_to_image
-from minddiffuser.config import REPOSITORY, Models, load
+from minddiffuser.config import REPOSITORY, load
+from minddiffuser.config.method import Models
 from minddiffuser.pretrained.files import MissingModelError
 from minddiffuser.pretrained.pooled import RESNET50_URL, open_pooled_network, resnet50_weights
 from minddiffuser.seeds import torch_generator

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from baselines.takagi.regression import fit_predict, mean_over_trials
-from minddiffuser.config import Takagi
+from minddiffuser.config.takagi import Takagi
 
 ALPHAS = Takagi().alphas
 CENTERED = pytest.mark.parametrize("centered", [True, False])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data.miniature import brain, dataset, scenes
-from minddiffuser.config import REPOSITORY, Miniature
+from minddiffuser.config import REPOSITORY
+from minddiffuser.config.miniature import Miniature
 
 
 @pytest.fixture(scope="module")

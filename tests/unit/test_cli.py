@@ -8,7 +8,8 @@ import torch
 
 from minddiffuser import cli
 from minddiffuser.cli import BATCHES, Run, execute, parse
-from minddiffuser.config import REPOSITORY, BatchSize, Config
+from minddiffuser.config import REPOSITORY, Config
+from minddiffuser.config.execution import BatchSize
 from minddiffuser.store import DataError, Shard
 
 OUT_OF_MEMORY = [

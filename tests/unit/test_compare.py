@@ -10,7 +10,8 @@ from smallest import run, write_config
 from data.recipes import prepared
 from evaluation import comparison, results, significance, systems
 from evaluation.catalogue import CEILING, KINDS, STAGE1, STAGE2, SYSTEMS, in_order, metrics_of, system
-from minddiffuser.config import REPOSITORY, Experiment, Ozcelik, load
+from minddiffuser.config import REPOSITORY, Experiment, load
+from minddiffuser.config.ozcelik import Ozcelik
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact
 from reconstruction.folder import ReconstructionFolder

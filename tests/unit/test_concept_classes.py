@@ -9,7 +9,7 @@ from torchvision.models import ResNet50_Weights
 from baselines.semantic_brain_decoding.classes import Classes, imagenet_classes, read_classes
 from baselines.semantic_brain_decoding.labels import best_constant
 from data.god import read_images
-from minddiffuser.config import SemanticBrainDecoding
+from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding
 from minddiffuser.store import DataError
 
 TENCH, GOLDFISH, SHARK = "n01440764", "n01443537", "n01484850"

@@ -35,7 +35,8 @@ from evaluation.catalogue import (
     metrics_of,
     system,
 )
-from minddiffuser.config import REPOSITORY, Experiment, SemanticBrainDecoding, load
+from minddiffuser.config import REPOSITORY, Experiment, load
+from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding
 from minddiffuser.store import Artifact, DataError, write_atomically
 from reconstruction.folder import ReconstructionFolder
 

@@ -6,21 +6,12 @@ import pytest
 import yaml
 from diffusers import DDIMScheduler
 
-from minddiffuser.config import (
-    PRESETS,
-    REPOSITORY,
-    BatchSize,
-    Config,
-    ConfigError,
-    Experiment,
-    Ozcelik,
-    SemanticBrainDecoding,
-    Takagi,
-    concept_form,
-    load,
-    ozcelik_form,
-    takagi_form,
-)
+from minddiffuser.config import REPOSITORY, Config, ConfigError, Experiment, load
+from minddiffuser.config.execution import BatchSize
+from minddiffuser.config.method import PRESETS
+from minddiffuser.config.ozcelik import Ozcelik, ozcelik_form
+from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding, concept_form
+from minddiffuser.config.takagi import Takagi, takagi_form
 
 
 def write(tmp_path, text):
@@ -98,7 +89,7 @@ def test_the_preset_sets_every_field_whose_description_names_a_released_value():
 @pytest.mark.parametrize(("form", "says"), [("original", "released: "), ("minddiffuser", "as bundled: ")])
 def test_the_forms_of_rivals_set_every_field_whose_description_names_their_value(form, says):
     experiment = Experiment()
-    found = {"takagi": takagi_form(experiment, Takagi(), form), "ozcelik": ozcelik_form(Ozcelik(), form)}
+    found = {"takagi": takagi_form(experiment.sampler, Takagi(), form), "ozcelik": ozcelik_form(Ozcelik(), form)}
     if form == "original":
         found["semantic_brain_decoding"] = concept_form(SemanticBrainDecoding(), form)
     for name, settings in found.items():

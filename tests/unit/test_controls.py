@@ -6,7 +6,7 @@ import torch
 
 from feature_decoding.accuracy import noise_ceiling_by_image
 from feature_decoding.splits import held_out_scores
-from minddiffuser.config import Controls
+from minddiffuser.config.method import Controls
 from reconstruction.controls import JointSpace, Targets
 
 CPU = torch.device("cpu")

@@ -27,7 +27,9 @@ from doctor import __main__ as doctor
 from doctor import machine
 from doctor.checklist import as_json, checklist
 from minddiffuser.cli import Run
-from minddiffuser.config import REPOSITORY, Config, Data, Miniature
+from minddiffuser.config import REPOSITORY, Config
+from minddiffuser.config.method import Data
+from minddiffuser.config.miniature import Miniature
 from minddiffuser.needs import models, rows, speed
 from minddiffuser.needs.findings import Findings, Problem, Room
 from minddiffuser.needs.rows import Means, Models, Row, Speed, Subject

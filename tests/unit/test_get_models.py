@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minddiffuser.config import Models
+from minddiffuser.config.method import Models
 from minddiffuser.pretrained import downloading
 from minddiffuser.pretrained.clip import CLIP_FILE
 from minddiffuser.pretrained.downloading import (

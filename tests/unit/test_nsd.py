@@ -16,7 +16,8 @@ from scipy.io import loadmat, savemat
 
 from data import nsd
 from data.miniature import dataset
-from minddiffuser.config import Data, Miniature
+from minddiffuser.config.method import Data
+from minddiffuser.config.miniature import Miniature
 from minddiffuser.store import DataError, write_arrays
 
 SIZE = Miniature(n_shared=4, n_own=10, sessions=3, roi_scale=0.02)

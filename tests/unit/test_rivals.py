@@ -17,7 +17,10 @@ from baselines.regression import fit_predict, held_out_predictions, restore_vari
 from baselines.takagi.pictures import encode_again
 from data.miniature import networks
 from feature_extraction.latents import decode, encode, to_model_range
-from minddiffuser.config import Experiment, Ozcelik, Sampler, Takagi, ozcelik_form, takagi_form
+from minddiffuser.config import Experiment
+from minddiffuser.config.method import Sampler
+from minddiffuser.config.ozcelik import Ozcelik, ozcelik_form
+from minddiffuser.config.takagi import Takagi, takagi_form
 from minddiffuser.pretrained.files import MissingModelError
 from minddiffuser.pretrained.icgan import InstanceEncoder, icgan_state, open_instance_encoder
 from minddiffuser.store import DataError
@@ -35,7 +38,7 @@ def timesteps_of(settings: Sampler) -> list[int]:
 
 def test_timesteps_of_takagis_forms():
     experiment = Experiment()
-    of = {name: takagi_form(experiment, Takagi(), name) for name in Takagi().forms}
+    of = {name: takagi_form(experiment.sampler, Takagi(), name) for name in Takagi().forms}
     assert timesteps_of(of["corrected"].sampler)[:3] == [781, 781, 761]  # as diffusers does at strength .8
     assert timesteps_of(of["original"].sampler)[:3] == [801, 781, 761]  # as CompVis' script does
     assert timesteps_of(of["minddiffuser"].sampler)[:3] == [741, 681, 661]
@@ -44,7 +47,7 @@ def test_timesteps_of_takagis_forms():
 
 def test_forms_differ_in_what_they_are_said_to_differ_in():
     experiment = Experiment()
-    original, corrected, bundled = (takagi_form(experiment, Takagi(), name) for name in Takagi().forms)
+    original, corrected, bundled = (takagi_form(experiment.sampler, Takagi(), name) for name in Takagi().forms)
     assert (original.center_targets, corrected.center_targets) == (False, True)
     assert (bundled.decoder, bundled.encoded_range, bundled.n_samples) == ("voxel_selection", "unit", 1)
     assert {original.n_samples, corrected.n_samples} == {5}
@@ -57,7 +60,7 @@ def test_forms_differ_in_what_they_are_said_to_differ_in():
     )
     assert (original.alpha_instance, original.alpha_noise, original.alpha_dense) == (500, 1, 100)
     assert (original.unit_length, corrected.unit_length, bundled.noise) == (False, True, "random")
-    miniature = takagi_form(experiment, Takagi(alphas=(7.0,), n_samples=2), "original")
+    miniature = takagi_form(experiment.sampler, Takagi(alphas=(7.0,), n_samples=2), "original")
     assert (miniature.alphas, miniature.n_samples) == ((7.0,), 2)  # what is no matter of forms is as configured
 
 

@@ -8,7 +8,7 @@ import torch
 from damages import CPU, POINTER, WEIGHTS, refused, replace
 from safetensors.torch import load_file, save_file
 
-from minddiffuser.config import Models
+from minddiffuser.config.method import Models
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.pretrained.downloading import download
 from minddiffuser.store import DataError

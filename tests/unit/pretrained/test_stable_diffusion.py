@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from feature_extraction.text import embed_captions
-from minddiffuser.config import Models
+from minddiffuser.config.method import Models
 from minddiffuser.pretrained.files import MissingModelError
 from minddiffuser.pretrained.stable_diffusion import (
     open_safety_checker,

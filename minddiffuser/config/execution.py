@@ -1,0 +1,74 @@
+"""How an experiment is run: nothing here enters a fingerprint."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from minddiffuser.config.section import Place, Section
+
+
+class BatchSize(Section):
+    """Images at a time, by kind of work: as many as a card of 24 GB holds at the real size, and somewhat fewer.
+
+    A plain number in its place is for all kinds. Results do not depend on it.
+    """
+
+    encode: int = Field(
+        default=4,
+        ge=1,
+        description="stimuli through encoders (11 to 14, 29, 35, and 37's instances): the autoencoder takes up to "
+        "2.5 GB a picture of 512 pixels in float32",
+    )
+    generate: int = Field(
+        default=4,
+        ge=1,
+        description="pictures without gradients (31, 33, 36, 38, 39): 4.3 GB of weights in float32, and up to 2.5 GB a "
+        "picture in the autoencoder's decoder",
+    )
+    refine: int = Field(
+        default=1,
+        ge=1,
+        description="pictures with gradients (32, 34, and 37's inversion): those of one guided call of the U-Net, of "
+        "one block of the decoder, and of CLIP, some 10 GB a picture where checkpoint_steps is true",
+    )
+    score: int = Field(
+        default=16,
+        ge=1,
+        description="pictures through the networks that score (40, 41): up to .5 GB a picture in LPIPS",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number_for_all(cls, value: Any) -> Any:
+        if type(value) is int and value < 1:
+            raise ValueError(f"{value} images at a time: at least 1 is needed")
+        return dict.fromkeys(cls.model_fields, value) if type(value) is int else value
+
+
+class Execution(Section):
+    """How it is run; nothing here enters a fingerprint."""
+
+    nsd: Place = Field(
+        default=Path("nsd"), description="folder with nsddata, nsddata_betas, nsddata_stimuli and COCO's annotations"
+    )
+    god: Place = Field(
+        default=Path("god"),
+        description="Generic Object Decoding: Subject1.h5 ..., imageID_*.csv, images/*",
+    )
+    imagenet: Place = Field(default=Path("imagenet"), description="ILSVRC 2012's training images, a folder a class")
+    wordnet: Place | None = Field(
+        default=None,
+        description="folder with data.noun (None: what `make wordnet` unpacked, or /usr/share/wordnet of Debian's "
+        "wordnet-base)",
+    )
+    runs: Place = Path("runs")
+    torch_hub: Place | None = Field(
+        default=None, description="folder of torch.hub with the networks that score (None: ~/.cache/torch/hub)"
+    )
+    device: str = "cpu"
+    batch_size: BatchSize = BatchSize()
+    checkpoint_steps: bool = Field(
+        default=True, description="recompute each denoising step in the backward pass, for memory"
+    )
+    compile: bool = Field(default=False, description="compile the U-Net (torch.compile): minutes once, then faster")

@@ -1,0 +1,114 @@
+"""An experiment: all sections, of which each rival has one.
+
+`experiment` holds what changes results and enters the fingerprints of the files made with it; `execution` holds how it
+is run.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from minddiffuser.config.execution import Execution
+from minddiffuser.config.method import (
+    Controls,
+    Data,
+    Decoding,
+    Detail,
+    Evaluation,
+    Guidance,
+    Models,
+    Sampler,
+    Search,
+    Semantic,
+    Structural,
+    Units,
+)
+from minddiffuser.config.miniature import Miniature, MiniatureGod
+from minddiffuser.config.ozcelik import Ozcelik
+from minddiffuser.config.section import REPOSITORY, Distinct, Name, Section
+from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding
+from minddiffuser.config.takagi import Takagi
+
+
+class Experiment(Section):
+    """All that changes results."""
+
+    subjects: Annotated[tuple[Name, ...], Distinct] = Field(
+        default=("subj01",), description="of NSD; none where only semantic_brain_decoding is run"
+    )
+    seed: int = 42
+    miniature: Miniature | None = Field(
+        default=None, description="what data/01_make_miniature.py makes; absent for real NSD"
+    )
+    data: Data = Data()
+    models: Models = Models()
+    semantic: Semantic = Semantic()
+    detail: Detail = Detail()
+    structural: Structural = Structural()
+    units: Units = Units()
+    decoding: Decoding = Decoding()
+    search: Search = Search()
+    sampler: Sampler = Sampler()
+    guidance: Guidance = Guidance()
+    evaluation: Evaluation = Evaluation()
+    controls: Controls = Controls()
+    takagi: Takagi | None = Field(default=Takagi(), description="null: not run")
+    ozcelik: Ozcelik | None = Field(default=Ozcelik(), description="null: not run; needs IC-GAN's weights")
+    miniature_god: MiniatureGod | None = Field(
+        default=None, description="what data/03_make_god.py makes; absent for the real dataset"
+    )
+    semantic_brain_decoding: SemanticBrainDecoding | None = Field(
+        default=None, description="null: not run; needs Generic Object Decoding and ImageNet"
+    )
+
+    @model_validator(mode="after")
+    def _of_somebody(self) -> "Experiment":
+        if not self.subjects and self.semantic_brain_decoding is None:
+            raise ValueError("subjects are empty, and semantic_brain_decoding is null: nothing would be run")
+        return self
+
+    @model_validator(mode="after")
+    def _one_number_a_layer(self) -> "Experiment":
+        n_layers = len(self.structural.layers)
+        for name, values in (
+            ("decoding.n_voxels_structural", self.decoding.n_voxels_structural),
+            ("guidance.layer_weights", self.guidance.layer_weights),
+        ):
+            if len(values) != n_layers:
+                raise ValueError(
+                    f"{name} has {len(values)} numbers for {n_layers} structural.layers: one each is needed"
+                )
+        return self
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: Name
+    preset: Literal["as_released", "as_loaded", "fast"] | None = None
+    experiment: Experiment = Experiment()
+    execution: Execution = Execution()
+
+    def folder(self, subject: str | None = None) -> Path:
+        """Folder of the experiment's results, or of one subject's."""
+        folder = REPOSITORY / self.execution.runs / self.name
+        return folder / subject if subject else folder
+
+    @property
+    def nsd(self) -> Path:
+        """Root of the Natural Scenes Dataset."""
+        return REPOSITORY / self.execution.nsd
+
+    @property
+    def god(self) -> Path:
+        """Root of Generic Object Decoding."""
+        return REPOSITORY / self.execution.god
+
+    @property
+    def wordnet(self) -> Path:
+        """Folder of WordNet."""
+        if self.execution.wordnet is not None:
+            return REPOSITORY / self.execution.wordnet
+        unpacked = REPOSITORY / "models" / "wordnet" / "usr" / "share" / "wordnet"
+        return unpacked if unpacked.is_dir() else Path("/usr/share/wordnet")

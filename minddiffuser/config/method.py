@@ -1,0 +1,228 @@
+"""The method's own settings, and those of its data, models, controls and scores.
+
+"specification" is the paper (arXiv 2303.14139) as read with the authors' released code. What the authors' code does
+differently, and moves numbers, is a field named for what it does; `preset: as_released` sets them.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from minddiffuser.config.section import Count, Distinct, Penalty, Section
+
+EMBEDDING = "embedding"  # dataset of CLIP's image embedding
+LAYERS = (2, 4, 6, 8, 10, 12)  # "Linear-2" ... "Linear-12": the MLP outputs of CLIP's blocks 0 ... 5
+
+
+def layer_name(number: int) -> str:
+    """Name of the dataset of "Linear-<number>"."""
+    return f"linear_{number:02d}"
+
+
+class Data(Section):
+    """Which betas are read and how they become rows (specification: 37 of 40 sessions, 11 ROIs)."""
+
+    sessions: int = Field(default=37, ge=1, description="sessions used; the later ones are left out")
+    validation_rows: int = Field(
+        default=0,
+        ge=0,
+        description="for choosing settings: the last n training images stand in for the test images, left out",
+    )
+    space: str = "func1pt8mm"
+    betas: str = "betas_fithrf_GLMdenoise_RR"
+    invalid_voxels: Literal["error", "zero"] = Field(
+        default="error", description="voxels constant or NaN in a session: stop, or use their mean (released: zero)"
+    )
+    rois: Annotated[tuple[str, ...], Field(min_length=1), Distinct] = (
+        "VO", "V1", "V2", "V3", "V3ab", "PHC", "MT", "MST", "LO", "IPS", "hV4",
+    )  # fmt: skip
+
+
+class Models(Section):
+    """The pretrained models: hub names, or paths relative to the repository."""
+
+    stable_diffusion: str = Field(
+        default="CompVis/stable-diffusion-v1-4", description="on the hub, a diffusers folder, or the file sd-v1-4.ckpt"
+    )
+    stable_diffusion_revision: str | None = Field(
+        default="133a221b8aa7292a167afc5127cb63fb5005638b", description="commit on the hub"
+    )
+    clip: str = Field(default="ViT-B-32-quickgelu", description="guides stage 2 (open_clip name or local-dir:FOLDER)")
+    clip_weights: str | None = "openai"
+    scoring_clip: str = Field(default="ViT-L-14-quickgelu", description="scores, and nothing else")
+    scoring_clip_weights: str | None = "openai"
+
+
+class Semantic(Section):
+    """The target c: the text encoder's last hidden state, averaged over captions."""
+
+    max_length: int = Field(default=15, ge=3, description="tokens, with begin and end of text")
+    n_captions: int = Field(default=5, ge=1)
+
+
+class Detail(Section):
+    """The target z: the autoencoder's latents."""
+
+    image_size: int = Field(default=512, ge=8, multiple_of=8, description="pixels")
+    posterior: Literal["mean", "sample"] = Field(default="mean", description="released: sample")
+
+
+class Structural(Section):
+    """The target Z_CLIP: outputs of the first MLPs of the guiding CLIP, and how pictures are given to it."""
+
+    layers: Annotated[tuple[Count, ...], Field(min_length=1), Distinct] = LAYERS
+    normalisation: Literal["clip", "imagenet"] = Field(default="clip", description="released: imagenet")
+    stimulus_resize: Literal["bicubic", "bilinear"] = Field(default="bicubic", description="released: bilinear")
+    generated_resize: Literal["bicubic", "bilinear"] = "bicubic"
+    antialias: bool = Field(default=True, description="released: false")
+
+
+class Units(Section):
+    """Which units of each CLIP layer are decoded: the share whose cross-validated correlation is highest."""
+
+    keep: float = Field(default=0.25, gt=0, le=1)
+    n_folds: int = Field(default=5, ge=2)
+    method: Literal["ridge", "early_stopping"] = Field(
+        default="ridge", description="released: early_stopping (himalaya's SparseGroupLassoCV at its defaults)"
+    )
+    alpha: float = Field(default=1000.0, gt=0, description="penalty of method ridge")
+
+
+class Decoding(Section):
+    """Ridge regression with voxel selection (FastL2LiR); alpha is not scaled by the number of rows."""
+
+    alpha: float = Field(default=0.15, gt=0)
+    n_voxels_semantic: int = Field(default=450, ge=1)
+    n_voxels_detail: int = Field(default=3000, ge=1)
+    n_voxels_structural: tuple[Count, ...] = Field(default=(350, 350, 350, 250, 250, 250), description="one a layer")
+    test_scaling: Literal["train", "test"] = Field(
+        default="train", description="whose mean and deviation scale the test voxels; released: test (transductive)"
+    )
+
+
+class Search(Section):
+    """Grid for choosing the two settings of `Decoding` by cross-validation on training images; changes nothing."""
+
+    n_voxels: Annotated[tuple[Count, ...], Field(min_length=1), Distinct] = (125, 250, 450, 850, 3000, 4000)
+    alphas: Annotated[tuple[Penalty, ...], Field(min_length=1), Distinct] = (0.15, 100.0, 1000.0, 10000.0)
+    n_folds: int = Field(default=5, ge=2)
+    n_units: int = Field(default=200, ge=1, description="random outputs of each target")
+
+
+Precision = Literal["float32", "tf32", "float16"]
+
+
+class Sampler(Section):
+    """The image-to-image pass: noise to one index of the schedule, denoise from another."""
+
+    n_steps: int = Field(default=50, ge=2, description="steps of the whole DDIM schedule")
+    noise_index: int = Field(default=37, ge=0, description="0-based index of the noise level; 37 is timestep 741")
+    denoise_steps: int = Field(default=35, ge=1, description="last steps that are run; 35 are timesteps 681 ... 1")
+    guidance_scale: float = Field(default=5.0, ge=0)
+    precision: Precision = Field(
+        default="float32",
+        description="of U-Net and autoencoder; z, c and the loss are float32 (bfloat16: too coarse). tf32: float32, of "
+        "which NVIDIA cards since Ampere multiply 10 bits of the fraction, in stage 2 also in CLIP, several times "
+        "faster; elsewhere the same as float32",
+    )
+
+    @model_validator(mode="after")
+    def _within_the_schedule(self) -> "Sampler":
+        if self.noise_index >= self.n_steps or self.denoise_steps > self.n_steps:
+            raise ValueError(
+                f"noise_index {self.noise_index} must be below, and denoise_steps {self.denoise_steps} at most, "
+                f"n_steps {self.n_steps}"
+            )
+        return self
+
+
+class Guidance(Section):
+    """Stage 2: refine z and c by gradient descent through the whole sampler."""
+
+    n_iterations: int = Field(default=300, ge=1)
+    learning_rate: float = Field(default=0.01, gt=0)
+    decay: float = Field(default=0.999, gt=0, le=1, description="learning rate at iteration k: rate * decay^(k+1)")
+    schedule: Literal["exponential", "cosine"] = Field(
+        default="exponential",
+        description="exponential: by `decay`; cosine: to 0 at the last iteration, without `decay`",
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="stop an image after this many iterations without a lower loss (None: never)"
+    )
+    optimise: Literal["z_and_c", "z"] = Field(default="z_and_c", description="paper: both; released: z")
+    loss: Literal["weighted", "sum"] = Field(
+        default="weighted", description="weighted: released; sum: the paper's algorithm 1"
+    )
+    layer_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(1.5, 1.2, 1, 1, 1, 1), description="one for each of structural.layers"
+    )
+    embedding_weight: float = Field(
+        default=0.0, ge=0, le=1, description="share of the image-embedding term; 0 in the lab's run"
+    )
+    noise: Literal["fresh", "fixed"] = Field(
+        default="fresh", description="new noise in each iteration, or stage 1's throughout"
+    )
+    result: Literal["lowest_loss", "last"] = "lowest_loss"
+    save_every: int = Field(
+        default=10, ge=1, description="iterations between stored pictures, and states to resume from"
+    )
+    n_images: int | None = Field(default=None, ge=1, description="refine only the first test images (None: all)")
+
+    @model_validator(mode="after")
+    def _patience_needs_the_lowest_loss(self) -> "Guidance":
+        if self.patience is not None and self.result == "last":
+            raise ValueError("patience waits for a lower loss: it needs result: lowest_loss")
+        return self
+
+
+class Evaluation(Section):
+    """Scores and their intervals."""
+
+    image_size: int = Field(
+        default=425, ge=16, description="pixels at which SSIM and PixCorr are computed; NSD's own size"
+    )
+    networks: Literal["imagenet", "scoring_clip"] = Field(
+        default="imagenet",
+        description="whose features the field's eight metrics compare: AlexNet, Inception-v3, EfficientNet-B1, SwAV "
+        "and CLIP; or layers of the CLIP that scores (the miniature)",
+    )
+    n_way: int = Field(default=300, ge=2, description="candidates in retrieval (MindEye: 300; at most all test images)")
+    n_bootstrap: int = Field(default=5000, ge=100, description="resamples of an interval")
+    n_flips: int = Field(default=20000, ge=100, description="random flips of signs in a paired test")
+
+
+class Controls(Section):
+    """What is reconstructed besides, to know what scores are worth."""
+
+    ranks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Distinct] = Field(
+        default=(0, 1, 3, 10, 30, 100), description="how many numbers of what was decoded reach the generator"
+    )
+    n_seeds: int = Field(default=3, ge=0, description="stage 1 with the noise of that many other seeds")
+    n_ablated: int | None = Field(
+        default=100, ge=1, description="ablations: the first images that stage 2 refines, for time (None: all of them)"
+    )
+    n_clusters: int = Field(
+        default=40, ge=2, description="k-means clusters of training captions (Shirakawa et al.: 40)"
+    )
+    n_folds: int = Field(default=5, ge=2, description="folds in which clusters, or images, are held out")
+    n_units: int = Field(default=200, ge=1, description="random outputs of a target that are decoded for it")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "as_released": {
+        "data": {"invalid_voxels": "zero"},
+        "detail": {"posterior": "sample"},
+        "structural": {"normalisation": "imagenet", "stimulus_resize": "bilinear", "antialias": False},
+        "units": {"method": "early_stopping"},
+        "decoding": {"n_voxels_structural": (850,) * 6, "test_scaling": "test"},
+        "guidance": {"optimise": "z", "result": "last"},
+    },
+    # The paper gives no voxel counts: these are of the decoders whose files the authors' reconstruction script opens.
+    "as_loaded": {"decoding": {"n_voxels_semantic": 125, "n_voxels_detail": 4000}},
+    # About an eighth of the U-Net calls: in the proportions that benchmarks/fast_settings.py chose on the miniature.
+    # Noise at timestep 721 (741 by default), denoising from 681 as by default.
+    "fast": {
+        "sampler": {"n_steps": 25, "noise_index": 18, "denoise_steps": 18},
+        "guidance": {"n_iterations": 75, "schedule": "cosine", "learning_rate": 0.04},
+    },
+}
