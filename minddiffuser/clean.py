@@ -13,8 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from minddiffuser.cli import concept_subjects
-from minddiffuser.config import Config, ConfigError, load
+from minddiffuser.cli import concept_subjects, read_config
+from minddiffuser.config import Config
 from minddiffuser.demo import is_simulated
 
 _MADE = ("evaluation", "bank")  # beside the subjects
@@ -27,10 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--confirm", metavar="NAME", default="", help="name of the configuration, instead of asking")
     args = parser.parse_args(argv)
-    try:
-        config = load(args.config)
-    except ConfigError as error:
-        parser.exit(2, f"error: {error}\n")
+    config = read_config(parser, args.config)
     folder = config.folder()
     if folder.is_symlink():
         sys.exit(f"error: {folder} is a link to {folder.resolve()}, which is left as it is; delete it by hand")

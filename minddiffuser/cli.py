@@ -99,16 +99,21 @@ def parse(
             "error: --overwrite with --shard would delete what the other shards have done: run once with --overwrite "
             "and without --shard, or delete the old results first\n",
         )
-    try:
-        config = load(args.config, args.set)
-    except ConfigError as error:
-        parser.exit(2, f"error: {error}\n")
+    config = read_config(parser, args.config, args.set)
     known = subjects_of(config.experiment)
     if args.subject is not None and args.subject not in known:
         parser.exit(2, f"error: --subject {args.subject}: {args.config} has {', '.join(known) or 'none here'}\n")
     subjects = (args.subject,) if args.subject else known
     _latest = Run(config, subjects, args.shard, args.device or config.execution.device, args.overwrite, args)
     return _latest
+
+
+def read_config(parser: argparse.ArgumentParser, path: Path, overrides: list[str] | None = None) -> Config:
+    """Read a configuration; what is wrong with it ends with exit code 2."""
+    try:
+        return load(path, overrides)
+    except ConfigError as error:
+        parser.exit(2, f"error: {error}\n")
 
 
 def concept_subjects(experiment: Experiment) -> tuple[str, ...]:

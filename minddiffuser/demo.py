@@ -22,7 +22,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from minddiffuser.config import ConfigError, Experiment, load
+from minddiffuser.cli import read_config
+from minddiffuser.config import Experiment
 from minddiffuser.lanes import ScriptError, lanes_of, run, usual_jobs
 
 
@@ -33,10 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, help="processes side by side (default: see above)")
     parser.add_argument("scripts", nargs="+", metavar="SCRIPT", help="in order, relative to the repository")
     args = parser.parse_args(argv)
-    try:
-        config = load(args.config)
-    except ConfigError as error:
-        parser.exit(2, f"error: {error}\n")
+    config = read_config(parser, args.config)
     is_quick = is_simulated(config.experiment)
     left_out = {} if is_quick else look(args.config)
     page = config.folder() / "evaluation" / "index.html"
