@@ -13,9 +13,9 @@ INSTALLING := $(VENV)/.installing
 # All that is run, in order. The tens digit is the stage, the units digit the step. What is listed twice gives a first score
 # and page before stage 2, which takes days on real data.
 SCRIPTS := \
-	data/01_make_miniature.py \
+	miniature/01_make_miniature.py \
 	data/02_prepare_subject.py \
-	data/03_make_god.py \
+	miniature/03_make_god.py \
 	feature_extraction/11_semantic.py \
 	feature_extraction/12_detail.py \
 	feature_extraction/13_structural.py \
@@ -55,7 +55,7 @@ FOR_COMPARISON := \
 	baselines/ozcelik/37_decode_ozcelik.py \
 	baselines/ozcelik/38_reconstruct_ozcelik.py
 OF_GOD := \
-	data/03_make_god.py \
+	miniature/03_make_god.py \
 	baselines/semantic_brain_decoding/14_bank.py \
 	baselines/semantic_brain_decoding/29_decode_labels.py \
 	baselines/semantic_brain_decoding/39_generate.py \
@@ -65,7 +65,7 @@ FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest
 RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)"
 
 # Not part of any: data/00_get_models.py (`make models`), and feature_decoding/26_search.py, which helps to choose
-# settings. Without experiment.miniature in CONFIG there is nothing for data/01_make_miniature.py to do, without
+# settings. Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do, without
 # experiment.semantic_brain_decoding nothing for the scripts that belong to it.
 
 .DEFAULT_GOAL := help

@@ -31,7 +31,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from data import nsd, recipes
+from data import nsd, nsd_betas, recipes
 from data.averaging import average, ceiling_by_roi, choose_rows, remaining_sessions
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.store import Artifact, DataError, open_made, write_atomically
@@ -55,8 +55,8 @@ def prepare(run: Run, subject: str, artifact: Artifact) -> bool:
     design = nsd.read_design(root, subject)
     coco_ids = nsd.read_coco_ids(root)
     voxels = nsd.read_voxels(root, subject, data.space, data.rois)
-    first = nsd.session_path(root, subject, data.space, data.betas, 1)
-    n_trials = nsd.check_session(first, voxels.shape)
+    first = nsd_betas.session_path(root, subject, data.space, data.betas, 1)
+    n_trials = nsd_betas.check_session(first, voxels.shape)
     if n_trials * data.sessions > len(design.ordering):
         raise DataError(f"{first} has {n_trials} trials; {data.sessions} such sessions are more than the design has")
     for session, betas in remaining_sessions(run, artifact, voxels, standardise=True):

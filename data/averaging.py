@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from data import nsd
+from data import nsd, nsd_betas
 from minddiffuser.cli import Run
 from minddiffuser.store import Artifact, DataError
 
@@ -65,18 +65,20 @@ def remaining_sessions(
         data, or a voxel has none in a session and `data.invalid_voxels` is "error".
     """
     subject, data = artifact.recipe.subject, run.config.experiment.data
-    paths = [nsd.session_path(run.config.nsd, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
-    n_trials = nsd.check_session(paths[0], voxels.shape)
+    paths = [
+        nsd_betas.session_path(run.config.nsd, subject, data.space, data.betas, s + 1) for s in range(data.sessions)
+    ]
+    n_trials = nsd_betas.check_session(paths[0], voxels.shape)
     for session, _ in tqdm(artifact.parts_to_do(data.sessions, 1, run.shard), desc=f"{subject} sessions"):
         path = paths[session]
-        betas = nsd.read_session(path, voxels)
+        betas = nsd_betas.read_session(path, voxels)
         if len(betas) != n_trials:
             raise DataError(f"{path} has {len(betas)} trials, but {paths[0]} has {n_trials}")
         if standardise:
-            betas = nsd.standardise_session(betas, voxels, path, data.invalid_voxels)
+            betas = nsd_betas.standardise_session(betas, voxels, path, data.invalid_voxels)
             empty = np.all(betas == 0, axis=0)
         else:
-            empty = nsd.find_empty(betas, voxels, path, data.invalid_voxels)
+            empty = nsd_betas.find_empty(betas, voxels, path, data.invalid_voxels)
             betas[:, empty] = 0
         if empty.any():
             value = "their mean" if standardise else "0"
@@ -157,7 +159,7 @@ def average(
                 np.add(half_of[image], trial, out=half_of[image])
             squares += np.einsum("ij,ij->j", values, values, dtype=np.float64)
         total /= rows.n_repetitions[:, None]
-        ceiling[here] = nsd.noise_ceiling(total, rows.n_repetitions, squares)
+        ceiling[here] = nsd_betas.noise_ceiling(total, rows.n_repetitions, squares)
         betas[:, here] = total[rows.kept]
         with np.errstate(invalid="ignore"):
             halves[:, :, here] = total_halves / half[rows.kept[: rows.n_test], None, None]

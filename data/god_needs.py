@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from data import god
+from data import god, god_trials
 from minddiffuser.config import Config
 from minddiffuser.needs.findings import Findings
 from minddiffuser.store import DataError
@@ -20,7 +20,7 @@ class Counts(NamedTuple):
 
 
 def recording(findings: Findings, subject: str, roi: str, groupings: list[Grouping]) -> Counts | None:
-    """Check a subject's recording, and that its runs can be standardised in each of the ways of `god.run_groups`."""
+    """Check a recording, and that its runs can be standardised in each of the ways of `god_trials.run_groups`."""
     what = f"{subject} of Generic Object Decoding"
     return findings.check(what, check_recording, findings.run.config, subject, roi, groupings)
 
@@ -34,7 +34,7 @@ def check_recording(config: Config, subject: str, roi: str, groupings: list[Grou
     """Read a recording."""
     found = god.read_subject(config.god, subject, roi)
     for grouping in dict.fromkeys(groupings):
-        god.standardise_runs(found.X[:, :1], found.data_type, found.run, grouping)
+        god_trials.standardise_runs(found.X[:, :1], found.data_type, found.run, grouping)
     n_test, (n_trials, n_voxels) = len(found.test_images.ids), found.X.shape
     release = "" if config.experiment.miniature_god else f", release {found.release}"
     text = f"{n_trials} trials, {n_voxels} voxels in {roi}, {n_test} test images{release}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import nsd
+from data import nsd, nsd_betas
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
 from minddiffuser.needs.findings import Findings, Room
@@ -87,9 +87,9 @@ def check_sessions(config: Config, subject: str, design: nsd.Design, voxels: nsd
     n_trials: dict[Path, int] = {}
     for session in range(1, data.sessions + 1):
         try:
-            path = nsd.session_path(root, subject, data.space, data.betas, session)
-            nsd.try_session(path, voxels)
-            n_trials[path] = nsd.check_session(path, voxels.shape)
+            path = nsd_betas.session_path(root, subject, data.space, data.betas, session)
+            nsd_betas.try_session(path, voxels)
+            n_trials[path] = nsd_betas.check_session(path, voxels.shape)
         except Exception as error:
             wrong.append(error)
     usual = Counter(n_trials.values()).most_common(1)[0][0] if n_trials else 0

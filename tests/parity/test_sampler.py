@@ -5,11 +5,11 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from safetensors.torch import load, save
 
-from data.miniature import networks
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config.method import Guidance, Sampler, layer_name
 from minddiffuser.config.takagi import Takagi
 from minddiffuser.pretrained.clip import Clip
+from miniature import networks
 from reconstruction import guidance
 from reconstruction.guidance import Targets, feature_loss, learning_rate, refine
 from reconstruction.sampler import ImageToImage

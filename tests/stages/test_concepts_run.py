@@ -14,8 +14,8 @@ from smallest import CONCEPTS, GROUPS, REPOSITORY, run_here, write_config
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from data import god
-from data.miniature.categories import CATEGORIES
 from minddiffuser.store import open_arrays
+from miniature.categories import CATEGORIES
 from reconstruction.folder import read, sample_folders
 
 SUBJECTS = ("Subject1", "Subject2")

@@ -15,7 +15,6 @@ from baselines.ozcelik.features import instance_features, invert
 from baselines.ozcelik.generator import Generator, generator_of, open_generator
 from baselines.regression import fit_predict, held_out_predictions, restore_variance
 from baselines.takagi.pictures import encode_again
-from data.miniature import networks
 from feature_extraction.latents import decode, encode, to_model_range
 from minddiffuser.config import Experiment
 from minddiffuser.config.method import Sampler
@@ -24,6 +23,7 @@ from minddiffuser.config.takagi import Takagi, takagi_form
 from minddiffuser.pretrained.files import MissingModelError
 from minddiffuser.pretrained.icgan import InstanceEncoder, icgan_state, open_instance_encoder
 from minddiffuser.store import DataError
+from miniature import networks
 from reconstruction.folder import to_uint8
 from reconstruction.sampler import ImageToImage
 

@@ -10,7 +10,7 @@ from minddiffuser.config import REPOSITORY
 from minddiffuser.pretrained.files import MissingModelError
 
 CPU = torch.device("cpu")
-WEIGHTS = REPOSITORY / "data" / "miniature" / "weights"
+WEIGHTS = REPOSITORY / "miniature" / "weights"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 492265168\n"
 DAMAGES = {
     "absent": lambda _: None,
