@@ -13,9 +13,9 @@ INSTALLING := $(VENV)/.installing
 # The main job, in order. The tens digit is the stage, the units digit the step. What is listed twice gives a first score
 # and page before stage 2, which takes days on real data.
 SCRIPTS := \
-	data/01_make_miniature.py \
+	miniature/01_make_miniature.py \
 	data/02_prepare_subject.py \
-	data/03_make_god.py \
+	miniature/03_make_god.py \
 	feature_extraction/11_semantic.py \
 	feature_extraction/12_detail.py \
 	feature_extraction/13_structural.py \
@@ -45,7 +45,7 @@ SCRIPTS := \
 	evaluation/43_report.py
 
 # Not part of the main job: data/00_get_models.py (`make models`), and feature_decoding/26_search.py, which helps to choose
-# settings. Without experiment.miniature in CONFIG there is nothing for data/01_make_miniature.py to do, without
+# settings. Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do, without
 # experiment.semantic_brain_decoding nothing for the scripts that belong to it.
 
 .DEFAULT_GOAL := help

@@ -2,8 +2,8 @@
 
     python benchmarks/assess_models.py
 
-Reads `data/miniature/weights/` and the training curves in `runs/training/` (left out of the card where they are
-absent). Writes `data/miniature/weights/README.md` and the figures beside it. Held-out scenes have a seed that no
+Reads `miniature/weights/` and the training curves in `runs/training/` (left out of the card where they are
+absent). Writes `miniature/weights/README.md` and the figures beside it. Held-out scenes have a seed that no
 training uses. Takes about three minutes on two cores.
 """
 
@@ -21,14 +21,14 @@ from torch.nn import functional
 
 from baselines.ozcelik.features import instance_features, invert
 from baselines.ozcelik.generator import open_generator
-from data.miniature.adversarial import small_pictures, two_views
-from data.miniature.networks import WEIGHTS
-from data.miniature.train import SCENE_SEEDS, STEPS, WORK, draw_scenes
 from feature_extraction.latents import decode, encode, to_model_range
 from feature_extraction.text import embed_captions
 from minddiffuser import pretrained
 from minddiffuser.config import Sampler
 from minddiffuser.pretrained import Clip
+from miniature.adversarial import small_pictures, two_views
+from miniature.networks import WEIGHTS
+from miniature.train import SCENE_SEEDS, STEPS, WORK, draw_scenes
 from reconstruction.folder import to_uint8
 from reconstruction.sampler import ImageToImage
 
@@ -180,21 +180,21 @@ def _write_card(rows: list[tuple[str, str, str]], curves: str) -> None:
     table = "\n".join(f"| {model} | {measure} | {value} |" for model, measure, value in rows)
     card = f"""# The miniature's models
 
-Small models of the classes of the real ones, trained on procedurally drawn scenes (`data/miniature/scenes.py`):
+Small models of the classes of the real ones, trained on procedurally drawn scenes (`miniature/scenes.py`):
 `AutoencoderKL`, `UNet2DConditionModel`, `CLIPTextModel` with its tokenizer (a Stable Diffusion folder of the
 hub's layout, scaling factor {scale}), two open_clip CLIPs, one to guide and one, of another architecture, to score,
 and, for the rival that needs it, IC-GAN's generator with the ResNet whose features condition it, trained without labels
 (32 pixels). They are for trying the methods on a laptop; they know nothing but these scenes.
 
 Made by, in this order, on two CPU cores (30,000 scenes for each of two scene seeds; steps {STEPS};
-scene seeds {SCENE_SEEDS}, weights and batches seeded in `data/miniature/train.py`):
+scene seeds {SCENE_SEEDS}, weights and batches seeded in `miniature/train.py`):
 
-    python data/miniature/train.py vae
-    python data/miniature/train.py clip
-    python data/miniature/train.py scoring_clip
-    python data/miniature/train.py diffusion
-    python data/miniature/train.py instance_encoder
-    python data/miniature/train.py generator
+    python miniature/train.py vae
+    python miniature/train.py clip
+    python miniature/train.py scoring_clip
+    python miniature/train.py diffusion
+    python miniature/train.py instance_encoder
+    python miniature/train.py generator
 
 Sizes in MB (float16, opened as float32): {", ".join(f"{name} {size:.1f}" for name, size in sizes.items())};
 together {sum(sizes.values()):.1f}.

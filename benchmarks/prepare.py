@@ -28,6 +28,7 @@ import pandas as pd
 from scipy.io import savemat
 
 from data import nsd
+from data.nsd_betas import BETA_SCALE
 from minddiffuser.config import REPOSITORY, load
 
 CONFIG = REPOSITORY / "configs" / "nsd_subj01.yaml"
@@ -107,7 +108,7 @@ def write_dataset(root: Path, n_sessions: int) -> None:
 def write_session(path: Path, rng: np.random.Generator) -> None:
     """Write betas of (trials, Z, Y, X) with a deviation of 1 %, a chunk for each voxel."""
     X, Y, Z = SHAPE
-    noise = rng.normal(0, nsd.BETA_SCALE, 100_000).astype("<i2")
+    noise = rng.normal(0, BETA_SCALE, 100_000).astype("<i2")
     begin = rng.integers(0, len(noise) - N_TRIALS, X * Y * Z).tolist()
     with h5py.File(path, "w", locking=False) as file:
         dataset = file.create_dataset("betas", (N_TRIALS, Z, Y, X), "<i2", chunks=(N_TRIALS, 1, 1, 1))

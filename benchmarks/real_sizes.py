@@ -38,6 +38,7 @@ from minddiffuser import pretrained
 from minddiffuser.config import Config, layer_name
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact
+from miniature.bdata import write_bdata
 from reconstruction.folder import ReconstructionFolder
 from reconstruction.recipes import control, stage1
 
@@ -403,7 +404,7 @@ class Inputs:
             "Run": np.concatenate([np.full(len(of_run), number) for _, number, of_run in runs]),
             "stimulus_id": np.concatenate([of_run for *_, of_run in runs]),
         }
-        god.write_bdata(root / f"{GOD_SUBJECT}.h5", columns, {"ROI_VC": {"VoxelData": 1}})
+        write_bdata(root / f"{GOD_SUBJECT}.h5", columns, {"ROI_VC": {"VoxelData": 1}})
 
     def _photograph(self, number: int) -> Path:
         """Make a JPEG of 500 pixels; one number for each 30,000 links."""

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from data import nsd, recipes
+from data import nsd, nsd_betas, recipes
 from data.averaging import average, ceiling_by_roi, choose_rows
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.store import Artifact, DataError, open_made, write_atomically
@@ -56,15 +56,15 @@ def prepare(run: Run, subject: str, artifact: Artifact) -> bool:
     design = nsd.read_design(root, subject)
     coco_ids = nsd.read_coco_ids(root)
     voxels = nsd.read_voxels(root, subject, data.space, data.rois)
-    paths = [nsd.session_path(root, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
-    n_trials = nsd.check_session(paths[0], voxels.shape)
+    paths = [nsd_betas.session_path(root, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
+    n_trials = nsd_betas.check_session(paths[0], voxels.shape)
     if n_trials * data.sessions > len(design.ordering):
         raise DataError(f"{paths[0]} has {n_trials} trials; {data.sessions} such sessions are more than the design has")
     for session, _ in tqdm(artifact.parts_to_do(data.sessions, 1, run.shard), desc=f"{subject} sessions"):
-        betas = nsd.read_session(paths[session], voxels)
+        betas = nsd_betas.read_session(paths[session], voxels)
         if len(betas) != n_trials:
             raise DataError(f"{paths[session]} has {len(betas)} trials, but {paths[0]} has {n_trials}")
-        betas = nsd.standardise_session(betas, voxels, paths[session], data.invalid_voxels)
+        betas = nsd_betas.standardise_session(betas, voxels, paths[session], data.invalid_voxels)
         if (empty := np.all(betas == 0, axis=0)).any():
             tqdm.write(f"{paths[session].name}: set to their mean for want of data: {voxels.count(empty)}")
         artifact.write_part(session, {"betas": betas})

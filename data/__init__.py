@@ -1,1 +1,1 @@
-"""NSD on disk, real or miniature: reading it, and turning betas into rows of voxels."""
+"""Datasets on disk, real or simulated: reading them, and turning betas into rows of voxels."""

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from data.nsd import noise_ceiling
+from data.nsd_betas import noise_ceiling
 
 VOXELS_AT_ONCE = 2048  # some 0.5 GB at NSD's number of images
 

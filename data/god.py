@@ -18,14 +18,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import h5py
 import numpy as np
 from PIL import Image
-from sklearn.model_selection import train_test_split
 
-from minddiffuser.store import DataError, reading, write_arrays
+from data.bdata import find_column, read_bdata
+from minddiffuser.store import DataError, reading
 
 TRAINING, PERCEPTION, IMAGERY = 1, 2, 3  # values of the column DataType
 TYPE_NAMES = {TRAINING: "training", PERCEPTION: "perception test", IMAGERY: "imagery test"}
@@ -132,7 +130,7 @@ def read_subject(folder: Path, subject: str, roi: str = "ROI_VC") -> Recording:
         data, and are 0; runs do not count from 1 inside each data type, which only one way of scaling needs.
     """
     path = _recording(folder, subject)
-    data, metadata = read_bdata(path)
+    data, metadata = read_bdata(path, _WHERE)
     release = _check_release(path, subject, metadata, len(data))
     known = [key for key in metadata if key.startswith("ROI_")]
     if roi not in known:
@@ -141,14 +139,14 @@ def read_subject(folder: Path, subject: str, roi: str = "ROI_VC") -> Recording:
     if not columns.any() or (columns & (metadata.get("VoxelData", metadata[roi]) != 1)).any():
         raise DataError(f"{path}: {roi} marks no column, or one that is not of VoxelData; {_WHERE}")
     id_key = "stimulus_id" if "stimulus_id" in metadata else "Label"
-    data_type, run, ids = (_read_column(path, data, metadata, key) for key in ("DataType", "Run", id_key))
+    data_type, run, ids = (find_column(path, data, metadata, key, _WHERE) for key in ("DataType", "Run", id_key))
     data_type, run = _as_whole(path, "DataType", data_type), _as_whole(path, "Run", run)
     X, rois = data[:, columns], {key: metadata[key][columns] == 1 for key in known}
     for kind in (TRAINING, PERCEPTION):
         if kind not in data_type:
             raise DataError(f"{path} has no {TYPE_NAMES[kind]} trials (DataType {kind}); {_WHERE}")
     _zero_empty_voxels(path, X, rois, roi)
-    if unusual := _unusual_runs(data_type, run):
+    if unusual := unusual_runs(data_type, run):
         warnings.warn(f"{path}: {unusual}", stacklevel=2)
     training_images, test_images = read_images(folder / TRAINING_IMAGES), read_images(folder / TEST_IMAGES)
     image = np.empty(len(X), np.int64)
@@ -262,219 +260,21 @@ def image_keys(ids: np.ndarray) -> np.ndarray:
     return np.round(scaled).astype(np.int64)
 
 
-def run_groups(data_type: np.ndarray, run: np.ndarray, grouping: Literal["by_type", "as_released"]) -> np.ndarray:
-    """Tell which trials are standardised together, by numbering the groups.
-
-    Runs count from 1 inside each data type. Ferrante et al. 2022 (arXiv 2212.06726) take those of equal number
-    together: the first group of the real data is the first runs of training, perception and imagery, 50 + 50 + 25
-    trials, so that test trials change the training data.
-
-    Parameters
-    ----------
-    data_type, run : arrays of shape (n_trials,), int
-    grouping : "by_type" or "as_released"
-        Runs apart from each other; or, as in that paper's code, runs of equal number together.
-
-    Returns
-    -------
-    array of shape (n_trials,), int64
-        From 0.
-
-    Raises
-    ------
-    DataError
-        Runs of equal number are to be taken together, but their numbers do not start again in each data type.
-    """
-    if grouping == "as_released" and (unusual := _unusual_runs(data_type, run)):
-        raise DataError(
-            f"{unusual}: run_grouping as_released, of the form `original`, takes runs of equal number together, which "
-            "would be other trials; leave the form out of experiment.semantic_brain_decoding.forms"
-        )
-    keys = {"by_type": [data_type, run], "as_released": [run]}[grouping]
-    return np.unique(np.stack(keys), axis=1, return_inverse=True)[1].ravel()
-
-
-def standardise_runs(
-    X: np.ndarray, data_type: np.ndarray, run: np.ndarray, grouping: Literal["by_type", "as_released"] = "by_type"
-) -> np.ndarray:
-    """Scale each voxel to mean 0 and deviation 1 (of the population) over the trials of a run.
-
-    Parameters
-    ----------
-    X : array of shape (n_trials, n_voxels)
-    data_type, run : arrays of shape (n_trials,), int
-    grouping : "by_type" or "as_released"
-        See `run_groups`.
-
-    Returns
-    -------
-    array of shape (n_trials, n_voxels), float64
-        A voxel that is constant in a run is 0 there.
-
-    Raises
-    ------
-    DataError
-        A run has one trial, of which nothing would be left; see also `run_groups`.
-    """
-    groups, scaled = run_groups(data_type, run, grouping), np.empty(X.shape)
-    for group in range(groups.max() + 1):
-        rows = groups == group
-        if rows.sum() == 1:
-            raise DataError(
-                f"run {run[rows][0]} of the {TYPE_NAMES[data_type[rows][0]]} trials has one trial, which cannot be "
-                "scaled to deviation 1: the recording's Run is not what it should be"
+def unusual_runs(data_type: np.ndarray, run: np.ndarray) -> str:
+    """Say which data type's runs are not numbered from 1, as the dataset's are; nothing where all are."""
+    for kind, name in TYPE_NAMES.items():
+        runs = np.unique(run[data_type == kind])
+        if not np.array_equal(runs, np.arange(1, len(runs) + 1)):
+            return (
+                f"runs of the {name} trials are numbered {_span(runs)}, not from 1 as in the dataset, where Run starts "
+                "again in each data type"
             )
-        trials = X[rows].astype(np.float64)
-        constant = np.ptp(trials, axis=0) == 0
-        deviation = np.where(constant, 1, trials.std(axis=0))
-        scaled[rows] = np.where(constant, 0, (trials - trials.mean(axis=0)) / deviation)
-    return scaled
-
-
-def average(X: np.ndarray, image: np.ndarray, n_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Average the trials of each image: of `X[data_type == PERCEPTION]`, 35 in the real data, or of IMAGERY, 10.
-
-    Parameters
-    ----------
-    X : array of shape (n_trials, n_voxels)
-    image : array of shape (n_trials,), int
-        Row of each trial's image in the list of images.
-    n_images : int
-
-    Returns
-    -------
-    means : array of shape (n_images, n_voxels), float64
-    n_repetitions : array of shape (n_images,), int64
-
-    Raises
-    ------
-    DataError
-        An image has no trial.
-    """
-    n_repetitions = np.bincount(image, minlength=n_images)
-    if len(n_repetitions) > n_images or not n_repetitions.all():
-        empty = np.flatnonzero(n_repetitions == 0)[:10].tolist()
-        raise DataError(f"trials are of {len(n_repetitions)} images, not {n_images}; rows without a trial: {empty}")
-    return np.stack([X[image == i].mean(axis=0, dtype=np.float64) for i in range(n_images)]), n_repetitions
-
-
-def split(n_trials: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out a tenth of the training trials for validation, as Ferrante et al. 2022 do.
-
-    The split is by trial: both parts have images of the same categories, which the test images do not share.
-
-    Returns
-    -------
-    training, validation : arrays of int64
-        Rows, in the order of scikit-learn's `train_test_split(test_size=0.1, random_state=42)`; of 1,200 trials,
-        1,080 and 120.
-    """
-    training, validation = train_test_split(np.arange(n_trials), test_size=0.1, random_state=42)
-    return training, validation
-
-
-def read_bdata(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Read a BData file, `.h5` as bdpy writes it or `.mat` of version 7.3 as MATLAB does.
-
-    Groups are called `dataset` and `metadata`, or `dataSet` and `metaData` in older files. MATLAB's files are
-    transposed, and their keys are references to arrays of characters.
-
-    Returns
-    -------
-    data : array of shape (n_samples, n_columns), float64
-    metadata : dict of str to array of shape (n_columns,), float64
-        For each key its values: 1 for columns that belong to it, not a number where it says nothing.
-
-    Raises
-    ------
-    DataError
-        The file is missing, truncated, not HDF5, lacks a group, or its shapes do not fit each other.
-    """
-    if not path.is_file():
-        raise DataError(f"a subject's recording is missing: expected {path}; {_WHERE}")
-    what = "a recording in the layout of BData (.h5, or .mat of version 7.3)"
-    with reading(path, what, _WHERE), h5py.File(path, "r", locking=False) as file:
-        data = _member(path, file, "dataset", "dataSet")
-        group = _member(path, file, "metadata", "metaData")
-        key, value = _member(path, group, "key"), _member(path, group, "value")
-        of_matlab = h5py.check_ref_dtype(key.dtype) is not None
-        if of_matlab:
-            keys = ["".join(map(chr, np.ravel(file[reference][()]))).strip() for reference in np.ravel(key[()])]
-        else:
-            keys = [str(name).strip() for name in np.ravel(key.asstr()[()])]
-        data, values = np.asarray(data[()], np.float64), np.asarray(value[()], np.float64)
-    if of_matlab:
-        data, values = data.T, values.T
-    if data.ndim != 2 or values.shape != (len(keys), data.shape[-1]):
-        raise DataError(
-            f"{path}: data of shape {data.shape} (samples, columns) and {len(keys)} keys do not fit values of shape "
-            f"{values.shape} (keys, columns); {_WHERE}"
-        )
-    if twice := {name for name in keys if keys.count(name) > 1}:
-        raise DataError(f"{path} has metadata keys more than once: {', '.join(sorted(twice))}; {_WHERE}")
-    return data, dict(zip(keys, values, strict=True))
-
-
-def write_bdata(
-    path: Path, columns: Mapping[str, np.ndarray], metadata: Mapping[str, Mapping[str, np.ndarray | float]]
-) -> None:
-    """Write a BData file as bdpy reads and writes it; it is seen whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        Ending in `.h5`, or bdpy does not open it.
-    columns : mapping of str to array of shape (n_samples,) or (n_samples, k)
-        In this order; each key marks its own columns with 1.
-    metadata : mapping of str to mapping of str to array of shape (k,) or number
-        Further keys, each with its values on the columns of some of the keys above: `{"ROI_V1": {"VoxelData": mask}}`.
-        Elsewhere they are not a number.
-    """
-    arrays = [np.reshape(array, (len(array), -1)) for array in columns.values()]
-    owner = np.repeat(list(columns), [array.shape[1] for array in arrays])
-    values = [np.where(owner == key, 1, np.nan) for key in columns]
-    for given in metadata.values():
-        values.append(np.full(len(owner), np.nan))
-        for key, value in given.items():
-            values[-1][owner == key] = value
-    keys = [*columns, *metadata]
-    described = [f"1 = {key}" for key in columns] + [f"value of {key}" for key in metadata]
-    contents = {
-        "dataset": np.concatenate(arrays, axis=1).astype(np.float64),
-        "metadata/key": _encode(keys),
-        "metadata/description": _encode(described),
-        "metadata/value": np.stack(values),
-    }
-    write_arrays(path, contents, {})
+    return ""
 
 
 def _recording(folder: Path, subject: str) -> Path:
     path = folder / f"{subject}.h5"
     return path.with_suffix(".mat") if not path.is_file() and path.with_suffix(".mat").is_file() else path
-
-
-def _encode(texts: Sequence[str]) -> np.ndarray:
-    return np.array([text.encode() for text in texts], h5py.string_dtype("ascii"))
-
-
-def _member(path: Path, group: h5py.Group, *names: str) -> h5py.Group | h5py.Dataset:
-    found = next((name for name in names if name in group), None)
-    if found is None:
-        raise DataError(
-            f"{path} has no {' or '.join(names)} in {group.name}, but {', '.join(group) or 'nothing'}: it is not a "
-            f"recording in the layout of BData; {_WHERE}"
-        )
-    return group[found]
-
-
-def _read_column(path: Path, data: np.ndarray, metadata: Mapping[str, np.ndarray], key: str) -> np.ndarray:
-    """Read the one column that a key marks: (n_trials,), float64."""
-    if key not in metadata:
-        raise DataError(f"{path} has no metadata key {key}; it has {', '.join(metadata)}; {_WHERE}")
-    columns = np.flatnonzero(metadata[key] == 1)
-    if len(columns) != 1:
-        raise DataError(f"{path}: the metadata key {key} marks {len(columns)} columns, not one; {_WHERE}")
-    return data[:, columns[0]]
 
 
 def _as_whole(path: Path, key: str, column: np.ndarray) -> np.ndarray:
@@ -530,18 +330,6 @@ def _zero_empty_voxels(path: Path, X: np.ndarray, rois: Mapping[str, np.ndarray]
         said = "have no data (the same in all trials, or not a number in some) and are set to 0"
         warnings.warn(f"{path}: {empty.sum()} of {n_voxels} voxels of {roi} {said}: {counts}", stacklevel=3)
     X[:, empty] = 0
-
-
-def _unusual_runs(data_type: np.ndarray, run: np.ndarray) -> str:
-    """Say which data type's runs are not numbered from 1, as the dataset's are; nothing where all are."""
-    for kind, name in TYPE_NAMES.items():
-        runs = np.unique(run[data_type == kind])
-        if not np.array_equal(runs, np.arange(1, len(runs) + 1)):
-            return (
-                f"runs of the {name} trials are numbered {_span(runs)}, not from 1 as in the dataset, where Run starts "
-                "again in each data type"
-            )
-    return ""
 
 
 def _span(runs: np.ndarray) -> str:

@@ -433,7 +433,7 @@ class Experiment(_Section):
     )
     seed: int = 42
     miniature: Miniature | None = Field(
-        default=None, description="what data/01_make_miniature.py makes; absent for real NSD"
+        default=None, description="what miniature/01_make_miniature.py makes; absent for real NSD"
     )
     data: Data = Data()
     models: Models = Models()
@@ -450,7 +450,7 @@ class Experiment(_Section):
     takagi: Takagi | None = Field(default=Takagi(), description="null: not run")
     ozcelik: Ozcelik | None = Field(default=Ozcelik(), description="null: not run; needs IC-GAN's weights")
     miniature_god: MiniatureGod | None = Field(
-        default=None, description="what data/03_make_god.py makes; absent for the real dataset"
+        default=None, description="what miniature/03_make_god.py makes; absent for the real dataset"
     )
     semantic_brain_decoding: SemanticBrainDecoding | None = Field(
         default=None, description="null: not run; needs Generic Object Decoding and ImageNet"

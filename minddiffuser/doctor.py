@@ -24,7 +24,7 @@ import torch
 from baselines.ozcelik.generator import Generator, open_generator
 from baselines.semantic_brain_decoding.classes import read_classes
 from baselines.semantic_brain_decoding.wordnet import open_wordnet
-from data import god, nsd
+from data import god, nsd, nsd_betas
 from minddiffuser import estimates, pretrained
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY, Config, layer_name, takagi_form
@@ -237,9 +237,9 @@ def check_sessions(config: Config, subject: str, design: nsd.Design, voxels: nsd
     n_trials: dict[Path, int] = {}
     for session in range(1, data.sessions + 1):
         try:
-            path = nsd.session_path(root, subject, data.space, data.betas, session)
-            nsd.try_session(path, voxels)
-            n_trials[path] = nsd.check_session(path, voxels.shape)
+            path = nsd_betas.session_path(root, subject, data.space, data.betas, session)
+            nsd_betas.try_session(path, voxels)
+            n_trials[path] = nsd_betas.check_session(path, voxels.shape)
         except Exception as error:
             wrong.append(error)
     usual = Counter(n_trials.values()).most_common(1)[0][0] if n_trials else 0

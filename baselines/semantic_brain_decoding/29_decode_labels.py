@@ -37,6 +37,7 @@ from baselines.semantic_brain_decoding import recipes
 from baselines.semantic_brain_decoding.features import BATCH_AS_RELEASED, pooled_features, read_prepared
 from baselines.semantic_brain_decoding.neighbours import nearest
 from data import god
+from data.god_trials import average, split, standardise_runs
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import SemanticBrainDecoding, concept_form
 from minddiffuser.pretrained import open_pooled_network
@@ -70,18 +71,18 @@ def decode_labels(
         return
     recording = god.read_subject(config.god, subject, form.roi)
     is_training, is_test = (recording.data_type == kind for kind in (god.TRAINING, god.PERCEPTION))
-    scaled = god.standardise_runs(recording.X, recording.data_type, recording.run, form.run_grouping)
+    scaled = standardise_runs(recording.X, recording.data_type, recording.run, form.run_grouping)
     X, shown = scaled[is_training], recording.image[is_training]  # single trials
     X_test, seen = scaled[is_test], recording.image[is_test]
     images = recording.training_images
     names, wnids = np.array(images.names)[shown], np.array(images.wnids)[shown]
 
-    fitted, left_out = god.split(len(X)) if form.training_rows == "split" else (np.arange(len(X)), np.zeros(0, int))
+    fitted, left_out = split(len(X)) if form.training_rows == "split" else (np.arange(len(X)), np.zeros(0, int))
     Y = features_of(stimuli / "training", names[fitted], form.batch_norm)
     predicted = fit_predict(X[fitted], Y, np.concatenate([X[fitted], X[left_out], X_test]), form.alpha)
     of_training, of_left_out, of_test = np.split(predicted, [len(fitted), len(fitted) + len(left_out)])
     # What averaged voxels would give: all is linear.
-    raw, n_repetitions = god.average(of_test, seen, len(recording.test_images.ids))
+    raw, n_repetitions = average(of_test, seen, len(recording.test_images.ids))
     if form.restore_variance == "train":
         held_out, by_folds = fold_predictions(X[fitted], Y, X_test, form.alpha, config.experiment.seed)
         factor = spread_of_averages(held_out, by_folds, of_test, seen)[:, None]

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from baselines.takagi import recipes
 from baselines.takagi.recipes import STREAMS
-from data import nsd
+from data import nsd, nsd_betas
 from data.recipes import prepared
 from minddiffuser.cli import Run
 from minddiffuser.store import Artifact, open_made
@@ -38,10 +38,10 @@ def write_trials(run: Run, subject: str) -> None:
         return
     design = nsd.read_design(root, subject)
     voxels = nsd.read_streams(root, subject, data.space, STREAMS)
-    paths = [nsd.session_path(root, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
+    paths = [nsd_betas.session_path(root, subject, data.space, data.betas, s + 1) for s in range(data.sessions)]
     for session, _ in tqdm(artifact.parts_to_do(data.sessions, 1, run.shard), desc=f"{subject} trials"):
-        betas = nsd.read_session(paths[session], voxels)
-        empty = nsd.find_empty(betas, voxels, paths[session], data.invalid_voxels)
+        betas = nsd_betas.read_session(paths[session], voxels)
+        empty = nsd_betas.find_empty(betas, voxels, paths[session], data.invalid_voxels)
         if empty.any():
             tqdm.write(f"{paths[session].name}: set to 0 for want of data: {voxels.count(empty)}")
         betas[:, empty] = 0

@@ -4,11 +4,11 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from data.miniature import networks
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import EMBEDDING, layer_name
 from minddiffuser.pretrained import Clip
 from minddiffuser.store import DataError
+from miniature import networks
 
 
 def copy_of(visual):

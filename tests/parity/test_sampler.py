@@ -5,10 +5,10 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from safetensors.torch import load, save
 
-from data.miniature import networks
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import Guidance, Sampler, Takagi, layer_name
 from minddiffuser.pretrained import Clip
+from miniature import networks
 from reconstruction import guidance
 from reconstruction.guidance import Targets, feature_loss, learning_rate, refine
 from reconstruction.sampler import ImageToImage

@@ -16,7 +16,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"
 CONCEPTS = "baselines/semantic_brain_decoding"
 # In order; the scripts of a group do not need each other.
 GROUPS = [
-    ["data/01_make_miniature.py", "data/03_make_god.py"],
+    ["miniature/01_make_miniature.py", "miniature/03_make_god.py"],
     ["data/02_prepare_subject.py", f"{CONCEPTS}/14_bank.py"],
     ["feature_extraction/11_semantic.py", "feature_extraction/12_detail.py", "feature_extraction/13_structural.py"],
     ["feature_decoding/21_select_units.py", "feature_decoding/22_semantic.py", "feature_decoding/23_detail.py"],

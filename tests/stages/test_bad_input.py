@@ -75,7 +75,8 @@ def test_the_real_experiment_says_what_is_missing_and_how_to_get_it(tmp_path):
     assert "Traceback" not in done.stderr
     for word in ("nsd_expdesign.mat", "naturalscenesdataset.org", "execution.nsd"):
         assert word in done.stderr
-    done = run_here("data/01_make_miniature.py", config, *options)  # which `make demo` runs for every configuration
+    # `make demo` runs it for every configuration.
+    done = run_here("miniature/01_make_miniature.py", config, *options)
     assert done.returncode == 0
     assert "no experiment.miniature" in done.stdout
     assert not (tmp_path / "nsd").exists()

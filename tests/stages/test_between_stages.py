@@ -19,8 +19,8 @@ SCRIPTS = sorted(
 NSD, GOD = "experiment.data.sessions=3", "experiment.semantic_brain_decoding.bank_per_class=2"
 # A setting upstream of each script that was changed since; of those that have nothing upstream, one of their own.
 CHANGED = {
-    "data/01_make_miniature.py": "experiment.miniature.n_own=23",
-    "data/03_make_god.py": "experiment.miniature_god.n_training=3",
+    "miniature/01_make_miniature.py": "experiment.miniature.n_own=23",
+    "miniature/03_make_god.py": "experiment.miniature_god.n_training=3",
     f"{CONCEPTS}/14_bank.py": GOD,
     f"{CONCEPTS}/29_decode_labels.py": GOD,
     f"{CONCEPTS}/39_generate.py": GOD,
@@ -179,7 +179,7 @@ def test_what_the_configuration_does_not_ask_for_is_left_out_with_a_word(whole_r
 
 
 UNDIVIDED = (
-    "data/00", "data/01", "data/03", "decoding/21", "decoding/25", "decoding/26", "decoding/27", "29_", "40_", "41_",
+    "data/00", "miniature/", "decoding/21", "decoding/25", "decoding/26", "decoding/27", "29_", "40_", "41_",
     "42_", "43_",
 )  # fmt: skip
 
@@ -293,8 +293,9 @@ def test_a_file_system_without_locks_is_no_hindrance(tmp_path):
     source.write_text("#include <errno.h>\nint flock(int fd, int how) { errno = ENOLCK; return -1; }\n")
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "locks.so", source], check=True)
     scripts = [
-        "data/01_make_miniature.py", PREPARE, "feature_extraction/11_semantic.py", "feature_extraction/12_detail.py",
-        "feature_decoding/22_semantic.py", "feature_decoding/23_detail.py", "reconstruction/31_stage1.py",
+        "miniature/01_make_miniature.py", PREPARE, "feature_extraction/11_semantic.py",
+        "feature_extraction/12_detail.py", "feature_decoding/22_semantic.py", "feature_decoding/23_detail.py",
+        "reconstruction/31_stage1.py",
     ]  # fmt: skip
     write_config(tmp_path)
     program = f"""

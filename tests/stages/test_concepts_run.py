@@ -14,8 +14,8 @@ from smallest import CONCEPTS, GROUPS, REPOSITORY, run_here, write_config
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from data import god
-from data.miniature.categories import CATEGORIES
 from minddiffuser.store import open_arrays
+from miniature.categories import CATEGORIES
 from reconstruction.folder import read, sample_folders
 
 SUBJECTS = ("Subject1", "Subject2")
@@ -176,7 +176,9 @@ def test_flagged_pictures_are_recorded_and_never_silently_black(copy):
 def test_without_wordnet_the_constant_is_left_out_aloud(wordnet_folder, copy, tmp_path):
     control = copy.parent / "runs/smallest/Subject1/reconstruction/control/constant_label"
     settings = json.loads((control / "settings.json").read_text())["lineage"]
-    assert settings["reconstruction/control/constant_label"]["label"] in {category.label for category in CATEGORIES if category.in_imagenet}
+    assert settings["reconstruction/control/constant_label"]["label"] in {
+        category.label for category in CATEGORIES if category.in_imagenet
+    }
     shutil.rmtree(control)
     options = ["--subject", "Subject1", "--set", f"execution.wordnet={tmp_path / 'nowhere'}"]
     done = run_here(f"{CONCEPTS}/39_generate.py", copy, *options)

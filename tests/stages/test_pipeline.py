@@ -49,9 +49,9 @@ def copy_until(whole_run, folder, script):
     shutil.copytree(whole_run, folder, dirs_exist_ok=True)
     config = write_config(folder)
     outputs = {
-        "data/01_make_miniature.py": ["nsd", "runs"],
+        "miniature/01_make_miniature.py": ["nsd", "runs"],
         "data/02_prepare_subject.py": ["runs"],
-        "data/03_make_god.py": ["god", "imagenet"],
+        "miniature/03_make_god.py": ["god", "imagenet"],
         f"{CONCEPTS}/14_bank.py": ["runs/smallest/bank"],
         "feature_decoding/23_detail.py": ["decoders/detail.*", "decoded/detail.*"],
         "reconstruction/32_stage2.py": ["reconstruction/minddiffuser/stage2"],
@@ -209,24 +209,24 @@ def test_halves_of_trials_are_what_repeats(whole_run):
 def test_a_second_run_changes_nothing(whole_run, tmp_path):
     shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
     config = write_config(tmp_path)
-    for script in ("data/01_make_miniature.py", "feature_decoding/23_detail.py", "reconstruction/32_stage2.py"):
+    for script in ("miniature/01_make_miniature.py", "feature_decoding/23_detail.py", "reconstruction/32_stage2.py"):
         assert run(script, config).returncode == 0
     same_contents(whole_run, tmp_path)
 
 
 OUTPUT = {
-    "data/01_make_miniature.py": ["nsd"],
+    "miniature/01_make_miniature.py": ["nsd"],
     "data/02_prepare_subject.py": [f"runs/smallest/{s}/prepared.h5" for s in ("subj01", "subj02")],
     "feature_decoding/23_detail.py": [f"runs/smallest/{s}/decoded/detail.h5" for s in ("subj01", "subj02")],
     "reconstruction/32_stage2.py": [
         f"runs/smallest/{s}/reconstruction/minddiffuser/stage2" for s in ("subj01", "subj02")
     ],
     "baselines/ozcelik/37_decode_ozcelik.py": [f"runs/smallest/{s}/ozcelik/decoded" for s in ("subj01", "subj02")],
-    "data/03_make_god.py": ["god", "imagenet"],
+    "miniature/03_make_god.py": ["god", "imagenet"],
     f"{CONCEPTS}/14_bank.py": ["runs/smallest/bank"],
 }
 SHARDED = {
-    **{script: paths for script, paths in OUTPUT.items() if not script.startswith(("data/01", "data/03", CONCEPTS))},
+    **{script: paths for script, paths in OUTPUT.items() if not script.startswith(("miniature/", CONCEPTS))},
     "baselines/takagi/35_decode_takagi.py": [f"runs/smallest/{s}/takagi/decoded" for s in ("subj01", "subj02")],
     "baselines/takagi/36_reconstruct_takagi.py": [f"runs/smallest/{s}/reconstruction" for s in ("subj01", "subj02")],
 }
@@ -257,8 +257,8 @@ def test_killed_and_run_again_ends_in_the_same_bytes(whole_run, tmp_path, script
     process = subprocess.Popen(command(script, config), env=ENVIRONMENT, **quiet)
     signs = {
         "reconstruction/32_stage2.py": "[0-9]*.png",
-        "data/01_make_miniature.py": "*.hdf5",
-        "data/03_make_god.py": "*.JPEG",
+        "miniature/01_make_miniature.py": "*.hdf5",
+        "miniature/03_make_god.py": "*.JPEG",
     }
     sign = signs.get(script, "*")
     while process.poll() is None and not {p for p in tmp_path.rglob(sign) if p.is_file()} - before:

@@ -5,17 +5,17 @@ import ast
 import numpy as np
 import pytest
 
-from data.miniature import brain, dataset, scenes
 from minddiffuser.config import REPOSITORY, Miniature
+from miniature import brain, nsd, scenes
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return dataset.draw_pictures(60, seed=5)
+    return nsd.draw_pictures(60, seed=5)
 
 
 def test_scenes_are_reproducible_and_do_not_depend_on_their_number(pictures):
-    again = dataset.draw_pictures(3, seed=5)
+    again = nsd.draw_pictures(3, seed=5)
     np.testing.assert_array_equal(again.images, pictures.images[:3])
     assert again.texts == pictures.texts[:3]
 
@@ -50,10 +50,10 @@ def test_every_kind_and_background_can_be_drawn_and_differs():
 
 def test_the_brain_knows_no_network_no_latents_and_no_captions():
     """Voxels must not be rigged: the simulator may import neither models nor features."""
-    tree = ast.parse((REPOSITORY / "data" / "miniature" / "brain.py").read_text())
+    tree = ast.parse((REPOSITORY / "miniature" / "brain.py").read_text())
     imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     imported |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
-    assert imported == {"dataclasses", "numpy", "scipy.fft", "data.miniature.scenes"}
+    assert imported == {"dataclasses", "numpy", "scipy.fft", "miniature.scenes"}
     assert not any(isinstance(n, ast.Name) and n.id == "captions" for n in ast.walk(tree))
 
 
@@ -85,7 +85,7 @@ def test_noise_ceilings_are_those_asked_for():
 
 def test_the_design_counts_repetitions_as_nsd_does():
     size = Miniature(n_shared=10, n_own=100, sessions=10)
-    design = dataset.make_design(size, 2, seed=0)
+    design = nsd.make_design(size, 2, seed=0)
     assert design["masterordering"].shape == (1, 330)
     assert design["basiccnt"].tolist() == [[3] * 110]
     used = np.unique(design["masterordering"][0][: 9 * 33])

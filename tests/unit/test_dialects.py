@@ -195,7 +195,7 @@ def test_only_a_clip_with_a_resnet_has_layers_that_stand_in():
     with pytest.raises(DataError, match="set it to imagenet"):
         pretrained.require_stand_ins(transformer)
 
-    miniature = REPOSITORY / "data" / "miniature" / "weights" / "scoring_clip"
+    miniature = REPOSITORY / "miniature" / "weights" / "scoring_clip"
     resnet = pretrained.open_clip_model(f"local-dir:{miniature}", None, CPU)
     pretrained.require_stand_ins(resnet)
     dialect = dialects.with_stand_ins(dialects.MINDEYE, 64)

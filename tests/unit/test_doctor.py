@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from data import nsd
-from data.miniature import dataset
 from minddiffuser import doctor, estimates, speed
 from minddiffuser.config import REPOSITORY, Config, Data, Miniature
 from minddiffuser.estimates import Speed
 from minddiffuser.store import DataError
+from miniature import nsd as miniature
 
 SIZE, DATA = Miniature(n_shared=4, n_own=10, sessions=3, roi_scale=0.02), Data(sessions=3)
 BETAS = f"nsd/nsddata_betas/ppdata/subj01/{DATA.space}/{DATA.betas}"
@@ -28,13 +28,13 @@ def original(tmp_path_factory):
     """A small simulated NSD and the miniature's models."""
     folder = tmp_path_factory.mktemp("doctor")
     root = folder / "nsd"
-    pictures = dataset.draw_pictures(SIZE.n_shared + SIZE.n_own, seed=0)
-    design = dataset.make_design(SIZE, 1, seed=0)
-    dataset.write_stimuli(root, pictures, design, seed=0)
-    labels = dataset.write_rois(root, 1, SIZE.roi_scale, DATA.space, seed=0)
-    dataset.write_betas(root, 1, labels, pictures, design, SIZE, f"{DATA.space}/{DATA.betas}", 0, progress=iter)
+    pictures = miniature.draw_pictures(SIZE.n_shared + SIZE.n_own, seed=0)
+    design = miniature.make_design(SIZE, 1, seed=0)
+    miniature.write_stimuli(root, pictures, design, seed=0)
+    labels = miniature.write_rois(root, 1, SIZE.roi_scale, DATA.space, seed=0)
+    miniature.write_betas(root, 1, labels, pictures, design, SIZE, f"{DATA.space}/{DATA.betas}", 0, progress=iter)
     for name in ("stable-diffusion", "clip", "scoring_clip", "icgan", "instance_encoder"):
-        shutil.copytree(REPOSITORY / "data" / "miniature" / "weights" / name, folder / name)
+        shutil.copytree(REPOSITORY / "miniature" / "weights" / name, folder / name)
     return folder
 
 

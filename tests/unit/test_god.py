@@ -10,8 +10,9 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import scale
 
-from data import god
+from data import bdata, god, god_trials
 from minddiffuser.store import DataError
+from miniature.bdata import write_bdata
 
 # The experiment in small: 6 training images once in 2 runs, 3 test images 4 times in 3 runs and imagined twice in one.
 TRAINING = ("n01518878_10042", "n01518878_12028", "n01639765_70", "n13111881_7817", "n13111881_9170", "n04554684_1")
@@ -178,7 +179,7 @@ def test_old_releases_have_their_ids_in_label_before_the_voxels(folder):
 def test_what_is_written_has_the_layout_of_bdpy_and_is_read_back(folder):
     columns, metadata = with_indices(make_columns()), make_metadata()
     path = folder / "written" / "Subject1.h5"
-    god.write_bdata(path, columns, metadata)
+    write_bdata(path, columns, metadata)
     data, keys, values = lay_out(columns, metadata)
     by_hand = folder / "Subject1.h5"
     with h5py.File(path) as ours, h5py.File(by_hand) as theirs:
@@ -187,7 +188,7 @@ def test_what_is_written_has_the_layout_of_bdpy_and_is_read_back(folder):
             np.testing.assert_array_equal(ours[name][()], theirs[name][()])
         assert ours["metadata/description"].shape == theirs["metadata/description"].shape
         assert ours["metadata/description"][0] == b"1 = DataType"
-    found, found_metadata = god.read_bdata(path)
+    found, found_metadata = bdata.read_bdata(path, "get it again")
     np.testing.assert_array_equal(found, data)
     assert list(found_metadata) == keys
     np.testing.assert_array_equal(np.array(list(found_metadata.values())), values)
@@ -221,7 +222,7 @@ def test_the_real_lists_are_parsed_and_joined_exactly(tmp_path, test_data):
     for name in (god.TRAINING_IMAGES, god.TEST_IMAGES):
         assert (tmp_path / name).read_text() == (test_data / "god_meta" / name).read_text()
     columns = make_columns(training=stems[0], test=stems[1])
-    god.write_bdata(tmp_path / "Subject1.h5", columns, make_metadata(order=("", "", "", "stimulus_id")))
+    write_bdata(tmp_path / "Subject1.h5", columns, make_metadata(order=("", "", "", "stimulus_id")))
     recording = god.read_subject(tmp_path, "Subject1")
     training = recording.data_type == god.TRAINING
     np.testing.assert_array_equal(ids_of(stems[0])[recording.image[training]], columns["stimulus_id"][training])
@@ -337,12 +338,12 @@ def sizes(groups, data_type):
 
 def test_groups_of_the_real_experiment():
     data_type, run = real_trials()
-    by_type = god.run_groups(data_type, run, "by_type")
+    by_type = god_trials.run_groups(data_type, run, "by_type")
     assert sizes(by_type, data_type) == {(50, 0, 0): 24, (0, 50, 0): 35, (0, 0, 25): 20}
-    as_released = god.run_groups(data_type, run, "as_released")
+    as_released = god_trials.run_groups(data_type, run, "as_released")
     assert sizes(as_released, data_type) == {(50, 50, 25): 20, (50, 50, 0): 4, (0, 50, 0): 11}
     with pytest.raises(KeyError):
-        god.run_groups(data_type, run, "legacy")  # pyright: ignore[reportArgumentType]
+        god_trials.run_groups(data_type, run, "legacy")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.filterwarnings("ignore:Numerical issues")  # scikit-learn's, for the constant voxel
@@ -352,8 +353,8 @@ def test_each_group_is_scaled_as_scikit_learn_does_and_constant_voxels_become_ze
     X = np.random.default_rng(0).normal(0.03, 3.8, size=(3450, 4)) + data_type[:, None]
     X[:, 1] = 0.1  # everywhere; its mean is not exactly .1
     X[run == 3, 2] = -7.3
-    scaled = god.standardise_runs(X, data_type, run, grouping)
-    groups = god.run_groups(data_type, run, grouping)
+    scaled = god_trials.standardise_runs(X, data_type, run, grouping)
+    groups = god_trials.run_groups(data_type, run, grouping)
     for group in range(groups.max() + 1):
         np.testing.assert_allclose(scaled[groups == group], scale(X[groups == group]), atol=1e-12)
     assert (scaled[:, 1] == 0).all()
@@ -367,9 +368,9 @@ def test_only_as_released_do_test_trials_change_the_training_trials():
     other = X.copy()
     other[data_type != god.TRAINING] += 5
     training = data_type == god.TRAINING
-    a, b = (god.standardise_runs(x, data_type, run)[training] for x in (X, other))
+    a, b = (god_trials.standardise_runs(x, data_type, run)[training] for x in (X, other))
     np.testing.assert_array_equal(a, b)
-    a, b = (god.standardise_runs(x, data_type, run, "as_released")[training] for x in (X, other))
+    a, b = (god_trials.standardise_runs(x, data_type, run, "as_released")[training] for x in (X, other))
     assert np.abs(a - b).max() > 1
 
 
@@ -378,7 +379,7 @@ def test_repetitions_are_averaged_in_the_order_of_the_list(folder, kind, n):
     columns = make_columns()
     recording = god.read_subject(folder, "Subject1")
     rows = recording.data_type == kind
-    means, n_repetitions = god.average(recording.X[rows], recording.image[rows], len(recording.test_images.ids))
+    means, n_repetitions = god_trials.average(recording.X[rows], recording.image[rows], len(recording.test_images.ids))
     np.testing.assert_array_equal(n_repetitions, [n] * 3)
     for i, stimulus in enumerate(ids_of(TEST)):
         mine = (columns["DataType"] == kind) & (columns["stimulus_id"] == stimulus)
@@ -387,17 +388,17 @@ def test_repetitions_are_averaged_in_the_order_of_the_list(folder, kind, n):
 
 def test_unequal_repetitions_are_counted_and_missing_ones_refused():
     X, image = np.array([[1.0], [2.0], [6.0]]), np.array([1, 0, 1])
-    means, n_repetitions = god.average(X, image, 2)
+    means, n_repetitions = god_trials.average(X, image, 2)
     np.testing.assert_array_equal(means, [[2.0], [3.5]])
     np.testing.assert_array_equal(n_repetitions, [1, 2])
     with pytest.raises(DataError, match=r"rows without a trial: \[2\]"):
-        god.average(X, image, 3)
+        god_trials.average(X, image, 3)
     with pytest.raises(DataError, match="of 2 images, not 1"):
-        god.average(X, image, 1)
+        god_trials.average(X, image, 1)
 
 
 def test_the_split_is_that_of_the_paper():
-    training, validation = god.split(1200)
+    training, validation = god_trials.split(1200)
     assert (len(training), len(validation)) == (1080, 120)
     np.testing.assert_array_equal(validation[:8], [1178, 865, 101, 439, 58, 1120, 323, 974])
     np.testing.assert_array_equal(training[:8], [533, 903, 1003, 1069, 413, 1186, 327, 128])
@@ -419,7 +420,7 @@ def write_release(folder, subject, n_voxels, real=False):
         stimulus = np.concatenate([np.repeat(ids_of(TRAINING), 200), np.resize(ids_of(TEST), 2250)])
         X = np.resize(np.arange(1.0, 98.0), (3450, n_voxels))
         columns = {"DataType": data_type, "Run": run, "VoxelData": X, "stimulus_id": stimulus}
-    god.write_bdata(folder / f"{subject}.h5", columns, {"ROI_VC": {"VoxelData": 1}})
+    write_bdata(folder / f"{subject}.h5", columns, {"ROI_VC": {"VoxelData": 1}})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return god.read_subject(folder, subject).release
@@ -635,10 +636,10 @@ def test_runs_that_go_on_over_data_types_are_warned_of_and_refused_only_where_th
     numbered = "runs of the perception test trials are numbered 3, 4, 5, not from 1"
     with pytest.warns(UserWarning, match=rf"Subject1\.h5: {numbered}"):
         found = god.read_subject(folder, "Subject1")
-    a, b = (god.standardise_runs(one.X, one.data_type, one.run) for one in (usual, found))
+    a, b = (god_trials.standardise_runs(one.X, one.data_type, one.run) for one in (usual, found))
     np.testing.assert_array_equal(a, b)
     with pytest.raises(DataError, match=rf"{numbered}.*leave the form out"):
-        god.standardise_runs(found.X, found.data_type, found.run, "as_released")
+        god_trials.standardise_runs(found.X, found.data_type, found.run, "as_released")
 
 
 def test_a_run_of_one_trial_is_refused_for_nothing_would_be_left_of_it(folder):
@@ -648,14 +649,14 @@ def test_a_run_of_one_trial_is_refused_for_nothing_would_be_left_of_it(folder):
     rewrite(folder, change)
     recording = god.read_subject(folder, "Subject1")
     with pytest.raises(DataError, match="run 1 of the training trials has one trial"):
-        god.standardise_runs(recording.X, recording.data_type, recording.run)
+        god_trials.standardise_runs(recording.X, recording.data_type, recording.run)
 
 
 def test_imagery_may_be_absent_but_not_training(folder):
     columns = with_indices(make_columns())
     for absent in (god.IMAGERY, god.TRAINING):
         rows = columns["DataType"] != absent
-        god.write_bdata(folder / "Subject1.h5", {k: v[rows] for k, v in columns.items()}, make_metadata())
+        write_bdata(folder / "Subject1.h5", {k: v[rows] for k, v in columns.items()}, make_metadata())
         if absent == god.IMAGERY:
             assert len(god.read_subject(folder, "Subject1").X) == 18
         else:

@@ -12,13 +12,13 @@ import yaml
 from PIL import Image
 from sklearn.linear_model import Ridge
 
-from data import god
-from data.miniature import god as miniature
-from data.miniature.categories import CATEGORIES
-from data.miniature.scenes import COLOURS, KINDS
+from data import bdata, god, god_trials
 from minddiffuser.store import DataError
+from miniature import god as miniature
+from miniature.categories import CATEGORIES
+from miniature.scenes import COLOURS, KINDS
 
-make_god = importlib.import_module("data.03_make_god")
+make_god = importlib.import_module("miniature.03_make_god")
 SUBJECTS = ("Subject1", "Subject2")
 SIZE = {"n_training": 4, "n_test": 2, "n_repetitions": 8, "n_imagery": 2, "n_bank": 3, "roi_scale": 0.1}
 ROLES = {role: {c.wnid for c in CATEGORIES if c.role == role} for role in ("training", "test", "neither")}
@@ -58,9 +58,9 @@ def recording(root, request):
 
 def averages(recording, kind, rows=slice(None)):
     """Standardised responses to each test image, averaged over some of its trials: (n_images, n_voxels)."""
-    X = god.standardise_runs(recording.X, recording.data_type, recording.run)
+    X = god_trials.standardise_runs(recording.X, recording.data_type, recording.run)
     of_kind = np.flatnonzero(recording.data_type == kind)[rows]
-    return god.average(X[of_kind], recording.image[of_kind], len(recording.test_images.ids))[0]
+    return god_trials.average(X[of_kind], recording.image[of_kind], len(recording.test_images.ids))[0]
 
 
 def correlation(a, b):
@@ -150,7 +150,7 @@ def test_lists_name_the_pictures_of_the_categories(root, recording):
 
 
 def test_indices_count_images_and_categories_from_one(root):
-    data, metadata = god.read_bdata(root / "god/Subject1.h5")
+    data, metadata = bdata.read_bdata(root / "god/Subject1.h5", "get it again")
     column = {key: data[:, metadata[key] == 1] for key in ("DataType", "stimulus_id", "category_index", "image_index")}
     images = god.read_images(root / "god" / god.TEST_IMAGES)
     rows = column["DataType"].ravel() != god.TRAINING
@@ -185,7 +185,7 @@ def test_only_higher_areas_know_what_is_imagined(recording):
 
 @pytest.mark.parametrize("attribute", ["kind", "colour"])
 def test_what_new_categories_share_with_training_categories_can_be_decoded(recording, attribute):
-    X = god.standardise_runs(recording.X, recording.data_type, recording.run)
+    X = god_trials.standardise_runs(recording.X, recording.data_type, recording.run)
     training = recording.data_type == god.TRAINING
     seen, new = (
         np.array([getattr(BY_WNID[wnid], attribute) for wnid in images.wnids])

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat, savemat
 
-from data import nsd
-from data.miniature import dataset
+from data import nsd, nsd_betas
 from minddiffuser.config import Data, Miniature
 from minddiffuser.store import DataError, write_arrays
+from miniature import nsd as miniature
 
 SIZE = Miniature(n_shared=4, n_own=10, sessions=3, roi_scale=0.02)
 SPACE, BETAS = "func1pt8mm", "betas_fithrf_GLMdenoise_RR"
@@ -27,13 +27,13 @@ ROIS = Data().rois
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     root = tmp_path_factory.mktemp("nsd")
-    pictures = dataset.draw_pictures(SIZE.n_shared + 2 * SIZE.n_own, seed=0)
-    design = dataset.make_design(SIZE, 2, seed=0)
-    dataset.write_stimuli(root, pictures, design, seed=0)
+    pictures = miniature.draw_pictures(SIZE.n_shared + 2 * SIZE.n_own, seed=0)
+    design = miniature.make_design(SIZE, 2, seed=0)
+    miniature.write_stimuli(root, pictures, design, seed=0)
     for subject in (1, 2):
-        labels = dataset.write_rois(root, subject, SIZE.roi_scale, SPACE, seed=0)
+        labels = miniature.write_rois(root, subject, SIZE.roi_scale, SPACE, seed=0)
         folder = f"{SPACE}/{BETAS}"
-        dataset.write_betas(root, subject, labels, pictures, design, SIZE, folder, 0, progress=iter)
+        miniature.write_betas(root, subject, labels, pictures, design, SIZE, folder, 0, progress=iter)
     return root
 
 
@@ -47,7 +47,7 @@ def voxels_of(root, subject):
 
 
 def session(root, subject, number=1):
-    return nsd.session_path(root, subject, SPACE, BETAS, number)
+    return nsd_betas.session_path(root, subject, SPACE, BETAS, number)
 
 
 def test_design_counts_from_zero_and_shares_the_first_images(original):
@@ -83,14 +83,14 @@ def test_joined_atlas_columns_are_by_roi_and_in_c_order(original):
 def test_hdf5_and_nifti_give_the_same_betas(root):
     """A session in NSD's HDF5 axis order, written again as NIfTI, is read to the same rows and columns."""
     path, voxels = session(root, "subj01"), voxels_of(root, "subj01")
-    expected = nsd.read_session(path, voxels)
+    expected = nsd_betas.read_session(path, voxels)
     with h5py.File(path) as file:
         volumes = file["betas"][:]  # (trials, Z, Y, X)
     assert volumes.shape[1:] == tuple(reversed(voxels.shape))
     path.unlink()
     nifti = path.with_suffix(".nii.gz")
     nib.save(nib.Nifti1Image(volumes.transpose(3, 2, 1, 0), np.eye(4)), nifti)
-    found = nsd.read_session(session(root, "subj01"), voxels)
+    found = nsd_betas.read_session(session(root, "subj01"), voxels)
     np.testing.assert_array_equal(found, expected)
     # A column is the voxel whose index it says, divided by 300.
     x, y, z = np.unravel_index(voxels.index[7], voxels.shape)
@@ -99,7 +99,7 @@ def test_hdf5_and_nifti_give_the_same_betas(root):
 
 def test_sessions_are_standardised(original):
     path, voxels = session(original, "subj02"), voxels_of(original, "subj02")
-    scaled = nsd.standardise_session(nsd.read_session(path, voxels), voxels, path, "error")
+    scaled = nsd_betas.standardise_session(nsd_betas.read_session(path, voxels), voxels, path, "error")
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-4)
 
@@ -112,7 +112,7 @@ def test_noise_ceiling_recovers_what_was_planted(planted):
     trials = np.repeat(signal, n_repetitions, axis=0) + rng.normal(size=(n_repetitions.sum(), 30)) / np.sqrt(ratio)
     rows = np.repeat(np.arange(800), n_repetitions)
     mean = np.stack([trials[rows == i].mean(axis=0) for i in range(800)])
-    ceiling = nsd.noise_ceiling(mean, n_repetitions, (trials**2).sum(axis=0))
+    ceiling = nsd_betas.noise_ceiling(mean, n_repetitions, (trials**2).sum(axis=0))
     assert ceiling.mean() == pytest.approx(planted, abs=3)
 
 
@@ -131,7 +131,7 @@ def test_a_truncated_session_is_named(root, subject, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError, match=rf"{path.name}.* truncated"):
-        nsd.read_session(path, voxels)
+        nsd_betas.read_session(path, voxels)
 
 
 def test_a_session_with_volumes_of_another_shape_is_refused(root):
@@ -140,18 +140,18 @@ def test_a_session_with_volumes_of_another_shape_is_refused(root):
         betas = file["betas"][:]
     write_arrays(path, {"betas": betas.transpose(0, 3, 2, 1)}, {})  # a wrong axis order is a wrong shape
     with pytest.raises(DataError, match="but the ROI volumes have"):
-        nsd.read_session(path, voxels)
+        nsd_betas.read_session(path, voxels)
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -7.0])
 def test_constant_and_nan_voxels_stop_or_become_their_mean(original, value):
     path, voxels = session(original, "subj01"), voxels_of(original, "subj01")
-    betas = nsd.read_session(path, voxels)
+    betas = nsd_betas.read_session(path, voxels)
     betas[:, 3] = value
     betas[0, 5] = np.nan
     with pytest.raises(DataError, match=r"2 voxels are constant or not a number .*invalid_voxels=zero"):
-        nsd.standardise_session(betas, voxels, path, "error")
-    scaled = nsd.standardise_session(betas, voxels, path, "zero")
+        nsd_betas.standardise_session(betas, voxels, path, "error")
+    scaled = nsd_betas.standardise_session(betas, voxels, path, "zero")
     assert np.isfinite(scaled).all()
     assert np.flatnonzero(~scaled.any(axis=0)).tolist() == [3, 5]
     assert scaled[:, 4].std() == pytest.approx(1, abs=1e-4)
@@ -169,7 +169,7 @@ def test_voxels_without_data_are_counted_by_roi():
     betas = trials_of_line()
     betas[:, [2, 50]] = 0
     betas[7, [3, 4]] = np.nan
-    empty = nsd.find_empty(betas, LINE, Path("betas.hdf5"), "zero")
+    empty = nsd_betas.find_empty(betas, LINE, Path("betas.hdf5"), "zero")
     assert np.flatnonzero(empty).tolist() == [2, 3, 4, 50]
     assert LINE.count(empty) == "3 of V1, 1 of LO"
 
@@ -190,14 +190,14 @@ def test_a_trial_without_data_stops_and_is_numbered(invalid, value, lost):
     with pytest.raises(
         DataError, match=r"s02\.hdf5 has no data in 2 of 40 trials .*\(6, 40, counted from 1\).*sessions"
     ):
-        nsd.standardise_session(betas, LINE, Path("s02.hdf5"), invalid)
+        nsd_betas.standardise_session(betas, LINE, Path("s02.hdf5"), invalid)
 
 
 def test_the_first_of_many_trials_without_data_are_listed():
     betas = trials_of_line()
     betas[12:] = 0  # a contiguous file that was only allocated
     with pytest.raises(DataError, match=r"28 of 40 trials .*\(13, 14, 15, 16, 17, \.\.\., counted"):
-        nsd.find_empty(betas, LINE, Path("betas.hdf5"), "zero")
+        nsd_betas.find_empty(betas, LINE, Path("betas.hdf5"), "zero")
 
 
 @pytest.mark.parametrize("invalid", ["error", "zero"])
@@ -208,19 +208,19 @@ def test_a_session_without_data_stops(invalid, value, lost):
     betas[:, lost] = value
     n = len(range(60)[lost])
     with pytest.raises(DataError, match=rf"no data in {n} of 60 voxels .* of LO.*fetch .*data\.sessions.*data\.rois"):
-        nsd.standardise_session(betas, LINE, Path("betas.hdf5"), invalid)
+        nsd_betas.standardise_session(betas, LINE, Path("betas.hdf5"), invalid)
 
 
 def test_zeros_and_equal_neighbours_by_chance_are_data():
     """Voxels of a tenth of the usual deviation, for as many trials as a subject has."""
-    assert not nsd.find_empty(trials_of_line(30, 30_000), LINE, Path("betas.hdf5"), "error").any()
+    assert not nsd_betas.find_empty(trials_of_line(30, 30_000), LINE, Path("betas.hdf5"), "error").any()
 
 
 def test_standardising_is_done_in_float64():
     betas = trials_of_line() + np.float32(1000)
     mean, deviation = betas.mean(axis=0, dtype=np.float64), betas.std(axis=0, dtype=np.float64)
     expected = ((betas - mean) / (deviation + 1e-6)).astype(np.float32)
-    np.testing.assert_array_equal(nsd.standardise_session(betas, LINE, Path("betas.hdf5"), "error"), expected)
+    np.testing.assert_array_equal(nsd_betas.standardise_session(betas, LINE, Path("betas.hdf5"), "error"), expected)
 
 
 SHAPE, N_TRIALS = (9, 11, 7), 23
@@ -252,14 +252,14 @@ def stored():
 @pytest.mark.parametrize("dtype", ["int16", ">i2", "float32", "float64"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_session_is_read_whatever_its_chunks(tmp_path, monkeypatch, stored, layout, dtype):
-    monkeypatch.setattr(nsd, "_BLOCK", 2000)  # so that trials are read in several blocks
+    monkeypatch.setattr(nsd_betas, "_BLOCK", 2000)  # so that trials are read in several blocks
     path, voxels = tmp_path / "betas.hdf5", scattered_voxels()
     write_hdf5(path, stored.astype(dtype), **LAYOUTS[layout])
-    found = nsd.read_session(path, voxels)
+    found = nsd_betas.read_session(path, voxels)
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
     np.testing.assert_array_equal(found, stored.reshape(N_TRIALS, -1)[:, voxels.index] / np.float32(300))
-    nsd.try_session(path, voxels)
+    nsd_betas.try_session(path, voxels)
 
 
 class Watched:
@@ -276,12 +276,12 @@ class Watched:
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "contiguous"])
 def test_each_chunk_with_a_wanted_voxel_is_read_once_and_no_other(tmp_path, monkeypatch, stored, layout):
-    monkeypatch.setattr(nsd, "_BLOCK", 2000)
+    monkeypatch.setattr(nsd_betas, "_BLOCK", 2000)
     path, voxels = tmp_path / "betas.hdf5", scattered_voxels()
     write_hdf5(path, stored, **LAYOUTS[layout])
     with h5py.File(path) as file:
         watched = Watched(file["betas"])
-        nsd._read_boxes(watched, voxels, 0, N_TRIALS)
+        nsd_betas._read_boxes(watched, voxels, 0, N_TRIALS)
     wanted = np.zeros(watched.reads.shape, int)
     z, y, x = np.unravel_index(voxels.index, SHAPE)[::-1]
     _, *sides = watched.chunks
@@ -308,18 +308,18 @@ def test_a_nifti_is_decompressed_once_in_blocks(tmp_path, monkeypatch):
             return content
 
     monkeypatch.setattr(nsd.gzip, "open", lambda path: gzip.GzipFile(fileobj=Counting(path)))
-    monkeypatch.setattr(nsd, "_BLOCK", 10 * stored[0].nbytes)
-    nsd.check_session(path, SHAPE)
+    monkeypatch.setattr(nsd_betas, "_BLOCK", 10 * stored[0].nbytes)
+    nsd_betas.check_session(path, SHAPE)
     assert Counting.n_bytes == 0
     tracemalloc.start()
-    found = nsd.read_session(path, voxels)
+    found = nsd_betas.read_session(path, voxels)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert Counting.n_bytes <= path.stat().st_size
     assert peak < found.nbytes + 0.5 * stored.nbytes
     np.testing.assert_array_equal(found, stored.reshape(2000, -1)[:, voxels.index] / np.float32(300))
     Counting.n_bytes = 0
-    nsd.try_session(path, voxels)
+    nsd_betas.try_session(path, voxels)
     assert Counting.n_bytes < 0.5 * path.stat().st_size
 
 
@@ -328,9 +328,9 @@ def test_a_nifti_that_lacks_its_last_bytes_is_named(tmp_path, stored, n_bytes):
     path = tmp_path / "betas.nii.gz"
     write_nifti(path, stored)
     path.write_bytes(path.read_bytes()[:-n_bytes])
-    assert nsd.check_session(path, SHAPE) == N_TRIALS
+    assert nsd_betas.check_session(path, SHAPE) == N_TRIALS
     with pytest.raises(DataError, match=r"betas\.nii\.gz cannot be read as the betas of a session: it is truncated"):
-        nsd.read_session(path, scattered_voxels())
+        nsd_betas.read_session(path, scattered_voxels())
 
 
 @pytest.mark.parametrize(
@@ -346,9 +346,9 @@ def test_a_session_that_was_only_allocated_is_seen_by_what_is_read_first_and_by_
         stored[..., SHAPE[2] * 6 // 10 :] = 0
     write_hdf5(path, stored, **LAYOUTS[layout])
     with pytest.raises(DataError, match=rf"betas\.hdf5 has no data in {what}"):
-        nsd.try_session(path, voxels)
+        nsd_betas.try_session(path, voxels)
     with pytest.raises(DataError, match=rf"betas\.hdf5 has no data in {what}"):
-        nsd.standardise_session(nsd.read_session(path, voxels), voxels, path, "zero")
+        nsd_betas.standardise_session(nsd_betas.read_session(path, voxels), voxels, path, "zero")
 
 
 @pytest.mark.parametrize("value", [0, -1])
@@ -356,7 +356,7 @@ def test_an_empty_nifti_is_seen_by_what_is_read_first(tmp_path, stored, value):
     path = tmp_path / "betas.nii.gz"
     write_nifti(path, np.full_like(stored, value))
     with pytest.raises(DataError, match=r"betas\.nii\.gz has no data in 80 of 80 voxels"):
-        nsd.try_session(path, scattered_voxels())
+        nsd_betas.try_session(path, scattered_voxels())
 
 
 BETAS_OF_OTHER_KINDS = {
@@ -372,7 +372,7 @@ def test_betas_of_another_kind_are_refused(tmp_path, kind):
     path = tmp_path / "betas.hdf5"
     write_arrays(path, {"betas": BETAS_OF_OTHER_KINDS[kind]}, {})
     with pytest.raises(DataError, match=r"betas\.hdf5 has betas of .*, not numbers of \(X, Y, Z, trials\)"):
-        nsd.check_session(path, SHAPE)
+        nsd_betas.check_session(path, SHAPE)
 
 
 def test_the_miniature_writes_betas_as_nsd_does(original, stored):
@@ -382,8 +382,8 @@ def test_the_miniature_writes_betas_as_nsd_does(original, stored):
         assert file["betas"].dtype == np.int16
     stored[:, 4:] = 0
     betas = stored.transpose(0, 3, 2, 1)
-    content = dataset._hdf5(betas)
-    assert content == dataset._hdf5(betas)
+    content = miniature._hdf5(betas)
+    assert content == miniature._hdf5(betas)
     with h5py.File(io.BytesIO(content)) as file:
         np.testing.assert_array_equal(file["betas"][:], betas)
         assert file["betas"].id.get_storage_size() == stored[:, :4].nbytes
@@ -450,7 +450,7 @@ def test_an_unknown_roi_is_named(original, rois):
 def test_five_captions_an_image_in_order(original):
     coco_ids = nsd.read_coco_ids(original)
     texts = nsd.read_captions(original, coco_ids[[2, 0]], 5)
-    pictures = dataset.draw_pictures(3, seed=0)
+    pictures = miniature.draw_pictures(3, seed=0)
     assert texts == [pictures.texts[2], pictures.texts[0]]
 
 
@@ -491,13 +491,13 @@ def test_captions_that_are_not_text_are_named(root):
 
 
 def test_categories_are_those_of_the_objects_in_the_order_of_the_file(original):
-    pictures, coco_ids = dataset.draw_pictures(8, seed=0), nsd.read_coco_ids(original)
+    pictures, coco_ids = miniature.draw_pictures(8, seed=0), nsd.read_coco_ids(original)
     found = nsd.read_categories(original, coco_ids[[7, 2, 5]])
     assert found is not None
     for row, names in zip((7, 2, 5), found, strict=True):
         seen = zip(pictures.scenes[row].objects, pictures.visible[row], strict=True)
         kinds = {item.kind for item, mask in seen if mask.any()}
-        assert names == [kind for kind in dataset.KINDS if kind in kinds]
+        assert names == [kind for kind in miniature.KINDS if kind in kinds]
 
 
 def test_categories_are_none_where_there_are_no_instances_and_read_from_one_file_where_the_other_is_missing(root):

@@ -22,7 +22,7 @@ from minddiffuser.pretrained import MissingModelError
 from minddiffuser.store import DataError
 
 CPU = torch.device("cpu")
-WEIGHTS = pretrained.REPOSITORY / "data" / "miniature" / "weights"
+WEIGHTS = pretrained.REPOSITORY / "miniature" / "weights"
 
 
 def open_part(opener):

@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[2]
-STAGES = ("data", "feature_extraction", "feature_decoding", "reconstruction", "baselines", "evaluation")
+STAGES = ("data", "feature_extraction", "feature_decoding", "reconstruction", "baselines", "evaluation", "miniature")
 SCRIPT = re.compile(r"\b[a-z_]+(?:/[a-z_]+)*/\d\d_\w+\.py\b")
 PLATFORMS = {
     "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"},

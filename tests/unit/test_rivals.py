@@ -15,12 +15,12 @@ from baselines.ozcelik.features import instance_features, invert
 from baselines.ozcelik.generator import Generator, generator_of, open_generator
 from baselines.regression import fit_predict, held_out_predictions, restore_variance
 from baselines.takagi.pictures import encode_again
-from data.miniature import networks
 from feature_extraction.latents import decode, encode, to_model_range
 from minddiffuser import pretrained
 from minddiffuser.config import Experiment, Ozcelik, Sampler, Takagi, ozcelik_form, takagi_form
 from minddiffuser.pretrained import InstanceEncoder, MissingModelError
 from minddiffuser.store import DataError
+from miniature import networks
 from reconstruction.folder import to_uint8
 from reconstruction.sampler import ImageToImage
 

@@ -20,14 +20,14 @@ from data.god import (
     TEST_IMAGES,
     TRAINING,
     TRAINING_IMAGES,
-    write_bdata,
 )
-from data.miniature.brain import noise_deviation, simulate_signal, simulate_trials
-from data.miniature.categories import CATEGORIES, Category
-from data.miniature.scenes import Scene, render, sample_scene_of
 from minddiffuser.config import MiniatureGod
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import write_atomically
+from miniature.bdata import write_bdata
+from miniature.brain import noise_deviation, simulate_signal, simulate_trials
+from miniature.categories import CATEGORIES, Category
+from miniature.scenes import Scene, render, sample_scene_of
 
 LABELS = "LOC_synset_mapping.txt"  # as Kaggle's release of ImageNet calls it
 _LARGEST_NUMBER = 150_000  # of an image in its class: up to six digits, as in ImageNet

@@ -1,14 +1,14 @@
 """Train the miniature's models; the weights in this repository are what these commands made.
 
-    python data/miniature/train.py vae
-    python data/miniature/train.py clip
-    python data/miniature/train.py scoring_clip
-    python data/miniature/train.py diffusion        # needs the VAE; trains the text encoder with the U-Net
-    python data/miniature/train.py instance_encoder
-    python data/miniature/train.py generator        # needs the instance encoder
+    python miniature/train.py vae
+    python miniature/train.py clip
+    python miniature/train.py scoring_clip
+    python miniature/train.py diffusion        # needs the VAE; trains the text encoder with the U-Net
+    python miniature/train.py instance_encoder
+    python miniature/train.py generator        # needs the instance encoder
 
 Reads nothing (the scenes are drawn from seeds that no NSD stimulus of the miniature uses); writes
-`data/miniature/weights/` and, while it trains, `runs/training/<model>/`: a checkpoint every 100 steps, from
+`miniature/weights/` and, while it trains, `runs/training/<model>/`: a checkpoint every 100 steps, from
 which a killed run goes on as if it had not been killed, and `curve.csv`.
 """
 
@@ -29,10 +29,10 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from data.miniature import adversarial, networks
-from data.miniature.scenes import captions, render, sample_scene
+from miniature import adversarial, networks
+from miniature.scenes import captions, render, sample_scene
 
-WORK = Path(__file__).parents[2] / "runs" / "training"
+WORK = Path(__file__).parents[1] / "runs" / "training"
 # Scenes of stimuli have seeds (0, ...); these are apart from them and from one another.
 SCENE_SEEDS = {"guide": 1, "score": 2, "held_out": 3}
 

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 from scipy.io import savemat
 
-from data.miniature.brain import AREAS, noise_deviation, simulate_signal, simulate_trials
-from data.miniature.scenes import KINDS, SUPERCATEGORY, Scene, captions, render, sample_scene
-from data.nsd import BETA_SCALE, CAPTIONS, DESIGN, ROI_LABELS, STIMULI, STIMULUS_INFO
+from data.nsd import CAPTIONS, DESIGN, ROI_LABELS, STIMULI, STIMULUS_INFO
+from data.nsd_betas import BETA_SCALE
 from minddiffuser.config import Miniature
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import write_arrays, write_atomically
+from miniature.brain import AREAS, noise_deviation, simulate_signal, simulate_trials
+from miniature.scenes import KINDS, SUPERCATEGORY, Scene, captions, render, sample_scene
 
 REPETITIONS = 3
 _AFFINE = np.diag([1.8, 1.8, 1.8, 1.0])

@@ -1,6 +1,6 @@
 """Architectures of the miniature's models: the classes of the real ones, with small configurations.
 
-Each function builds one model with random weights; `data/miniature/train.py` trains it and
+Each function builds one model with random weights; `miniature/train.py` trains it and
 `minddiffuser.pretrained` opens the result. The folder `weights/stable-diffusion` has the layout of a
 diffusers checkpoint on the hub, and `weights/clip*` that of an open_clip one.
 """
@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, ResNetConfig, ResNetModel
 
 from baselines.ozcelik.generator import Generator
-from data.miniature.scenes import IMAGE_SIZE
+from miniature.scenes import IMAGE_SIZE
 
 WEIGHTS = Path(__file__).parent / "weights"
 MAX_LENGTH = 15

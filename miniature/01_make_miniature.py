@@ -1,6 +1,6 @@
 """Make the miniature: a simulated Natural Scenes Dataset in NSD's own on-disk layout.
 
-    python data/01_make_miniature.py [--config configs/miniature.yaml]
+    python miniature/01_make_miniature.py [--config configs/miniature.yaml]
 
 Reads nothing. Writes, under `execution.nsd`, what NSD and COCO have: stimuli (64 x 64), experimental design,
 table of stimuli, captions and instances, ROI volumes, and the betas of every session, in HDF5 for subj01 and in
@@ -12,12 +12,12 @@ import shutil
 
 from tqdm import tqdm
 
-from data.miniature import dataset
 from minddiffuser.cli import execute, parse
 from minddiffuser.recipe import Recipe, pick
 from minddiffuser.store import DataError, reading, write_atomically
+from miniature import nsd
 
-SCRIPT, MARKER = "data/01_make_miniature.py", "miniature.json"
+SCRIPT, MARKER = "miniature/01_make_miniature.py", "miniature.json"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,12 +47,12 @@ def main(argv: list[str] | None = None) -> None:
 
     n_subjects = len(experiment.subjects)
     print("drawing scenes")
-    pictures = dataset.draw_pictures(size.n_shared + size.n_own * n_subjects, experiment.seed)
-    design = dataset.make_design(size, n_subjects, experiment.seed)
-    dataset.write_stimuli(root, pictures, design, experiment.seed)
+    pictures = nsd.draw_pictures(size.n_shared + size.n_own * n_subjects, experiment.seed)
+    design = nsd.make_design(size, n_subjects, experiment.seed)
+    nsd.write_stimuli(root, pictures, design, experiment.seed)
     for number, subject in enumerate(experiment.subjects, start=1):
-        labels = dataset.write_rois(root, number, size.roi_scale, data.space, experiment.seed)
-        dataset.write_betas(
+        labels = nsd.write_rois(root, number, size.roi_scale, data.space, experiment.seed)
+        nsd.write_betas(
             root,
             number,
             labels,

@@ -1,6 +1,6 @@
 """Make the miniature's second dataset: a simulated Generic Object Decoding, and a small ImageNet beside it.
 
-    python data/03_make_god.py [--config configs/miniature.yaml]
+    python miniature/03_make_god.py [--config configs/miniature.yaml]
 
 Reads nothing. Writes, under `execution.god`, what Generic Object Decoding has: a recording of each subject
 (`Subject1.h5` ...), the lists `imageID_training.csv` and `imageID_test.csv`, and the stimuli as JPEG (64 x 64) in
@@ -16,14 +16,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data.miniature import god
-from data.miniature.categories import CATEGORIES
 from minddiffuser.cli import concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY
 from minddiffuser.recipe import Recipe, pick
 from minddiffuser.store import DataError, reading, write_atomically
+from miniature import god
+from miniature.categories import CATEGORIES
 
-SCRIPT, MARKER = "data/03_make_god.py", "miniature_god.json"
+SCRIPT, MARKER = "miniature/03_make_god.py", "miniature_god.json"
 
 
 def main(argv: list[str] | None = None) -> None:

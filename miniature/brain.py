@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.fft import fft2, ifft2
 
-from data.miniature.scenes import BACKGROUNDS, COLOURS, IMAGE_SIZE, KINDS, Scene
+from miniature.scenes import BACKGROUNDS, COLOURS, IMAGE_SIZE, KINDS, Scene
 
 PIXELS_PER_DEGREE = IMAGE_SIZE / 8.4  # NSD shows stimuli 8.4 degrees wide
 _GRID = IMAGE_SIZE // 2

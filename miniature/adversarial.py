@@ -1,4 +1,4 @@
-"""Train the miniature's IC-GAN and the network whose features condition it; `data/miniature/train.py` calls these.
+"""Train the miniature's IC-GAN and the network whose features condition it; `miniature/train.py` calls these.
 
 IC-GAN (Casanova et al. 2021, arXiv 2109.05070): the generator is given the features of a picture, and has to make
 pictures that cannot be told from that picture's nearest neighbours in those features.
@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from tqdm import tqdm
 
-from data.miniature import networks
+from miniature import networks
 
 SIZE = 32  # pixels, of generated pictures and of what the encoder sees
 _BATCH, _N_NEIGHBOURS = 64, 10

@@ -1,1 +1,0 @@
-"""The miniature: a simulated NSD in NSD's own layout, and the small models trained for it."""
