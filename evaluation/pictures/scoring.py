@@ -1,0 +1,88 @@
+def score_features(config: Config, subject: str, target: str) -> dict:
+    """Score what was decoded of the test images, before any picture is made of it.
+
+    Parameters
+    ----------
+    config : Config
+    subject : str
+    target : "c", "z" or "z_clip"
+        c without the token that begins every caption; z_clip: the selected units of all CLIP layers.
+
+    Returns
+    -------
+    dict of str to array of shape (n_test,)
+        "nsd_id", and metrics; a ceiling is NaN for an image that was shown once, and absent for z_clip.
+    """
+    family = FAMILIES[target]
+    layers = [layer_name(number) for number in config.experiment.structural.layers]
+    names = {name: name for name in layers} if target == "z_clip" else {target: family}
+    pairs = []
+    with (
+        open_made(features_recipe(config, subject, family)) as features,
+        open_made(recipes.decoded(config, subject, family)) as decoded,
+    ):
+        ids = decoded["nsd_id"][:]
+        n = len(ids)  # test images come first in every file
+        for name, decoder_name in names.items():
+            found = decoded[name][:]
+            units = np.arange(found[0].size)
+            if target == "c":
+                units, found = units[found.shape[2] :], found[:, 1:]
+            if target == "z_clip":
+                units = decoded[f"{name}_units"][:]
+            true, found = read_units(features[name], slice(0, n), units), found.reshape(n, -1)
+            with open_made(recipes.decoder(config, subject, decoder_name)) as decoder:
+                scaler = Scaler(decoder["mean"][:], decoder["std"][:])
+            pairs.append((scaler.apply(found), scaler.apply(true)))
+    made, seen = (np.concatenate(parts, axis=1) for parts in zip(*pairs, strict=True))
+    n_way = min(config.experiment.evaluation.n_way, n)
+    similarity, own = correlations_by_image(made, seen), np.arange(n)
+    scores = {
+        "nsd_id": ids,
+        "feature_correlation": np.diag(similarity),
+        "feature_two_way": metrics.identification(similarity, own, 2),
+        "stimulus_from_brain": metrics.identification(similarity, own, n_way),
+        "brain_from_stimulus": metrics.identification(similarity.T, own, n_way),
+    }
+    if target != "z_clip":
+        with open_made(recipes.halves(config, subject, family)) as h:
+            halves, n_repetitions = h[target][:], h["n_repetitions"][:]
+        found = noise_ceiling_by_image(halves[:, 0], halves[:, 1], n_repetitions)
+        scores["feature_reliability"], scores["feature_ceiling"] = found
+    return scores
+
+
+def score_split(config: Config, subject: str, target: str, split: str) -> dict:
+    """Scores of held-out training images, as `feature_decoding/28_controls.py` left them, by cluster.
+
+    Images of a cluster are held out together, and so a cluster counts as one: its score is the mean over its images,
+    and its "nsd_id" the smallest of theirs.
+    """
+    with open_made(recipes.splits(config, subject)) as file:
+        columns = {"nsd_id": file["nsd_id"][:], "cluster": file["cluster"][:]}
+        columns.update({name: values[:] for name, values in file[f"{target}/{split}"].items()})
+    clusters = pd.DataFrame(columns).groupby("cluster")
+    means = clusters.mean().drop(columns="nsd_id")
+    return {"nsd_id": clusters["nsd_id"].min().to_numpy(), **{name: means[name].to_numpy() for name in means}}
+
+
+def spread_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """How far a mean moves when nothing but the noise of the generator changes.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns `subject, system, nsd_id, metric, value`; systems `seed/1` ... and stage 1 are the runs.
+
+    Returns
+    -------
+    DataFrame
+        Columns `subject, system, metric, mean, sd, n_seeds`: mean and standard deviation, over seeds, of the mean over
+        images; empty with fewer than two seeds.
+    """
+    runs = scores[scores["system"].str.startswith("seed/") | (scores["system"] == STAGE1)]
+    means = runs.groupby(["subject", "metric", "system"], sort=False)["value"].mean()
+    table = means.groupby(["subject", "metric"], sort=False).agg(["mean", "std", "size"]).reset_index()
+    table = table[table["size"] > 1].rename(columns={"std": "sd", "size": "n_seeds"})
+    table.insert(1, "system", STAGE1)
+    return table
