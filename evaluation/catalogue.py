@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+from minddiffuser.config import Config, Experiment
 
 STAND_IN = "_stand_in"  # ends the name of a metric whose network another one stands in for
 ALL_SUBJECTS = "all"  # in place of a subject: the mean over subjects
@@ -54,6 +57,13 @@ class Catalogue:
 
     Attributes
     ----------
+    title : str
+        Of the dataset.
+    script : str
+        What scores it.
+    folder : str
+        Of its tables, in that of the experiment.
+    subjects_of : callable, Experiment to tuple of str
     systems : dict of str to System
         Those that have a place of their own, in order.
     metrics : dict of str to Metric
@@ -66,11 +76,19 @@ class Catalogue:
         Describes a system that is not among `systems`.
     """
 
+    title: str
+    script: str
+    folder: str
+    subjects_of: Callable[[Experiment], tuple[str, ...]]
     systems: Mapping[str, System]
     metrics: Mapping[str, Metric]
     groups: Mapping[str, str]
     kinds: tuple[str, ...] = tuple(TABULATED)
     describe: Callable[[str], System] = lambda name: System(name, "", "other")
+
+    def output(self, config: Config) -> Path:
+        """Folder of the tables."""
+        return config.folder() / self.folder
 
     def system(self, name: str) -> System:
         """Describe a system by its name."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from evaluation.catalogue import ALL_SUBJECTS
+from evaluation.catalogue import ALL_SUBJECTS, Catalogue
 from minddiffuser.cli import Run
 from minddiffuser.config import REPOSITORY, Config
 from minddiffuser.recipe import pick
@@ -149,18 +149,16 @@ def write_tables(output: Path, tables: Mapping[str, pd.DataFrame], record: dict[
 
 
 def read_tables(
-    output: Path, names: Iterable[str], config: Config, script: str
+    catalogue: Catalogue, names: Iterable[str], config: Config
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Read tables of scores, such as "summary", and their record.
 
     Parameters
     ----------
-    output : Path
-        The folder that they were written to.
+    catalogue : Catalogue
+        Says where they are, and what makes them.
     names : iterable of str
     config : Config
-    script : str
-        What makes them.
 
     Returns
     -------
@@ -173,7 +171,8 @@ def read_tables(
         Something is missing, is not as it was written, or was made with other settings than the configuration has; the
         message names the command that makes it.
     """
-    made_by, path = f"make it with: python {script}", output / "scores.json"
+    output = catalogue.output(config)
+    made_by, path = f"make it with: python {catalogue.script}", output / "scores.json"
     tables = {name: output / f"{name}.csv" for name in names}
     for needed in (*tables.values(), path):
         if not needed.is_file():

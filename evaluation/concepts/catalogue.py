@@ -5,10 +5,8 @@ It has other subjects and images than the Natural Scenes Dataset: what is here n
 
 from evaluation.catalogue import Catalogue, Metric, System
 from evaluation.metrics import catalogue as of_pictures
+from minddiffuser.cli import concept_subjects
 
-TITLE = "Generic Object Decoding"
-SCORE = "evaluation/40_score_concepts.py"
-FOLDER = "evaluation/concepts"  # of its tables, in the folder of an experiment
 # The rival in its form without faults, and its controls.
 CORRECTED, CONSTANT, PERMUTED = "semantic_brain_decoding/corrected", "control/constant_label", "control/permuted_labels"
 PERFECT = "control/perfect_decoding"
@@ -57,9 +55,7 @@ LABEL_METRICS = {
         "the same, of images whose category is not among the labels: no training image and no label has it",
         LABELS,
     ),
-    "wup_of_labels": Metric(
-        "Wu-Palmer of all labels", "the same, mean over all labels decoded of an image", LABELS
-    ),
+    "wup_of_labels": Metric("Wu-Palmer of all labels", "the same, mean over all labels decoded of an image", LABELS),
     "exact_class": Metric(
         "exact class",
         "whether the first label is the true category, of images whose category is among the labels",
@@ -75,7 +71,15 @@ LABEL_METRICS = {
 FROM_WORDNET = ("wup", "wup_of_new", "wup_of_labels", "label_two_way")  # metrics that need it
 GROUPS = {LABELS: "Decoded labels, before any picture is made of them", **of_pictures.GROUPS}
 
-CATALOGUE = Catalogue(SYSTEMS, {**LABEL_METRICS, **of_pictures.METRICS}, GROUPS)
+CATALOGUE = Catalogue(
+    title="Generic Object Decoding",
+    script="evaluation/40_score_concepts.py",
+    folder="evaluation/concepts",
+    subjects_of=concept_subjects,
+    systems=SYSTEMS,
+    metrics={**LABEL_METRICS, **of_pictures.METRICS},
+    groups=GROUPS,
+)
 PAIRS = [
     *((name, CONSTANT) for name in sorted(FORMS, key=lambda name: name != CORRECTED)),
     *((CORRECTED, name) for name in FORMS if name != CORRECTED),

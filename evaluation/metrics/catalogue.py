@@ -2,6 +2,12 @@
 
 from evaluation.catalogue import Metric
 
+GROUPS = {
+    "main": "PixCorr, two-dimensional SSIM, and the CLIP that did not guide stage 2",
+    "more": "Other measures of likeness",
+    "brain_diffuser": "The field's eight, as Brain-Diffuser computes them (at 425 and 224 pixels; SSIM by columns)",
+    "mindeye": "The field's eight, as MindEye computes them (by way of 256 pixels; two-dimensional SSIM)",
+}
 
 _TWO_WAY = "two-way identification of the stimulus by the reconstruction (chance .5): "
 _DISTANCE = "correlation distance (lower is better): "

@@ -33,11 +33,16 @@ class Section:
 
     Attributes
     ----------
-    header, body : Markup
-        The paragraphs at the head of the page, where this is the first section; and the section.
-    is_simulated : bool
+    folder : str
+        Of the wing, in `evaluation/`, with its templates, header.html.j2 (for the head of the page, where this is the
+        first section) and section.html.j2, and its style, section.css.
+    title : str
+        Of the dataset.
     links : list of (id, text)
-        For the bar of navigation.
+        For the bar of navigation, where this is the first section; else there is one, to the first of them.
+    content : dict
+        What section.html.j2 shows; it also has `config` and `is_first`.
+    is_simulated : bool
     n_images : dict of subject to int
         Test images.
     settings : dict
@@ -45,21 +50,22 @@ class Section:
     fingerprints : dict of subject to list of (system, number of pictures or "", fingerprint)
     choices : list of str
         Subjects to choose from, by buttons.
-    style, script : str
+    scripts : tuple of str
+        Files in the folder.
     data : dict
-        For the script.
+        For the scripts.
     """
 
-    header: Markup
-    body: Markup
-    is_simulated: bool
+    folder: str
+    title: str
     links: list[tuple[str, str]]
+    content: dict[str, Any]
+    is_simulated: bool
     n_images: dict[str, int]
     settings: dict[str, Any]
     fingerprints: dict[str, list[tuple[str, int | str, str]]]
     choices: Sequence[str] = ()
-    style: str = ""
-    script: str = ""
+    scripts: tuple[str, ...] = ()
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -78,30 +84,36 @@ def page(config: Config, sections: Sequence[Section], album: Album) -> str:
     -------
     str
     """
-    here, data = EVALUATION / "page", {key: value for section in sections for key, value in section.data.items()}
-    style = [(here / "page.css").read_text(), *(section.style for section in sections)]
-    script = [(here / "page.js").read_text(), *(section.script for section in sections)]
+    environment = Environment(loader=FileSystemLoader(EVALUATION), autoescape=True, undefined=StrictUndefined)
+    environment.filters.update(number=_number, p=_p_value, base64=lambda picture: base64.b64encode(picture).decode())
+    environment.globals.update(all_subjects=ALL_SUBJECTS, config=config)
+
+    def render(template: str, **content: Any) -> Markup:
+        return Markup(environment.get_template(template).render(**content))
+
+    def read(files: Sequence[str]) -> str:
+        return "\n".join((EVALUATION / file).read_text() for file in files)
+
+    style = ["page/page.css", *(f"{section.folder}/section.css" for section in sections)]
+    scripts = ["page/page.js", *(f"{section.folder}/{name}" for section in sections for name in section.scripts)]
+    data = {key: value for section in sections for key, value in section.data.items()}
     return render(
         "page/page.html.j2",
-        config=config,
         sections=sections,
+        header=render(f"{sections[0].folder}/header.html.j2"),
+        bodies=[
+            render(f"{section.folder}/section.html.j2", is_first=section is sections[0], **section.content)
+            for section in sections
+        ],
         settings=_yaml(config.model_dump(mode="json", include={"name", "preset", "experiment"})),
         scoring=_yaml(next((section.settings for section in sections if section.settings), {})),
         versions={"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         bibtex=_bibtex(),
-        style=Markup("".join(style)),
-        script=Markup('"use strict";\n(() => {\n' + "\n".join(script) + "})();\n"),
+        style=Markup(read(style)),
+        script=Markup(read(scripts)),
         data=Markup(_json(data)),
         blocks=album.blocks(),
     )
-
-
-def render(template: str, **content: Any) -> Markup:
-    """Fill a template, named by its path in `evaluation/`."""
-    environment = Environment(loader=FileSystemLoader(EVALUATION), autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(number=_number, p=_p_value, base64=lambda picture: base64.b64encode(picture).decode())
-    environment.globals["all_subjects"] = ALL_SUBJECTS
-    return Markup(environment.get_template(template).render(**content))
 
 
 def _bibtex() -> str:

@@ -1,13 +1,10 @@
-"""What is scored of the Natural Scenes Dataset, and by what: names, meanings and order, and which pairs are compared."""
+"""What is scored of the Natural Scenes Dataset, and by what: names, meanings, order, and the pairs that are compared."""
 
 from collections.abc import Sequence
 
 from evaluation.catalogue import TABULATED, Catalogue, Metric, System
 from evaluation.metrics import catalogue as of_pictures
 
-TITLE = "the Natural Scenes Dataset"
-SCORE = "evaluation/41_score.py"
-FOLDER = "evaluation"  # of its tables, in the folder of an experiment
 STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
 RIVALS = ("takagi", "ozcelik")
 SPLITS = ("naive_split", "held_out_clusters")  # of training images whose features are decoded while held out
@@ -105,7 +102,17 @@ def _describe(name: str) -> System:
     return System(rest if kind == "others" else name, "scored from a folder of pictures", "other")
 
 
-CATALOGUE = Catalogue(SYSTEMS, METRICS, GROUPS, KINDS, _describe)
+CATALOGUE = Catalogue(
+    title="Natural Scenes Dataset",
+    script="evaluation/41_score.py",
+    folder="evaluation",
+    subjects_of=lambda experiment: experiment.subjects,
+    systems=SYSTEMS,
+    metrics=METRICS,
+    groups=GROUPS,
+    kinds=KINDS,
+    describe=_describe,
+)
 
 
 def pairs_of(systems: Sequence[str]) -> list[tuple[str, str]]:

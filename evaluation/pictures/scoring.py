@@ -1,3 +1,50 @@
+"""Scores of one person's systems on the Natural Scenes Dataset: of pictures, and of decoded features."""
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from data import nsd
+from data.recipes import prepared
+from evaluation.catalogue import TABULATED
+from evaluation.metrics.features import identification
+from evaluation.metrics.scorer import Scorer, score_folder
+from evaluation.pictures.catalogue import CATALOGUE, STAGE1
+from evaluation.pictures.systems import FAMILIES
+from evaluation.scores import place_of, rows_of
+from feature_decoding import recipes
+from feature_decoding.accuracy import correlations_by_image, noise_ceiling_by_image
+from feature_decoding.decoders import read_units
+from feature_decoding.ridge import Scaler
+from feature_extraction.recipes import features as features_recipe
+from minddiffuser.cli import Run
+from minddiffuser.config import Config, layer_name
+from minddiffuser.store import open_made
+
+
+def read_test_ids(config: Config, subject: str) -> np.ndarray:
+    """Read the ids of a subject's test images."""
+    with open_made(prepared(config, subject)) as rows:
+        return rows["nsd_id"][:][rows["is_test"][:]]
+
+
+def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
+    """Score some systems of a subject: tables with the columns of scores.csv."""
+    config, found, scorer = run.config, [], None
+    test_ids = read_test_ids(config, subject)
+    for name in tqdm(todo, desc=f"{subject} scores"):
+        kind, _, rest = name.partition("/")
+        if kind == "features":
+            target, _, split = rest.partition("@")
+            values = score_split(config, subject, target, split) if split else score_features(config, subject, target)
+        else:
+            scorer = scorer or Scorer(config, nsd.Stimuli(config.nsd).read(test_ids), run.device)
+            is_tabulated = CATALOGUE.system(name).kind in TABULATED
+            values = score_folder(scorer, place_of(config, subject, name), test_ids, field=is_tabulated)
+        found.append(rows_of(subject, name, values))
+    return found
+
+
 def score_features(config: Config, subject: str, target: str) -> dict:
     """Score what was decoded of the test images, before any picture is made of it.
 
@@ -40,9 +87,9 @@ def score_features(config: Config, subject: str, target: str) -> dict:
     scores = {
         "nsd_id": ids,
         "feature_correlation": np.diag(similarity),
-        "feature_two_way": metrics.identification(similarity, own, 2),
-        "stimulus_from_brain": metrics.identification(similarity, own, n_way),
-        "brain_from_stimulus": metrics.identification(similarity.T, own, n_way),
+        "feature_two_way": identification(similarity, own, 2),
+        "stimulus_from_brain": identification(similarity, own, n_way),
+        "brain_from_stimulus": identification(similarity.T, own, n_way),
     }
     if target != "z_clip":
         with open_made(recipes.halves(config, subject, family)) as h:
