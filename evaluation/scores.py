@@ -195,7 +195,7 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def samples_of(record: dict[str, Any]) -> dict[str, str]:
+def samples_of(record: Mapping[str, Any]) -> dict[str, str]:
     """How many samples each system was scored on, where that is more than one: "5", or "2–5" if subjects differ."""
     numbers: dict[str, list[int]] = {}
     for _, name, n in record.get("samples", []):
@@ -203,7 +203,7 @@ def samples_of(record: dict[str, Any]) -> dict[str, str]:
     return {name: str(min(n)) if min(n) == max(n) else f"{min(n)}–{max(n)}" for name, n in numbers.items()}
 
 
-def lacking_of(record: dict[str, Any]) -> dict[str, list[str]]:
+def lacking_of(record: Mapping[str, Any]) -> dict[str, list[str]]:
     """Give what each system lacks, such as "subj01: 3 of 6 pictures"."""
     found: dict[str, list[str]] = {}
     for subject, name, text in record.get("incomplete", []):
@@ -258,7 +258,7 @@ def stale(record: dict[str, Any], subject: str, states: dict[str, str]) -> dict[
 
 
 def scripts(pattern: str) -> list[str]:
-    """Numbered scripts that match a pattern, such as "baselines/takagi/[0-9]*.py", in order, relative to the repository."""
+    """Scripts that match a pattern, such as "baselines/takagi/[0-9]*.py", in order, as paths in the repository."""
     return sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob(pattern))
 
 

@@ -114,9 +114,9 @@ def against_controls(paired: pd.DataFrame, permutation: pd.DataFrame, subject: s
     else:
         first = rows.iloc[0]
         beats = "beats" if is_firm(first) and first["difference"] > 0 else "is NOT shown to beat"
+        measure = CATALOGUE.metric(first["metric"]).label
         found = [
-            f"{own} {beats} {other} in {CATALOGUE.metric(first['metric']).label}: {difference_cell(first)}. All metrics: "
-            f"{verdict(rows, CATALOGUE)}."
+            f"{own} {beats} {other} in {measure}: {difference_cell(first)}. All metrics: {verdict(rows, CATALOGUE)}."
         ]
     tested = permutation[(permutation["subject"] == subject) & (permutation["system"] == CORRECTED)]
     parts = {True: [], False: []}

@@ -1,4 +1,4 @@
-"""What is scored of the Natural Scenes Dataset, and by what: names, meanings, order, and the pairs that are compared."""
+"""What is scored of the Natural Scenes Dataset, and by what: names, meanings and order, and pairs that are compared."""
 
 from collections.abc import Sequence
 
