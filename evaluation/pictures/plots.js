@@ -13,9 +13,7 @@ const scored = (metrics) =>
     data.subjects.some((name) => Object.values(data.tests[name].scores).some((scores) => scores[metric])),
   );
 const scoresOverImages = (system, metric) =>
-  shownSubjects()
-    .flatMap((name) => data.tests[name].scores[system]?.[metric] ?? [])
-    .filter((v) => v !== null);
+  shownSubjects().flatMap((name) => data.tests[name].scores[system]?.[metric] ?? []).filter((v) => v !== null);
 
 function choose(name) {
   subject = name;
@@ -82,13 +80,9 @@ function dotPlot(metric) {
   const ends = rows.flatMap(({ low, high, values }) =>
     values.length ? [low, high, quantile(values, 0.02), quantile(values, 0.98)] : [low, high],
   );
-  const from = Math.min(...ends),
-    to = Math.max(...ends),
-    pad = (to - from) * 0.03 || 0.01;
+  const from = Math.min(...ends), to = Math.max(...ends), pad = (to - from) * 0.03 || 0.01;
   const names = systems.map((system) => shorten(label(system)));
-  const left = 22 + 7.2 * Math.max(...names.map((name) => name.length)),
-    width = plotWidth(),
-    step = 28;
+  const left = 22 + 7.2 * Math.max(...names.map((name) => name.length)), width = plotWidth(), step = 28;
   const gap = (k) => (rows[k - 1] && rows[k - 1].kind !== rows[k].kind ? 10 : 0);
   const x = (value) => left + ((value - from + pad) / (to - from + 2 * pad)) * (width - left - 8);
   let y = -4;
@@ -141,19 +135,13 @@ function bottleneck(metric) {
   if (!points.length) return null;
   const full = summary["minddiffuser/stage1"]?.[metric];
   const drawn = points.map(({ values }) => values).concat(full ? [full] : []);
-  const from = Math.min(...drawn.map(([, low]) => low)),
-    to = Math.max(...drawn.map(([, , high]) => high));
+  const from = Math.min(...drawn.map(([, low]) => low)), to = Math.max(...drawn.map(([, , high]) => high));
   const pad = (to - from) * 0.06 || 0.01;
-  const left = 46,
-    width = plotWidth(),
-    height = 230,
-    bottom = height - 44,
-    right = width - 14;
+  const left = 46, width = plotWidth(), height = 230, bottom = height - 44, right = width - 14;
   // None cannot stand on a logarithmic axis: it stands to the left of it, as far as a factor of three.
   const smallest = Math.min(...points.filter(({ passed }) => passed > 0).map(({ passed }) => passed), 1e9);
   const place = (passed) => Math.log10(passed > 0 ? passed : smallest / 3);
-  const first = place(points[0].passed),
-    last = place(points.at(-1).passed);
+  const first = place(points[0].passed), last = place(points.at(-1).passed);
   const x = (passed) => left + 20 + ((place(passed) - first) / (last - first || 1)) * (right - left - 34);
   const y = (value) => bottom - ((value - from + pad) / (to - from + 2 * pad)) * (bottom - 10);
   const plot = canvas(width, height, `${data.metrics[metric].label} by numbers passed`);

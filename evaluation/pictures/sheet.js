@@ -17,9 +17,7 @@ const observer = new IntersectionObserver(
 );
 
 function fillChoices() {
-  const groups = Object.values(data.groups)
-    .map(scored)
-    .filter((metrics) => metrics.length);
+  const groups = Object.values(data.groups).map(scored).filter((metrics) => metrics.length);
   find("#metric").append(...groups.flat().map((metric) => html("option", { value: metric }, optionLabel(metric))));
   const hasScores = (system) => data.subjects.some((name) => data.tests[name].scores[system]);
   const systems = Object.keys(data.systems).filter(hasScores);
@@ -70,8 +68,7 @@ function optionLabel(metric) {
 }
 
 function choice() {
-  const category = setting("category"),
-    typed = setting("find").trim();
+  const category = setting("category"), typed = setting("find").trim();
   const wanted = /^\d+$/.test(typed) ? String(Number(typed)) : typed;
   const all = shownSubjects().flatMap((name) => data.tests[name].ids.map((id, row) => ({ subject: name, id, row })));
   const chosen = all.filter(
@@ -81,9 +78,7 @@ function choice() {
 }
 
 function ordered(chosen) {
-  const order = setting("order"),
-    metric = setting("metric"),
-    system = setting("system");
+  const order = setting("order"), metric = setting("metric"), system = setting("system");
   const byId = (a, b) => a.id - b.id || a.subject.localeCompare(b.subject);
   if (order === "id") return chosen.sort(byId);
   const sign = (order === "best") === data.metrics[metric].higher ? -1 : 1;
@@ -95,9 +90,7 @@ function showSheet() {
   const { all, chosen } = choice();
   entries = chosen;
   find("#count").value = `${chosen.length} of ${all.length} images`;
-  find("#system")
-    .closest("label")
-    .classList.toggle("unused", setting("order") === "id");
+  find("#system").closest("label").classList.toggle("unused", setting("order") === "id");
   observer.disconnect();
   const systems = inSheet();
   sheet.style.setProperty("--columns", systems.length + 1);
@@ -118,8 +111,7 @@ function showSheet() {
 
 // In columns where the window is wide; those that do not fit are scrolled to, beside the stimulus. Else in lines.
 function layOut() {
-  const columns = inSheet().length + 1,
-    width = sheet.clientWidth - 24;
+  const columns = inSheet().length + 1, width = sheet.clientWidth - 24;
   const isWide = width >= 600;
   const cell = Math.min(Math.max(Math.floor((width - 170) / columns) - 8, 80), 128);
   const perLine = Math.max(Math.floor((width + 8) / 92), 1);
@@ -130,9 +122,7 @@ function layOut() {
 }
 
 function fillRow(row) {
-  const entry = entryOf.get(row),
-    metric = setting("metric"),
-    stimulus = data.stimuli[entry.id];
+  const entry = entryOf.get(row), metric = setting("metric"), stimulus = data.stimuli[entry.id];
   const open = html("button", { type: "button", class: "open" }, `NSD ${entry.id}`);
   const text = html(
     "div",
@@ -150,8 +140,7 @@ function stimulusOf({ id }) {
 }
 
 function cellOf(entry, system, metric) {
-  const number = pictureOf(entry, system),
-    score = scoreOf(entry, system, metric);
+  const number = pictureOf(entry, system), score = scoreOf(entry, system, metric);
   const isThere = number !== null;
   const shown = isThere ? picture(number, `${label(system)} of ${entry.id}`) : html("div", { class: "blank" });
   const value = html("b", {}, isThere ? format(score) : "");

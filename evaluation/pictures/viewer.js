@@ -6,8 +6,7 @@ let place = 0;
 
 function view(index) {
   place = index;
-  const entry = entries[place],
-    stimulus = data.stimuli[entry.id];
+  const entry = entries[place], stimulus = data.stimuli[entry.id];
   find("#viewer-title").textContent = `NSD ${entry.id}`;
   find(".place", viewer).textContent = `${entry.subject} · ${place + 1} of ${entries.length}`;
   find(".previous", viewer).disabled = place === 0;
@@ -36,11 +35,7 @@ function about(stimulus) {
     "div",
     { class: "texts" },
     html("h3", {}, "Captions"),
-    html(
-      "ul",
-      { class: "captions" },
-      stimulus.captions.map((text) => html("li", {}, text)),
-    ),
+    html("ul", { class: "captions" }, stimulus.captions.map((text) => html("li", {}, text))),
     stimulus.categories.length
       ? html(
           "p",
@@ -71,21 +66,14 @@ function standing(entry) {
 }
 
 function strip(metric, value, scores) {
-  const low = Math.min(...scores),
-    high = Math.max(...scores),
-    width = 240,
-    height = 56,
-    nBins = 24;
-  const counts = histogram(scores, low, high, nBins),
-    most = Math.max(...counts);
+  const low = Math.min(...scores), high = Math.max(...scores), width = 240, height = 56, nBins = 24;
+  const counts = histogram(scores, low, high, nBins), most = Math.max(...counts);
   const x = (v) => 4 + ((v - low) / (high - low || 1)) * (width - 8);
   const bar = (width - 8) / nBins;
   const plot = canvas(width, height + 16, `distribution of ${data.metrics[metric].label}`);
   counts.forEach((count, k) => {
     const length = (count / most) * (height - 8);
-    plot.append(
-      svg("rect", { class: "column", x: 4.5 + k * bar, width: bar - 1, y: height - length, height: length }),
-    );
+    plot.append(svg("rect", { class: "column", x: 4.5 + k * bar, width: bar - 1, y: height - length, height: length }));
   });
   plot.append(line("axis", 4, height, width - 4, height), line("marker", x(value), 2, x(value), height + 3));
   plot.append(words(4, height + 14, "start", format(low)), words(width - 4, height + 14, "end", format(high)));
@@ -129,8 +117,7 @@ function trajectory(entry) {
   frames.sort((a, b) => a.iteration - b.iteration);
   const name = "iteration of stage 2";
   const slider = html("input", { type: "range", min: 0, max: frames.length - 1, step: 1, "aria-label": name });
-  const frame = html("div", { class: "frame" }),
-    reading = html("output", { class: "reading" });
+  const frame = html("div", { class: "frame" }), reading = html("output", { class: "reading" });
   const { plot, mark } = lossCurve(way);
   const show = () => {
     const { iteration, number } = frames[Number(slider.value)];
@@ -151,13 +138,8 @@ function trajectory(entry) {
 function lossCurve({ losses, result }) {
   const points = losses.map((loss, iteration) => ({ loss, iteration })).filter(({ loss }) => loss !== null);
   const values = points.map(({ loss }) => loss);
-  const low = Math.min(...values),
-    high = Math.max(...values),
-    last = Math.max(losses.length - 1, 1);
-  const width = Math.min(520, document.documentElement.clientWidth - 60),
-    left = 52,
-    height = 150,
-    bottom = 116;
+  const low = Math.min(...values), high = Math.max(...values), last = Math.max(losses.length - 1, 1);
+  const width = Math.min(520, document.documentElement.clientWidth - 60), left = 52, height = 150, bottom = 116;
   const x = (iteration) => left + (iteration / last) * (width - left - 12);
   const y = (loss) => bottom - ((loss - low) / (high - low || 1)) * (bottom - 12);
   const plot = canvas(width, height, "loss by iteration");
