@@ -14,77 +14,40 @@ TABULATED = {"method": "Methods", "ablation": "Ablations", "other": "Other syste
 
 @dataclass(frozen=True)
 class System:
-    """Something that is scored.
+    """Something that is scored."""
 
-    Attributes
-    ----------
-    label, meaning : str
-        For a table, and for whoever has not met it.
-    kind : str
-        "method"; "ablation": the method without one of its parts; "other": other systems, and other people's
-        pictures; "control"; or a kind that only its wing has.
-    """
-
-    label: str
-    meaning: str
+    label: str  # for a table
+    meaning: str  # for whoever has not met it
+    # "method"; "ablation": the method without one of its parts; "other": other systems, and other people's pictures;
+    # "control"; or a kind that only its wing has.
     kind: str
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number for each image.
-
-    Attributes
-    ----------
-    label, meaning : str
-    group : str
-        Table that it belongs to.
-    higher_is_better : bool
-    among_own : bool
-        Its candidates are the system's own pictures, so that systems with other images face another task.
-    """
+    """A number for each image."""
 
     label: str
     meaning: str
-    group: str
+    group: str  # table that it belongs to
     higher_is_better: bool = True
+    # Its candidates are the system's own pictures, so that systems with other images face another task.
     among_own: bool = False
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What a wing scores, and by what.
+    """What a wing scores, and by what; all is in the order in which tables have it."""
 
-    Attributes
-    ----------
-    title : str
-        Of the dataset.
-    script : str
-        What scores it.
-    folder : str
-        Of its tables, in that of the experiment.
-    subjects_of : callable, Experiment to tuple of str
-    systems : dict of str to System
-        Those that have a place of their own, in order.
-    metrics : dict of str to Metric
-        In order.
-    groups : dict of str to str
-        Titles of the tables of metrics, in order.
-    kinds : tuple of str
-        Of systems, in order.
-    describe : callable, str to System
-        Describes a system that is not among `systems`.
-    """
-
-    title: str
-    script: str
-    folder: str
+    title: str  # of the dataset
+    script: str  # what scores it
+    folder: str  # of its tables, in that of the experiment
     subjects_of: Callable[[Experiment], tuple[str, ...]]
-    systems: Mapping[str, System]
+    systems: Mapping[str, System]  # those that have a place of their own
     metrics: Mapping[str, Metric]
-    groups: Mapping[str, str]
-    kinds: tuple[str, ...] = tuple(TABULATED)
-    describe: Callable[[str], System] = lambda name: System(name, "", "other")
+    groups: Mapping[str, str]  # titles of the tables of metrics
+    kinds: tuple[str, ...] = tuple(TABULATED)  # of systems
+    describe: Callable[[str], System] = lambda name: System(name, "", "other")  # a system that is not among them
 
     def output(self, config: Config) -> Path:
         """Folder of the tables."""

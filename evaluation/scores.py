@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from evaluation.catalogue import ALL_SUBJECTS, Catalogue
+from evaluation.catalogue import ALL_SUBJECTS, TABULATED, Catalogue
 from minddiffuser.cli import Run
 from minddiffuser.config import REPOSITORY, Config
 from minddiffuser.recipe import pick
@@ -26,24 +26,12 @@ _A_RECORD = "the record of what was scored"
 
 
 class Kept(NamedTuple):
-    """What is there of earlier, and what there is to score.
+    """What is there of earlier, and what there is to score."""
 
-    Attributes
-    ----------
-    scores : DataFrame
-        Rows of scores.csv that are of what is there now.
-    subjects : list of str
-        Those that are scored now, and those that have scores.
-    states : dict of (subject, system) to str
-        Everything that is there.
-    fresh : set of (subject, system)
-        What need not be scored again.
-    """
-
-    scores: pd.DataFrame
-    subjects: list[str]
-    states: dict[Key, str]
-    fresh: set[Key]
+    scores: pd.DataFrame  # rows of scores.csv that are of what is there now
+    subjects: list[str]  # those that are scored now, and those that have scores
+    states: dict[Key, str]  # everything that is there
+    fresh: set[Key]  # what need not be scored again
 
 
 def read_kept(
@@ -51,15 +39,8 @@ def read_kept(
 ) -> Kept:
     """Read the scores that are there, made with the same settings, of what has not changed since.
 
-    Parameters
-    ----------
-    run : Run
-        With --overwrite, nothing of its subjects is fresh.
-    output : Path
-    settings : dict
-        What scores depend on, as the record has it.
-    states_of : callable
-        Gives what there is of a subject: a state for each system.
+    `states_of` gives what there is of a subject: a state for each system. With --overwrite, nothing of the run's
+    subjects is fresh.
     """
     kept, scored = _read_scores(output, settings)
     subjects = sorted({*run.subjects, *kept["subject"]})
@@ -115,20 +96,7 @@ def make_record(
     pictured: Collection[Key],
     lacking: Mapping[Key, str],
 ) -> dict[str, Any]:
-    """Make the record of what was scored.
-
-    Parameters
-    ----------
-    config : Config
-    settings : dict
-    absent : dict of metric to reason
-    states : dict of (subject, system) to str
-        What was scored.
-    pictured : collection of (subject, system)
-        Those that have pictures.
-    lacking : dict of (subject, system) to str
-        Such as "3 of 6 pictures".
-    """
+    """Make the record of what was scored: `states`, of which the `pictured` have pictures; see `mark_incomplete`."""
     samples = {key: len(folder.sample_folders(place_of(config, *key))) for key in pictured}
     return {
         "settings": settings,
@@ -152,18 +120,6 @@ def read_tables(
     catalogue: Catalogue, names: Iterable[str], config: Config
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Read tables of scores, such as "summary", and their record.
-
-    Parameters
-    ----------
-    catalogue : Catalogue
-        Says where they are, and what makes them.
-    names : iterable of str
-    config : Config
-
-    Returns
-    -------
-    tables : dict of str to DataFrame
-    record : dict
 
     Raises
     ------
@@ -212,14 +168,9 @@ def lacking_of(record: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def mark_incomplete(summary: pd.DataFrame, lacking: dict[tuple[str, str], str]) -> pd.DataFrame:
-    """Add to a summary the column `incomplete`: what a system lacks, or nothing.
+    """Add to a summary the column `incomplete`: what a system lacks, such as "3 of 6 pictures", or nothing.
 
-    Parameters
-    ----------
-    summary : DataFrame
-        Columns subject, system and others.
-    lacking : dict of (subject, system) to str
-        Such as "3 of 6 pictures". The mean over subjects tells what each of them lacks.
+    The mean over subjects tells what each of them lacks.
     """
     of_all = lacking_of({"incomplete": [(*key, text) for key, text in lacking.items()]})
     keys = zip(summary["subject"], summary["system"], strict=True)
@@ -231,20 +182,7 @@ def mark_incomplete(summary: pd.DataFrame, lacking: dict[tuple[str, str], str]) 
 
 
 def stale(record: dict[str, Any], subject: str, states: dict[str, str]) -> dict[str, str]:
-    """Systems whose scores are not of what is there now, with the reason.
-
-    Parameters
-    ----------
-    record : dict
-        Of `read_tables`.
-    subject : str
-    states : dict of system to str
-        What is there of the subject.
-
-    Returns
-    -------
-    dict of system to str
-    """
+    """Systems of a subject whose scores are not of what is there now, as `states` has it, with the reason."""
     scored = {name: state for of_subject, name, state in record["scored"] if of_subject == subject}
     found = {}
     for name in {**scored, **states}:
@@ -267,17 +205,26 @@ def absent(names: Iterable[str], scripts: Iterable[str], arguments: list[str]) -
     return f"absent: {', '.join(names)}; made by: {_commands(scripts, arguments)}"
 
 
-def changed(name: str, reason: str, script: str, arguments: list[str]) -> str:
-    """Say of a system why its scores are not of what is there, and what scores it; `reason` is of `stale`."""
-    return f"WARNING: {name} {reason}; score it with: {_commands([script], arguments)}"
+def remarks_on(
+    catalogue: Catalogue,
+    record: dict[str, Any],
+    states: Mapping[str, dict[str, str]],
+    missing_of: Callable[[str], Mapping[tuple[str, ...], list[str]]],
+    arguments: list[str],
+) -> list[str]:
+    """Say what is absent, and what has changed since it was scored; what is true of several subjects in one line.
 
-
-def by_line(remarks: Iterable[tuple[str, str]]) -> list[str]:
-    """Put remarks, each with its subject or with none, into a line each, those that several subjects have into one."""
+    `states` is by subject; `missing_of` gives the systems that a subject lacks, by the scripts that make them.
+    """
     found: dict[str, list[str]] = {}
-    for subject, remark in remarks:
-        found.setdefault(remark, []).extend([subject] if subject else [])
-    return [f"{', '.join(subjects)}: {remark}" if subjects else remark for remark, subjects in found.items()]
+    for subject, there in states.items():
+        for scripts, names in missing_of(subject).items():
+            found.setdefault(absent(names, scripts, arguments), []).append(subject)
+        for name, reason in stale(record, subject, there).items():
+            if catalogue.system(name).kind in TABULATED:
+                command = _commands([catalogue.script], arguments)
+                found.setdefault(f"WARNING: {name} {reason}; score it with: {command}", []).append(subject)
+    return [f"{', '.join(subjects)}: {remark}" for remark, subjects in found.items()]
 
 
 def _commands(scripts: Iterable[str], arguments: list[str]) -> str:

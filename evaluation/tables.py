@@ -26,20 +26,11 @@ class Comparison(NamedTuple):
 
 
 class Notes(NamedTuple):
-    """What a reader must know beside the numbers.
+    """What a reader must know beside the numbers."""
 
-    Attributes
-    ----------
-    absent : dict of metric to reason
-    flags : dict of system to list of str
-        What its folder says of it, and what it lacks.
-    samples : dict of system to str
-        How many pictures of each image it was scored on, where more than one.
-    """
-
-    absent: dict[str, str]
-    flags: dict[str, list[str]]
-    samples: dict[str, str]
+    absent: dict[str, str]  # metrics, and why
+    flags: dict[str, list[str]]  # what the folder of a system says of it, and what it lacks
+    samples: dict[str, str]  # how many pictures of each image a system was scored on, where more than one
 
 
 def choices_of(subjects: Sequence[str], summary: pd.DataFrame) -> list[str]:
@@ -129,27 +120,15 @@ def lay_out(
     return table
 
 
-def has(table: pd.DataFrame, group: str, catalogue: Catalogue) -> bool:
-    """Tell whether a table has numbers of a group of metrics."""
-    return bool(set(table["metric"]) & set(catalogue.metrics_of(group, set(table["metric"]))))
-
-
 def text_table(table: pd.DataFrame, group: str, catalogue: Catalogue, absent: Collection[str] = ()) -> str:
-    """Lay out means or differences for a terminal, under the group's title: a row a subject and system.
+    """Lay a summary or paired differences out for a terminal, under the title of a group of metrics.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A summary, or paired differences: columns `subject, system, metric, n, ci_low, ci_high`, and `mean`, or
-        `baseline, difference, p_holm`.
-    group : str
-        Of metrics.
-    catalogue : Catalogue
-    absent : collection of str
-        Metrics that could not be computed.
+    A row is a subject and system; `absent` has metrics that could not be computed. It is "" where there are no numbers.
     """
     names = catalogue.metrics_of(group, set(table["metric"]))
     table = table[table["metric"].isin(names)]
+    if table.empty:
+        return ""
     names = [name for name in names if name in set(table["metric"]) or name in absent]
     is_paired = "baseline" in table
     index = ["subject", "system", *(["baseline"] if is_paired else [])]
@@ -159,7 +138,14 @@ def text_table(table: pd.DataFrame, group: str, catalogue: Catalogue, absent: Co
         for (subject, *systems), rows in table.groupby(index, sort=False)
     ]
     cell = difference_cell if is_paired else mean_cell
-    return f"{catalogue.groups[group]}\n{as_text(lay_out(head, parts, names, catalogue, cell, absent))}"
+    return f"{catalogue.groups[group]}\n{as_text(lay_out(head, parts, names, catalogue, cell, absent))}\n\n"
+
+
+def print_groups(
+    table: pd.DataFrame, groups: Iterable[str], catalogue: Catalogue, absent: Collection[str] = ()
+) -> None:
+    """Print the tables of some groups of metrics, as `text_table` lays them out."""
+    print("".join(text_table(table, group, catalogue, absent) for group in groups), end="")
 
 
 def plain(head: str, numbers: pd.DataFrame) -> Rows:
@@ -224,9 +210,7 @@ def page_table(
     columns = [
         {
             "name": measure,
-            "label": catalogue.metric(measure).label,
-            "meaning": catalogue.metric(measure).meaning,
-            "higher": catalogue.metric(measure).higher_is_better,
+            **vars(catalogue.metric(measure)),
             "stand_in": measure.endswith(STAND_IN),
             "absent": None if measure in present else notes.absent.get(measure, "not computed"),
         }

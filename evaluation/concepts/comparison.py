@@ -6,25 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import scores
+from evaluation import scores, tables
 from evaluation.catalogue import ALL_SUBJECTS
 from evaluation.concepts import decoded
 from evaluation.concepts.catalogue import CATALOGUE, CONSTANT, CORRECTED, FORMS, LABEL_METRICS, LABELS, SYSTEMS
 from evaluation.significance import is_firm
-from evaluation.tables import (
-    Comparison,
-    Rows,
-    as_text,
-    choices_of,
-    difference_cell,
-    has,
-    lay_out,
-    number,
-    plain,
-    read_quoted,
-    text_table,
-    verdict,
-)
 from minddiffuser.config import Config, Experiment
 
 MADE_BY = "baselines/semantic_brain_decoding/[0-9]*.py"
@@ -55,44 +41,27 @@ def read(config: Config) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
 def compare(
     config: Config,
     subjects: Sequence[str],
-    tables: Mapping[str, pd.DataFrame],
+    scored: Mapping[str, pd.DataFrame],
     record: dict[str, Any],
     arguments: list[str],
-) -> Comparison:
-    """Lay the comparison of some subjects out.
+) -> tables.Comparison:
+    """Lay the comparison of some subjects out, of what `read` gives; scripts that it names have the `arguments`."""
+    shown = tables.choices_of(subjects, scored["summary"])
+    samples, states = scores.samples_of(record), {subject: decoded.states_of(config, subject) for subject in subjects}
 
-    Parameters
-    ----------
-    config : Config
-    subjects : sequence of str
-    tables, record
-        Of `read`.
-    arguments : list of str
-        With which the scripts are run that make what is absent.
-    """
-    shown = choices_of(subjects, tables["summary"])
-    said = [
-        ("", f"{CATALOGUE.system(name).label}: an image's pictures are scored by their mean over {n} labels")
-        for name, n in scores.samples_of(record).items()
-    ]
-    for subject in subjects:
-        states = decoded.states_of(config, subject)
-        pictured = [name for name in states if decoded.has_pictures(config, subject, name)]
-        if missing := absent_systems(pictured, config.experiment):
-            said.append((subject, scores.absent(missing, scripts(), arguments)))
-        said += [
-            (subject, scores.changed(name, reason, CATALOGUE.script, arguments))
-            for name, reason in scores.stale(record, subject, states).items()
-        ]
-    said += [
-        ("", f"{CATALOGUE.metric(name).label} is absent: {reason}")
-        for name, reason in record["absent"].items()
-        if name in LABEL_METRICS
-    ]
-    verdicts = [against_controls(tables["paired"], tables["permutation"], subject) for subject in shown]
-    remarks = [line for lines in verdicts for line in lines] + scores.by_line(said)
-    found = sections(tables["summary"], tables["paired"], tables["permutation"], shown)
-    return Comparison(found, remarks, {})
+    def missing_of(subject: str) -> dict[tuple[str, ...], list[str]]:
+        pictured = [name for name in states[subject] if decoded.has_pictures(config, subject, name)]
+        missing = absent_systems(pictured, config.experiment)
+        return {tuple(scripts()): missing} if missing else {}
+
+    remarks = [line for of in shown for line in against_controls(scored["paired"], scored["permutation"], of)]
+    for name, n in samples.items():
+        remarks.append(f"{CATALOGUE.system(name).label}: an image's pictures are scored by their mean over {n} labels")
+    remarks += scores.remarks_on(CATALOGUE, record, states, missing_of, arguments)
+    missing = {name: reason for name, reason in record["absent"].items() if name in LABEL_METRICS}
+    remarks += [f"{CATALOGUE.metric(name).label} is absent: {reason}" for name, reason in missing.items()]
+    found = sections(scored["summary"], scored["paired"], scored["permutation"], shown)
+    return tables.Comparison(found, remarks, {})
 
 
 def absent_systems(present: Collection[str], experiment: Experiment) -> list[str]:
@@ -115,14 +84,13 @@ def against_controls(paired: pd.DataFrame, permutation: pd.DataFrame, subject: s
         first = rows.iloc[0]
         beats = "beats" if is_firm(first) and first["difference"] > 0 else "is NOT shown to beat"
         measure = CATALOGUE.metric(first["metric"]).label
-        found = [
-            f"{own} {beats} {other} in {measure}: {difference_cell(first)}. All metrics: {verdict(rows, CATALOGUE)}."
-        ]
+        numbers, all_metrics = tables.difference_cell(first), tables.verdict(rows, CATALOGUE)
+        found = [f"{own} {beats} {other} in {measure}: {numbers}. All metrics: {all_metrics}."]
     tested = permutation[(permutation["subject"] == subject) & (permutation["system"] == CORRECTED)]
     parts = {True: [], False: []}
     for _, row in tested.iterrows():
         parts[row["p_holm"] <= 0.05].append(
-            f"{CATALOGUE.metric(row['metric']).label} (p {number(row['p_holm'], '.2g')})"
+            f"{CATALOGUE.metric(row['metric']).label} (p {tables.number(row['p_holm'], '.2g')})"
         )
     for is_firm_, words in ((True, "beats"), (False, "is NOT shown to beat")):
         if parts[is_firm_]:
@@ -132,20 +100,8 @@ def against_controls(paired: pd.DataFrame, permutation: pd.DataFrame, subject: s
 
 def sections(
     summary: pd.DataFrame, paired: pd.DataFrame, permutation: pd.DataFrame, shown: Sequence[str]
-) -> list[tuple[str, Rows]]:
-    """Lay out the tables of Generic Object Decoding; controls stand beneath the systems.
-
-    Parameters
-    ----------
-    summary, paired, permutation : DataFrame
-        Of `evaluation/40_score_concepts.py`.
-    shown : sequence of str
-        Subjects; of the first also scores of the pictures.
-
-    Returns
-    -------
-    list of (title, table)
-    """
+) -> list[tuple[str, tables.Rows]]:
+    """Lay out the tables of some subjects, with titles; those of scores of the pictures of the first subject alone."""
     found = []
     for subject in shown:
         of_subject, differences = summary[summary["subject"] == subject], paired[paired["subject"] == subject]
@@ -158,7 +114,7 @@ def sections(
                 continue
             parts = [(CATALOGUE.system(str(key)).label, part) for key, part in rows.groupby("system", sort=False)]
             title = f"Generic Object Decoding, {name}: {what}, mean [95 % interval]."
-            found.append((title, lay_out("system", parts, metrics, CATALOGUE)))
+            found.append((title, tables.lay_out("system", parts, metrics, CATALOGUE)))
             title = (
                 f"Generic Object Decoding, {name}: differences of {what} on the same images [95 % interval], p of a "
                 "sign-flip test, corrected by Holm's method. Positive: the first is better."
@@ -172,63 +128,59 @@ def sections(
     return [*found, (title, quoted())]
 
 
-def _pairs(paired: pd.DataFrame, metrics: Sequence[str]) -> Rows:
+def _pairs(paired: pd.DataFrame, metrics: Sequence[str]) -> tables.Rows:
     """Lay out differences: a row a pair, named by the last parts of its names, such as corrected, constant label."""
     groups = paired[paired["metric"].isin(metrics)].groupby(["system", "baseline"], sort=False)
     parts = [
         (" minus ".join(str(name).rpartition("/")[2].replace("_", " ") for name in pair), rows) for pair, rows in groups
     ]
-    return lay_out("", parts, metrics, CATALOGUE, difference_cell)
+    return tables.lay_out("", parts, metrics, CATALOGUE, tables.difference_cell)
 
 
-def permutation_rows(permutation: pd.DataFrame) -> Rows:
+def permutation_rows(permutation: pd.DataFrame) -> tables.Rows:
     """Lay out the permutation tests, a row a subject and system."""
 
     def cell(row: pd.Series, usual: int) -> str:
-        dealt = f"({number(row['permuted_mean'])}; {number(row['permuted_high'])})"
+        dealt = f"({tables.number(row['permuted_mean'])}; {tables.number(row['permuted_high'])})"
         other_n = "" if row["n"] == usual else f" (n {row['n']:.0f})"
-        return f"{number(row['observed'])} {dealt} p {number(row['p_holm'], '.2g')}{other_n}"
+        return f"{tables.number(row['observed'])} {dealt} p {tables.number(row['p_holm'], '.2g')}{other_n}"
 
     parts = [
         (f"{subject}, {CATALOGUE.system(name).label}", rows)
         for (subject, name), rows in permutation.groupby(["subject", "system"], sort=False)
     ]
     metrics = [name for name in LABEL_METRICS if name in set(permutation["metric"])]
-    return lay_out("subject, system", parts, metrics, CATALOGUE, cell)
+    return tables.lay_out("subject, system", parts, metrics, CATALOGUE, cell)
 
 
-def quoted() -> Rows:
+def quoted() -> tables.Rows:
     """Lay out what the paper prints: a row a number, a column a subject."""
-    table = read_quoted(PAPER)
+    table = tables.read_quoted(PAPER)
     wide = table.pivot_table(index="dialect", columns="subjects", values="value", aggfunc="first")
     wide = wide.loc[table["dialect"].unique(), table["subjects"].unique()]
     heads = {subject: "mean" if " " in subject else f"Subject{subject}" for subject in wide}
-    return plain("as the paper has it", wide.rename(columns=heads))
+    return tables.plain("as the paper has it", wide.rename(columns=heads))
 
 
 def print_scores(
-    config: Config, subjects: Sequence[str], tables: Mapping[str, pd.DataFrame], record: dict[str, Any]
+    config: Config, subjects: Sequence[str], scored: Mapping[str, pd.DataFrame], record: dict[str, Any]
 ) -> None:
     """Print the tables of `evaluation/40_score_concepts.py`, and what they say of the corrected form."""
-    summary, paired, absent = tables["summary"], tables["paired"], record["absent"]
+    summary, paired, absent = scored["summary"], scored["paired"], record["absent"]
     whole = ALL_SUBJECTS if ALL_SUBJECTS in set(summary["subject"]) else summary["subject"].iloc[0]
     print("\nGeneric Object Decoding: mean [95 % interval over categories; subject all: over subjects, too]\n")
-    for group in (LABELS, "main", "more", "brain_diffuser", "mindeye"):
-        shown = summary if group in (LABELS, "main") else summary[summary["subject"] == whole]
-        if has(shown, group, CATALOGUE):
-            print(f"{text_table(shown, group, CATALOGUE, absent)}\n")
+    tables.print_groups(summary, [LABELS, "main"], CATALOGUE, absent)
+    tables.print_groups(summary[summary["subject"] == whole], ["more", "brain_diffuser", "mindeye"], CATALOGUE, absent)
     for subject, label in record["constants"].items():
         print(f"{subject}: the constant label is {label!r}")
     print("\ndifference on the same images [95 % interval], p of a sign-flip test, corrected by Holm's method\n")
-    for group in (LABELS, "main"):
-        if has(paired, group, CATALOGUE):
-            print(f"{text_table(paired, group, CATALOGUE)}\n")
+    tables.print_groups(paired, [LABELS, "main"], CATALOGUE)
     print(textwrap.fill(PERMUTATION, 120))
-    print(f"\n{as_text(permutation_rows(tables['permutation']))}\n")
+    print(f"\n{tables.as_text(permutation_rows(scored['permutation']))}\n")
     for subject in dict.fromkeys([whole, *summary["subject"]]):
-        print("\n".join(against_controls(paired, tables["permutation"], subject)))
+        print("\n".join(against_controls(paired, scored["permutation"], subject)))
     print("\nerrors of decoded features (original: other targets), Wu-Palmer of single trials that were not fitted\n")
-    print(tables["errors"].to_string(index=False, float_format="%.4f", na_rep="–"))
+    print(scored["errors"].to_string(index=False, float_format="%.4f", na_rep="–"))
     for subject in subjects:
         there = set(summary.loc[summary["subject"] == subject, "system"])
         for name in absent_systems(there, config.experiment):

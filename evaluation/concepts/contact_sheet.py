@@ -39,21 +39,7 @@ def examples(config: Config, decoded: Mapping[Key, Decoded], tables: Mapping[str
 def contact_sheet(
     labels: pd.DataFrame, stimuli: Mapping[int, np.ndarray], pictures: Sequence[Mapping[int, np.ndarray]]
 ) -> Image.Image:
-    """Draw test images, each with the pictures of its labels beside it.
-
-    Parameters
-    ----------
-    labels : DataFrame
-        Rows of labels.csv of one subject and system, by rank.
-    stimuli : mapping of id to array of shape (height, width, 3), uint8
-        The images to show, in this order.
-    pictures : sequence of mapping of id to array of shape (height, width, 3), uint8
-        By rank of the label; of the last labels there may be none.
-
-    Returns
-    -------
-    PIL.Image.Image
-    """
+    """Draw `stimuli` by id, in their order, each with the pictures of its labels, by rank; of the last may be none."""
     tile, gap, head, foot = 144, 10, 30, 44
     x_of = [gap + k * (tile + gap) + (2 * gap if k else 0) for k in range(len(pictures) + 1)]
     step = tile + foot

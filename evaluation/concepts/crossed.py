@@ -91,17 +91,7 @@ def expectation_over_others(crossed: np.ndarray) -> np.ndarray:
 def by_category(scores: pd.DataFrame) -> pd.DataFrame:
     """Average the scores over the images of a category, which count as one: a label that suits one suits the others.
 
-    The real test images are of one category each, and stay as they are.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        Columns subject, system, nsd_id, metric, value.
-
-    Returns
-    -------
-    DataFrame
-        The same, with the number of the category in place of the image's id.
+    The number of the category stands in place of the image's id. The real test images are of one category each.
     """
     categories = scores.assign(nsd_id=scores["nsd_id"] // 10**6)
     keys = ["subject", "system", "nsd_id", "metric"]

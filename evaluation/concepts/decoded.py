@@ -17,40 +17,19 @@ GENERATE = "make them with: python baselines/semantic_brain_decoding/39_generate
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was decoded of one subject's test images, in one form of the rival.
+    """What was decoded of one subject's test images, in one form of the rival; labels are WordNet ids, as str."""
 
-    Attributes
-    ----------
-    ids : array of shape (n_images,), int64
-        1443537022563 for n01443537_22563.
-    files : tuple of str
-        The stimuli: n01443537_22563.JPEG.
-    labels : array of shape (n_images, n_labels), str
-        WordNet ids; the first is the label, the others its runners-up.
-    training : array of shape (n_categories,), str
-        WordNet ids of the categories of the training images.
-    labels_of_stimuli : array of shape (n_images, n_labels), str
-        Those of the images' own features.
-    names : dict of str to str
-        What each class of the bank is called, by WordNet id.
-    validation_true, validation_labels : arrays of shape (n,) and (n, n_labels), str
-        Of single trials of training images that were not fitted; n is 0 where all were.
-    errors : dict of str to float
-        Mean squared errors of the decoded features, those of `ERRORS` that there are.
-    fingerprint : str
-        Of the file.
-    """
-
-    ids: np.ndarray
-    files: tuple[str, ...]
-    labels: np.ndarray
-    training: np.ndarray
-    labels_of_stimuli: np.ndarray
-    names: dict[str, str]
+    ids: np.ndarray  # (n_images,), int64: 1443537022563 for n01443537_22563
+    files: tuple[str, ...]  # the stimuli: n01443537_22563.JPEG
+    labels: np.ndarray  # (n_images, n_labels); the first is the label, the others its runners-up
+    training: np.ndarray  # (n_categories,): categories of the training images
+    labels_of_stimuli: np.ndarray  # (n_images, n_labels): those of the images' own features
+    names: dict[str, str]  # what each class of the bank is called
+    # Of single trials of training images that were not fitted, (n,) and (n, n_labels); n is 0 where all were.
     validation_true: np.ndarray
     validation_labels: np.ndarray
-    errors: dict[str, float]
-    fingerprint: str
+    errors: dict[str, float]  # mean squared errors of the decoded features, those of `ERRORS` that there are
+    fingerprint: str  # of the file
 
     @property
     def true(self) -> np.ndarray:

@@ -21,20 +21,11 @@ from reconstruction import folder
 
 @dataclass(frozen=True)
 class SubjectResults:
-    """What is shown of one subject of Generic Object Decoding.
-
-    Attributes
-    ----------
-    name : str
-    pictures : list of dict of id to bytes
-        Thumbnails of the corrected form, by rank of the label that they are made of.
-    settings : dict of system to dict
-        What is in `settings.json` of each folder of pictures.
-    """
+    """What is shown of one subject."""
 
     name: str
-    pictures: list[dict[int, bytes]]
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pictures: list[dict[int, bytes]]  # thumbnails of the corrected form, by rank of the label that they are made of
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # what is in `settings.json` of each folder
 
 
 def make(config: Config, subjects: Sequence[str], _album: Album) -> tuple[Section, None]:
@@ -73,17 +64,7 @@ def section(
     record: Mapping[str, Any],
     stimuli: Mapping[int, bytes],
 ) -> Section:
-    """Lay the section out.
-
-    Parameters
-    ----------
-    config : Config
-    subjects : sequence of SubjectResults
-    tables, record
-        Of `comparison.read`.
-    stimuli : dict of id to bytes
-        Thumbnails of the test images, which are the same for all.
-    """
+    """Lay the section out, of what `comparison.read` gives; the test images, by id, are the same for all subjects."""
     choices = choices_of([subject.name for subject in subjects], tables["summary"])
     summary, permutation = tables["summary"][tables["summary"]["subject"].isin(choices)], tables["permutation"]
     notes, present = notes_on(record, [subject.settings for subject in subjects]), set(summary["metric"])

@@ -41,21 +41,11 @@ class Layer(NamedTuple):
 
 
 class Dialect(NamedTuple):
-    """One way of computing the eight.
-
-    Attributes
-    ----------
-    name : str
-    through : int or None
-        Size in pixels to which both images are brought first; None: by PIL, from what they are.
-    ssim : str
-        "ssim_columns" or "ssim".
-    layers : dict of metric to Layer
-    """
+    """One way of computing the eight."""
 
     name: str
-    through: int | None
-    ssim: str
+    through: int | None  # size in pixels to which both images are brought first; None: by PIL, from what they are
+    ssim: str  # "ssim_columns" or "ssim"
     layers: dict[str, Layer]
 
 

@@ -1,6 +1,7 @@
 """Scores of reconstructions by features of images: how alike those of a pair are, and which stimulus is found by them.
 
-Features are arrays of shape (n, n_dimensions); row `i` is image `i`. Higher is better, but for distances.
+Features are arrays of shape (n, n_dimensions); row `i` is image `i`. Higher is better, but for distances. Two arrays of
+pairs of another shape are a ValueError.
 """
 
 from collections.abc import Sequence
@@ -64,11 +65,6 @@ def clip_similarity(stimulus_embeddings: np.ndarray, reconstruction_embeddings: 
     -------
     array of shape (n,)
         In [-1, 1]; unrelated photographs are often well above 0.
-
-    Raises
-    ------
-    ValueError
-        The two arrays differ in shape.
     """
     check_same_shape(stimulus_embeddings, reconstruction_embeddings)
     products = (stimulus_embeddings * reconstruction_embeddings).sum(axis=1)
@@ -87,11 +83,6 @@ def correlation_distance(stimulus_features: np.ndarray, reconstruction_features:
     -------
     array of shape (n,)
         In [0, 2]; 1 where one of a pair is constant.
-
-    Raises
-    ------
-    ValueError
-        The two arrays differ in shape.
     """
     check_same_shape(stimulus_features, reconstruction_features)
     return 1 - (_standardised(stimulus_features) * _standardised(reconstruction_features)).sum(axis=1)

@@ -1,7 +1,8 @@
 """Scores of reconstructions against the stimuli that were seen: pairs of images, whatever made them.
 
-Images are arrays of shape (n, height, width, 3), uint8 or float in [0, 1]; pair `i` is image `i` of both. Higher is
-better, but for distances. Pairs are scored side by side, one thread each.
+Images are arrays of shape (n, height, width, 3), uint8 or float in [0, 1]; pair `i` is image `i` of both, and scores
+have shape (n,). Higher is better, but for distances. Pairs are scored side by side, one thread each. Two arrays of
+another shape are a ValueError.
 """
 
 import os
@@ -58,13 +59,7 @@ def pixcorr(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    array of shape (n,)
-        In [-1, 1].
-
-    Raises
-    ------
-    ValueError
-        The two arrays differ in shape.
+    array of shape (n,), in [-1, 1]
     """
     check_same_shape(stimuli, reconstructions)
     return by_pair(pixcorr_of_pair, stimuli, reconstructions)
@@ -94,13 +89,7 @@ def ssim(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    array of shape (n,)
-        In [-1, 1].
-
-    Raises
-    ------
-    ValueError
-        The two arrays differ in shape.
+    array of shape (n,), in [-1, 1]
     """
     check_same_shape(stimuli, reconstructions)
     return by_pair(ssim_of_pair, stimuli, reconstructions)
@@ -118,7 +107,7 @@ def ssim_columns(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray
     This is what the call that older papers share (`multichannel=True` on grey images) gives with scikit-image up to
     0.19, Brain-Diffuser's table among them: `structural_similarity(..., channel_axis=-1)` today, of which this is the
     same number, ten times faster. It is higher than `ssim` by about 0.1, and neither can be compared with the other.
-    Parameters, result and errors are those of `ssim`.
+    Parameters and result are those of `ssim`.
     """
     check_same_shape(stimuli, reconstructions)
     return by_pair(ssim_columns_of_pair, stimuli, reconstructions)
@@ -140,21 +129,7 @@ def ssim_columns_of_pair(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def psnr(stimuli: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio of each pair, in dB; at most 100, which is what equal images get.
-
-    Parameters
-    ----------
-    stimuli, reconstructions : arrays of shape (n, height, width, 3), uint8
-
-    Returns
-    -------
-    array of shape (n,)
-
-    Raises
-    ------
-    ValueError
-        The two arrays differ in shape.
-    """
+    """Peak signal-to-noise ratio of each pair of uint8 images, in dB: (n,); at most 100, which equal images get."""
 
     def capped(a: np.ndarray, b: np.ndarray) -> float:
         with np.errstate(divide="ignore"):  # here: threads do not inherit it
@@ -183,11 +158,6 @@ def lpips(
     Returns
     -------
     array of shape (n,)
-
-    Raises
-    ------
-    ValueError
-        The two arrays differ in shape.
     """
     check_same_shape(stimuli, reconstructions)
     distances = []

@@ -36,8 +36,10 @@ class Album:
         self._numbers: dict[bytes, int] = {}
         self._starts: dict[str, int] = {}
 
-    def add(self, block: str, picture: bytes) -> int:
-        """Put a picture into the newest block, unless there is one like it; return its number."""
+    def add(self, block: str, picture: bytes | None) -> int | None:
+        """Put a picture, if it is one, into the newest block, unless there is one like it; return its number."""
+        if picture is None:
+            return None
         self._starts.setdefault(block, len(self._numbers))
         return self._numbers.setdefault(picture, len(self._numbers))
 
@@ -50,18 +52,7 @@ class Album:
 
 
 def choose_examples(scores: dict[int, float], n: int) -> list[int]:
-    """Choose by rule: the images at evenly spaced quantiles of the score, from the worst to the best.
-
-    Parameters
-    ----------
-    scores : dict of id to float
-    n : int
-        How many; fewer when there are not as many.
-
-    Returns
-    -------
-    list of int
-    """
+    """Choose by rule: the images at evenly spaced quantiles of the score, from the worst to the best; `n`, or all."""
     ranked = sorted(scores, key=lambda key: (scores[key], key))
     return [ranked[place] for place in evenly_spaced(len(ranked), n)]
 

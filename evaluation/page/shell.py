@@ -31,59 +31,25 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "diffusers", "transformers
 class Section:
     """What the page shows of one dataset.
 
-    Attributes
-    ----------
-    folder : str
-        Of the wing, in `evaluation/`, with its templates, header.html.j2 (for the head of the page, where this is the
-        first section) and section.html.j2, and its style, section.css.
-    title : str
-        Of the dataset.
-    links : list of (id, text)
-        For the bar of navigation, where this is the first section; else there is one, to the first of them.
-    content : dict
-        What section.html.j2 shows; it also has `config` and `is_first`.
-    is_simulated : bool
-    n_images : dict of subject to int
-        Test images.
-    settings : dict
-        How it was scored.
-    fingerprints : dict of subject to list of (system, number of pictures or "", fingerprint)
-    choices : list of str
-        Subjects to choose from, by buttons.
-    scripts : tuple of str
-        Files in the folder.
-    data : dict
-        For the scripts.
+    The folder of its wing, in `evaluation/`, has the templates header.html.j2, for the head of the page, where this is
+    the first section, and section.html.j2, and the style, section.css.
     """
 
     folder: str
-    title: str
-    links: list[tuple[str, str]]
-    content: dict[str, Any]
+    title: str  # of the dataset
+    links: list[tuple[str, str]]  # ids and texts, in the bar where this is the first section; else there is one of them
+    content: dict[str, Any]  # what section.html.j2 shows; it also has `config` and `is_first`
     is_simulated: bool
-    n_images: dict[str, int]
-    settings: dict[str, Any]
-    fingerprints: dict[str, list[tuple[str, int | str, str]]]
-    choices: Sequence[str] = ()
-    scripts: tuple[str, ...] = ()
-    data: dict[str, Any] = field(default_factory=dict)
+    n_images: dict[str, int]  # test images of each subject
+    settings: dict[str, Any]  # how it was scored
+    fingerprints: dict[str, list[tuple[str, int | str, str]]]  # by subject: system, number of pictures or "", hash
+    choices: Sequence[str] = ()  # subjects to choose from, by buttons
+    scripts: tuple[str, ...] = ()  # files in the folder
+    data: dict[str, Any] = field(default_factory=dict)  # for the scripts
 
 
 def page(config: Config, sections: Sequence[Section], album: Album) -> str:
-    """Build the HTML page.
-
-    Parameters
-    ----------
-    config : Config
-    sections : sequence of Section
-        At least one.
-    album : Album
-        The pictures that scripts of the sections ask for.
-
-    Returns
-    -------
-    str
-    """
+    """Build the HTML page, of one section or more; the album has the pictures that their scripts ask for."""
     environment = Environment(loader=FileSystemLoader(EVALUATION), autoescape=True, undefined=StrictUndefined)
     environment.filters.update(number=_number, p=_p_value, base64=lambda picture: base64.b64encode(picture).decode())
     environment.globals.update(all_subjects=ALL_SUBJECTS, config=config)

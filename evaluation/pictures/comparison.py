@@ -5,23 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import scores
+from evaluation import scores, tables
 from evaluation.catalogue import ALL_SUBJECTS, TABULATED
 from evaluation.pictures import systems
 from evaluation.pictures.catalogue import CATALOGUE, STAGE1, STAGE2, SYSTEMS
-from evaluation.tables import (
-    Comparison,
-    Rows,
-    as_text,
-    choices_of,
-    difference_cell,
-    has,
-    lay_out,
-    number,
-    plain,
-    read_quoted,
-    text_table,
-)
 from minddiffuser.config import Config, Experiment
 
 COLUMNS = [
@@ -61,40 +48,24 @@ def read(config: Config) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
 def compare(
     config: Config,
     subjects: Sequence[str],
-    tables: Mapping[str, pd.DataFrame],
+    scored: Mapping[str, pd.DataFrame],
     record: dict[str, Any],
     arguments: list[str],
-) -> Comparison:
-    """Lay the comparison of some subjects out.
-
-    Parameters
-    ----------
-    config : Config
-    subjects : sequence of str
-    tables, record
-        Of `read`.
-    arguments : list of str
-        With which the scripts are run that make what is absent.
-    """
-    shown, quoted = choices_of(subjects, tables["summary"]), read_quoted(PAPER)
-    summary, paired = (tables[name][tables[name]["subject"].isin(shown)] for name in ("summary", "paired"))
+) -> tables.Comparison:
+    """Lay the comparison of some subjects out, of what `read` gives; scripts that it names have the `arguments`."""
+    shown, quoted = tables.choices_of(subjects, scored["summary"]), tables.read_quoted(PAPER)
+    summary, paired = (scored[name][scored[name]["subject"].isin(shown)] for name in ("summary", "paired"))
     table = joined(summary, paired, quoted)
     present = {subject: set(rows["system"]) for subject, rows in table.groupby("subject")}
-    remarks = [
-        ("", f"{label(name)}: an image's score is the mean over {n} samples")
-        for name, n in scores.samples_of(record).items()
-    ]
-    for subject in subjects:
-        states = systems.states_of(config, subject)
-        missing = absent_systems({*present.get(subject, set()), *states}, config.experiment)
-        remarks += [(subject, scores.absent(names, made_by, arguments)) for made_by, names in missing.items()]
-        remarks += [
-            (subject, scores.changed(name, reason, CATALOGUE.script, arguments))
-            for name, reason in scores.stale(record, subject, states).items()
-            if CATALOGUE.system(name).kind in TABULATED
-        ]
+    samples, states = scores.samples_of(record), {subject: systems.states_of(config, subject) for subject in subjects}
+
+    def missing_of(subject: str) -> dict[tuple[str, ...], list[str]]:
+        return absent_systems({*present.get(subject, set()), *states[subject]}, config.experiment)
+
+    remarks = [f"{label(name)}: an image's score is the mean over {n} samples" for name, n in samples.items()]
+    remarks += scores.remarks_on(CATALOGUE, record, states, missing_of, arguments)
     files = {"comparison.csv": table.to_csv(index=False, float_format="%.6f")}
-    return Comparison(sections(table, quoted), scores.by_line(remarks), files)
+    return tables.Comparison(sections(table, quoted), remarks, files)
 
 
 def joined(summary: pd.DataFrame, paired: pd.DataFrame, quoted: pd.DataFrame) -> pd.DataFrame:
@@ -162,20 +133,8 @@ def label(name: str) -> str:
     return f"MindDiffuser, {described.label}" if described.kind in ("method", "ablation") else described.label
 
 
-def sections(comparison: pd.DataFrame, quoted: pd.DataFrame) -> list[tuple[str, Rows]]:
-    """Lay out all tables: for each subject the scores and the differences, and at the end the paper's table.
-
-    Parameters
-    ----------
-    comparison : DataFrame
-        Of `joined`.
-    quoted : DataFrame
-        Of `tables.read_quoted`.
-
-    Returns
-    -------
-    list of (title, table)
-    """
+def sections(comparison: pd.DataFrame, quoted: pd.DataFrame) -> list[tuple[str, tables.Rows]]:
+    """Lay out all tables, with titles: for each subject scores and differences, and at the end the paper's table."""
     found = []
     for subject, rows in comparison.groupby("subject", sort=False):
         name = "Mean over subjects" if subject == ALL_SUBJECTS else str(subject)
@@ -195,24 +154,24 @@ def sections(comparison: pd.DataFrame, quoted: pd.DataFrame) -> list[tuple[str, 
     names = [name for name in CATALOGUE.metrics_of("main") if name in set(quoted["metric"])]
     wide = quoted.pivot_table(index="system", columns="metric", values="value", aggfunc="first")
     wide = wide.loc[quoted["system"].unique(), names].rename(columns=lambda name: CATALOGUE.metric(name).label)
-    return [*found, (title, plain("system, as the paper has it", wide))]
+    return [*found, (title, tables.plain("system, as the paper has it", wide))]
 
 
-def _scores(rows: pd.DataFrame) -> Rows:
+def _scores(rows: pd.DataFrame) -> tables.Rows:
     """Lay out means; beside a metric that the paper has, what it prints."""
     metrics = list(dict.fromkeys(rows["metric"]))
     parts = [(label(str(name)), of_system) for name, of_system in rows.groupby("system", sort=False)]
-    table = lay_out("system", parts, metrics, CATALOGUE)
+    table = tables.lay_out("system", parts, metrics, CATALOGUE)
     for column in reversed(range(len(metrics))):
         of_metric = [part.set_index("metric")["published"].get(metrics[column]) for _, part in parts]
         if any(pd.notna(value) for value in of_metric):
-            texts = [f"({number(value)})" if pd.notna(value) else "" for value in of_metric]
+            texts = [f"({tables.number(value)})" if pd.notna(value) else "" for value in of_metric]
             for row, text in zip(table, ["(paper)", *texts], strict=True):
                 row.insert(column + 3, text)
     return table
 
 
-def _differences(rows: pd.DataFrame) -> Rows:
+def _differences(rows: pd.DataFrame) -> tables.Rows:
     """Lay out what stage 2 has more than each system."""
     metrics = list(dict.fromkeys(rows["metric"]))
     others = rows[rows["system"] != STAGE2].drop(columns=["n", "ci_low", "ci_high", "incomplete"])
@@ -221,37 +180,38 @@ def _differences(rows: pd.DataFrame) -> Rows:
         (label(str(name)), of_system[of_system["difference"].notna()])
         for name, of_system in others.groupby("system", sort=False)
     ]
-    return lay_out("stage 2 minus", parts, metrics, CATALOGUE, difference_cell)
+    return tables.lay_out("stage 2 minus", parts, metrics, CATALOGUE, tables.difference_cell)
 
 
-def print_scores(tables: Mapping[str, pd.DataFrame], absent: Mapping[str, str]) -> None:
+def print_scores(scored: Mapping[str, pd.DataFrame], absent: Mapping[str, str]) -> None:
     """Print the tables of `evaluation/41_score.py`; `absent` has metrics that could not be computed, and why."""
-    summary, paired, spread = (tables[name] for name in ("summary", "paired", "spread"))
+    summary, spread = scored["summary"], scored["spread"]
     kind = summary["system"].map(lambda name: CATALOGUE.system(name).kind)
     whole = summary["subject"] == (ALL_SUBJECTS if ALL_SUBJECTS in set(summary["subject"]) else summary["subject"][0])
     print("\nmean [95 % interval over images; subject all: over subjects and images]\n")
-    print(text_table(summary[kind.isin(TABULATED)], "main", CATALOGUE))
-    for group in ("more", "brain_diffuser", "mindeye"):
-        print(f"\n{text_table(summary[kind.isin(TABULATED) & whole], group, CATALOGUE, absent)}")
-    print(f"\n{text_table(summary[kind == 'features'], 'features', CATALOGUE)}")
+    tables.print_groups(summary[kind.isin(TABULATED)], ["main"], CATALOGUE)
+    tables.print_groups(summary[kind.isin(TABULATED) & whole], ["more", "brain_diffuser", "mindeye"], CATALOGUE, absent)
+    tables.print_groups(summary, ["features"], CATALOGUE)
     if (kind == "bottleneck").any():
-        print("\nstage 1 from a few numbers of what was decoded; 0: the generator alone")
-        print(text_table(summary[(kind == "bottleneck") & whole], "main", CATALOGUE))
-    print("\ndifference on the same images [95 % interval], p of a sign-flip test, corrected by Holm's method\n")
-    for group in ("main", "features"):
-        if has(paired, group, CATALOGUE):
-            print(text_table(paired, group, CATALOGUE))
+        print("stage 1 from a few numbers of what was decoded; 0: the generator alone")
+        tables.print_groups(summary[(kind == "bottleneck") & whole], ["main"], CATALOGUE)
+    print("difference on the same images [95 % interval], p of a sign-flip test, corrected by Holm's method\n")
+    tables.print_groups(scored["paired"], ["main", "features"], CATALOGUE)
     if len(spread):
-        print(f"\nmean ± standard deviation over noise seeds\n{as_text(spread_rows(spread))}")
+        print(f"mean ± standard deviation over noise seeds\n{tables.as_text(spread_rows(spread))}\n")
     for name, reason in absent.items():
         print(f"absent: {name} ({reason})")
 
 
-def spread_rows(spread: pd.DataFrame) -> Rows:
+def spread_rows(spread: pd.DataFrame) -> tables.Rows:
     """Lay out the spread over noise seeds, main metrics."""
     names = [name for name in CATALOGUE.metrics_of("main") if name in set(spread["metric"])]
     table = spread.rename(columns={"n_seeds": "n"})
     parts = [(", ".join(map(str, key)), rows) for key, rows in table.groupby(["subject", "system"], sort=False)]
-    return lay_out(
-        "subject, system", parts, names, CATALOGUE, lambda row, _: f"{number(row['mean'])} ± {number(row['sd'], '.4f')}"
+    return tables.lay_out(
+        "subject, system",
+        parts,
+        names,
+        CATALOGUE,
+        lambda row, _: f"{tables.number(row['mean'])} ± {tables.number(row['sd'], '.4f')}",
     )

@@ -17,17 +17,7 @@ _TILE = 128  # pixels
 def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 8) -> Image.Image:
     """Draw the picture of examples: for each subject the stimuli and, below, what was made of them.
 
-    Parameters
-    ----------
-    subjects : sequence of SubjectResults
-    scores : DataFrame
-        Columns `subject, system, nsd_id, metric, value`.
-    n : int
-        Columns. They are chosen among the refined images, or all where none is refined.
-
-    Returns
-    -------
-    PIL.Image.Image
+    The `n` columns are chosen among the refined images, or all where none is refined.
     """
     gap, left, head, foot = 4, 92, 44, 34
     step = _TILE + gap

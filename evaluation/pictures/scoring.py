@@ -114,18 +114,10 @@ def score_split(config: Config, subject: str, target: str, split: str) -> dict:
 
 
 def spread_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
-    """How far a mean moves when nothing but the noise of the generator changes.
+    """How far a mean moves when nothing but the noise of the generator changes: systems seed/1 ... and stage 1.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        Columns `subject, system, nsd_id, metric, value`; systems `seed/1` ... and stage 1 are the runs.
-
-    Returns
-    -------
-    DataFrame
-        Columns `subject, system, metric, mean, sd, n_seeds`: mean and standard deviation, over seeds, of the mean over
-        images; empty with fewer than two seeds.
+    Columns subject, system, metric, mean, sd, n_seeds: mean and standard deviation, over seeds, of the mean over
+    images; empty with fewer than two seeds.
     """
     runs = scores[scores["system"].str.startswith("seed/") | (scores["system"] == STAGE1)]
     means = runs.groupby(["subject", "metric", "system"], sort=False)["value"].mean()

@@ -52,19 +52,7 @@ def section(
     record: Mapping[str, Any],
     album: Album,
 ) -> Section:
-    """Lay the section out.
-
-    Parameters
-    ----------
-    config : Config
-    subjects : sequence of SubjectResults
-    tables : dict of str to DataFrame
-        "scores", "summary", "paired" and perhaps "spread", of these subjects.
-    record : dict
-        Of the scores.
-    album : Album
-        Pictures are added to it.
-    """
+    """Lay the section out; tables are "scores", "summary", "paired" and perhaps "spread", of these subjects."""
     names = [subject.name for subject in subjects]
     choices = choices_of(names, tables["summary"])
     summary = tables["summary"][tables["summary"]["subject"].isin(choices)]
@@ -132,7 +120,7 @@ def _images(subjects: Sequence[SubjectResults], scores: pd.DataFrame, album: Alb
             stimuli.setdefault(nsd_id, {"picture": album.add("stimuli", picture), **described})
     for subject in subjects:
         pictures = {
-            name: [_add_or_none(album, f"{subject.name} {name}", of_system.get(i)) for i in subject.stimuli]
+            name: [album.add(f"{subject.name} {name}", of_system.get(i)) for i in subject.stimuli]
             for name, of_system in subject.pictures.items()
         }
         tests[subject.name] = {
@@ -151,10 +139,6 @@ def _images(subjects: Sequence[SubjectResults], scores: pd.DataFrame, album: Alb
             },
         }
     return {"stimuli": stimuli, "tests": tests}
-
-
-def _add_or_none(album: Album, block: str, picture: bytes | None) -> int | None:
-    return None if picture is None else album.add(block, picture)
 
 
 def _scores_by_image(scores: pd.DataFrame, ids: list[int]) -> dict[str, dict[str, list[float | None]]]:

@@ -27,58 +27,27 @@ TRAJECTORY_BUDGET = 6000  # pictures of stage 2's way on one page, of all subjec
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The way of stage 2 for one image.
+    """The way of stage 2 for one image."""
 
-    Attributes
-    ----------
-    iterations : list of int
-        Of the pictures.
-    pictures : list of bytes
-        Thumbnails.
-    losses : list of float
-        Of every iteration, from 0.
-    result : int
-        The iteration whose picture is stage 2's.
-    """
-
-    iterations: list[int]
-    pictures: list[bytes]
-    losses: list[float]
-    result: int
+    iterations: list[int]  # of the pictures
+    pictures: list[bytes]  # thumbnails
+    losses: list[float]  # of every iteration, from 0
+    result: int  # the iteration whose picture is stage 2's
 
 
 @dataclass(frozen=True)
 class SubjectResults:
-    """What is shown of one subject; images are named by nsd_id, and come in the order of `stimuli`.
-
-    Attributes
-    ----------
-    name : str
-    stimuli : dict of nsd_id to bytes
-        Thumbnails of the test images.
-    captions : dict of nsd_id to list of str
-    categories : dict of nsd_id to list of str, or None
-        None where COCO's instances are absent.
-    pictures : dict of system to dict of nsd_id to bytes
-        Thumbnails of the reconstructions.
-    settings : dict of system to dict
-        What is in `settings.json` of each folder of pictures.
-    trajectories : dict of nsd_id to Trajectory
-    figures : dict of str to bytes
-        PNGs of decoding accuracy, by title.
-    noise_ceiling : DataFrame or None
-        By region.
-    """
+    """What is shown of one subject; images are named by nsd_id, come in the order of `stimuli`, and are thumbnails."""
 
     name: str
-    stimuli: dict[int, bytes]
+    stimuli: dict[int, bytes]  # the test images
     captions: dict[int, list[str]]
-    categories: dict[int, list[str]] | None
-    pictures: dict[str, dict[int, bytes]]
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    categories: dict[int, list[str]] | None  # None where COCO's instances are absent
+    pictures: dict[str, dict[int, bytes]]  # the reconstructions of each system
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # what is in `settings.json` of each folder
     trajectories: dict[int, Trajectory] = field(default_factory=dict)
-    figures: dict[str, bytes] = field(default_factory=dict)
-    noise_ceiling: pd.DataFrame | None = None
+    figures: dict[str, bytes] = field(default_factory=dict)  # PNGs of decoding accuracy, by title
+    noise_ceiling: pd.DataFrame | None = None  # by region
 
 
 def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures: int) -> SubjectResults:
