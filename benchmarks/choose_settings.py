@@ -27,12 +27,13 @@ import torch
 
 from baselines.takagi.pictures import encode_again
 from data.nsd import Stimuli
-from evaluation import metrics
+from evaluation.metrics import features
+from evaluation.metrics.images import pixcorr, ssim
 from feature_decoding.ridge import Gram, Scaler, fit, predict
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import REPOSITORY, Config, load
 from minddiffuser.config.method import Guidance, Sampler, layer_name
-from minddiffuser.correlation import correlate_pairs
+from minddiffuser.correlation import correlate, correlate_pairs
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import open_arrays, write_atomically
 from reconstruction.folder import to_uint8
@@ -58,15 +59,15 @@ def main() -> None:
     ids, decoded, units = choose_decoders(config, tried)
     stimuli = Stimuli(config.nsd).read(ids)
     scorer = open_clip_model(config.experiment.models.scoring_clip, None, CPU)
-    stimulus_embeddings = metrics.clip_embeddings(scorer, stimuli, CPU, 50)
+    stimulus_embeddings = features.clip_embeddings(scorer, stimuli, CPU, 50)
 
     def score(images: torch.Tensor) -> dict[str, float]:
         pictures, own = to_uint8(images), np.arange(len(images))
-        embeddings = metrics.clip_embeddings(scorer, pictures, CPU, 50)
+        embeddings = features.clip_embeddings(scorer, pictures, CPU, 50)
         return {
-            "pixcorr": metrics.pixcorr(stimuli[own], pictures).mean(),
-            "ssim": metrics.ssim(stimuli[own], pictures).mean(),
-            "two_way": metrics.identification(metrics.correlate(embeddings, stimulus_embeddings), own, n_way=2).mean(),
+            "pixcorr": pixcorr(stimuli[own], pictures).mean(),
+            "ssim": ssim(stimuli[own], pictures).mean(),
+            "two_way": features.identification(correlate(embeddings, stimulus_embeddings), own, n_way=2).mean(),
         }
 
     samplers = choose_stage_1(config, ids, decoded, score, tried)

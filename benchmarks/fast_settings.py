@@ -22,11 +22,13 @@ import torch
 from matplotlib import pyplot as plt
 
 from data.nsd import Stimuli
-from evaluation import metrics
+from evaluation.metrics import features
+from evaluation.metrics.images import pixcorr, ssim
 from evaluation.significance import bootstrap_intervals
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.config import REPOSITORY, Config, load
 from minddiffuser.config.method import layer_name
+from minddiffuser.correlation import correlate
 from minddiffuser.figures import as_png
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import open_arrays, write_atomically
@@ -132,11 +134,11 @@ def measure(config: Config, steps: dict[str, int], guidance: dict[str, Any], n: 
     images, stimuli = np.concatenate(pictures), Stimuli(config.nsd).read(all_ids)
     scorer = open_clip_model(models.scoring_clip, models.scoring_clip_weights, CPU)
     own = np.arange(n)
-    seen, made = [metrics.clip_embeddings(scorer, batch, CPU, 50) for batch in (stimuli, images)]
+    seen, made = [features.clip_embeddings(scorer, batch, CPU, 50) for batch in (stimuli, images)]
     scores = {
-        "pixcorr": metrics.pixcorr(stimuli[own], images),
-        "ssim": metrics.ssim(stimuli[own], images),
-        "two_way": metrics.identification(metrics.correlate(made, seen), own, n_way=2),
+        "pixcorr": pixcorr(stimuli[own], images),
+        "ssim": ssim(stimuli[own], images),
+        "two_way": features.identification(correlate(made, seen), own, n_way=2),
     }
     row: dict[str, Any] = {"settings": describe(steps, guidance), "n": n, "calls": n_calls / n}
     for name, values_of in scores.items():

@@ -33,7 +33,8 @@ from skimage.metrics import structural_similarity
 from torchvision import models
 from torchvision.transforms import functional as transforms
 
-from evaluation import dialects, scoring
+from evaluation.metrics import dialects
+from evaluation.metrics import scorer as scoring
 from minddiffuser.config import REPOSITORY, Config, load
 from minddiffuser.pretrained.scoring import scoring_weights
 from minddiffuser.recipe import Recipe

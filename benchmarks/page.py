@@ -22,8 +22,11 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from skimage import data as photographs
 
-from evaluation import report
-from evaluation.catalogue import METRICS, STAGE2, SYSTEMS
+from evaluation.page.album import Album, thumbnail
+from evaluation.page.shell import page
+from evaluation.pictures.catalogue import METRICS, STAGE2, SYSTEMS
+from evaluation.pictures.section import section
+from evaluation.pictures.shown import SubjectResults, Trajectory, pictures_per_trajectory
 from minddiffuser.config import REPOSITORY, load
 
 SIZE = 425
@@ -75,11 +78,11 @@ def make_page(n_images: int, systems: list[str]) -> str:
         source = sources[rng.integers(len(sources))]
         y, x = (rng.integers(length - SIZE + 1) for length in source.shape[:2])
         crop = source[y : y + SIZE, x : x + SIZE, :: rng.choice([-1, 1])]
-        return report.thumbnail(Image.fromarray(np.ascontiguousarray(crop)))
+        return thumbnail(Image.fromarray(np.ascontiguousarray(crop)))
 
-    n_frames = report.pictures_per_trajectory(n_images)
+    n_frames = pictures_per_trajectory(n_images)
     iterations = np.linspace(0, 299, n_frames).round().astype(int).tolist()
-    subject = report.SubjectResults(
+    subject = SubjectResults(
         name="subj01",
         stimuli={i: picture() for i in ids},
         captions={i: [f"A caption of some sixty letters, as those of COCO are, {k}." for k in range(5)] for i in ids},
@@ -87,7 +90,7 @@ def make_page(n_images: int, systems: list[str]) -> str:
         pictures={system: {i: picture() for i in ids} for system in systems},
         settings={system: {"fingerprint": "0123456789abcdef"} for system in systems},
         trajectories={
-            i: report.Trajectory(
+            i: Trajectory(
                 iterations, [picture() for _ in iterations], rng.uniform(0.5, 2, 300).tolist(), iterations[-1]
             )
             for i in ids
@@ -100,8 +103,9 @@ def make_page(n_images: int, systems: list[str]) -> str:
     summary = scores.groupby(["subject", "system", "metric"], sort=False)["value"].agg(["mean", "size"]).reset_index()
     summary = summary.rename(columns={"size": "n"}).assign(ci_low=0.4, ci_high=0.6)
     columns = ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "p", "p_holm", "n"]
-    tables = report.Tables(scores, summary, pd.DataFrame(columns=columns))
-    return report.page(load(REPOSITORY / "configs" / "nsd_subj01.yaml", None), [subject], tables)
+    tables = {"scores": scores, "summary": summary, "paired": pd.DataFrame(columns=columns)}
+    config, album = load(REPOSITORY / "configs" / "nsd_subj01.yaml", None), Album()
+    return page(config, [section(config, [subject], tables, {"settings": {}, "absent": {}}, album)], album)
 
 
 def open_page(browser: Browser, path: Path) -> tuple[float, float]:

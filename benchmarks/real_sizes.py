@@ -28,9 +28,10 @@ from benchmarks.metrics import write_random_networks
 from benchmarks.prepare import write_dataset
 from data import god, nsd
 from data.recipes import prepared
-from evaluation.catalogue import METRICS, SYSTEMS, TABULATED
-from evaluation.results import scoring_settings
-from evaluation.systems import wanted
+from evaluation.catalogue import TABULATED
+from evaluation.pictures.catalogue import METRICS, SYSTEMS
+from evaluation.pictures.systems import wanted
+from evaluation.scores import scoring_settings
 from feature_decoding import recipes
 from feature_decoding.decoders import UNITS_PER_PART
 from feature_extraction.recipes import features

@@ -18,8 +18,8 @@ import baselines.ozcelik.needs
 import baselines.semantic_brain_decoding.needs
 import baselines.takagi.needs
 import data.nsd_needs
-import evaluation.concepts_needs
-import evaluation.pictures_needs
+import evaluation.concepts.needs
+import evaluation.pictures.needs
 import feature_decoding.needs
 import feature_extraction.needs
 import reconstruction.needs
@@ -40,8 +40,8 @@ ROOMS: tuple[Room, ...] = (
     baselines.takagi.needs.ROOM,
     baselines.ozcelik.needs.ROOM,
     baselines.semantic_brain_decoding.needs.ROOM,
-    evaluation.pictures_needs.ROOM,
-    evaluation.concepts_needs.ROOM,
+    evaluation.pictures.needs.ROOM,
+    evaluation.concepts.needs.ROOM,
 )
 
 

@@ -1,4 +1,4 @@
-"""What a table of scores shows, and how surely: means, intervals, paired tests, and the spread over noise seeds.
+"""What a table of scores shows, and how surely: means, intervals and paired tests.
 
 Images are what is resampled, within one person: an interval tells how far the mean over other such images could
 lie from this one. Where there are several people, "all" resamples people and images, independently of each other: the
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from evaluation.catalogue import ALL_SUBJECTS, STAGE1, metric
+from evaluation.catalogue import ALL_SUBJECTS, Catalogue
 from minddiffuser.seeds import numpy_generator
 
 _DRAWS_AT_ONCE = 2_000_000
@@ -100,6 +100,11 @@ def sign_flip_test(differences: np.ndarray, n_flips: int, seed: int) -> np.ndarr
     return (1 + reached) / (1 + n_flips)
 
 
+def is_firm(row: pd.Series) -> bool:
+    """Tell whether a paired difference is clear of zero, and its p at most .05 once corrected."""
+    return bool(row["p_holm"] <= 0.05) and not row["ci_low"] <= 0 <= row["ci_high"]
+
+
 def holm(p: np.ndarray) -> np.ndarray:
     """Correct p-values for the number of tests (Holm 1979): the smallest times n, the next times n - 1, and so on."""
     order = np.argsort(p)
@@ -137,7 +142,12 @@ def summarise(scores: pd.DataFrame, n_bootstrap: int, seed: int) -> pd.DataFrame
 
 
 def compare(
-    scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], n_bootstrap: int, n_flips: int, seed: int
+    scores: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    catalogue: Catalogue,
+    n_bootstrap: int,
+    n_flips: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Mean difference of two systems on the images that both have, with its interval and p-value.
 
@@ -148,6 +158,8 @@ def compare(
     pairs : sequence of (system, baseline)
         Pairs without a common image are left out, and metrics whose candidates are the system's own pictures where
         these are of other images.
+    catalogue : Catalogue
+        Of the metrics.
     n_bootstrap, n_flips, seed : int
 
     Returns
@@ -165,7 +177,7 @@ def compare(
                 continue
             difference = (tables[system] - tables[baseline]).dropna(how="all").dropna(axis=1, how="all")
             if not tables[system].index.equals(tables[baseline].index):
-                difference = difference[[name for name in difference if not metric(name).among_own]]
+                difference = difference[[name for name in difference if not catalogue.metric(name).among_own]]
             for columns in _complete(difference[[name for name in tables[system] if name in difference]]):
                 low, high = bootstrap_intervals(columns.to_numpy(), n_bootstrap, seed)
                 p = sign_flip_test(columns.to_numpy(), n_flips, seed)
@@ -177,7 +189,7 @@ def compare(
             name: (wide - crossed[baseline, name]).dropna()
             for (of_system, name), wide in crossed.items()
             if of_system == system and (baseline, name) in crossed
-            if wide.index.equals(crossed[baseline, name].index) or not metric(name).among_own
+            if wide.index.equals(crossed[baseline, name].index) or not catalogue.metric(name).among_own
         }
         # The images' means over subjects, of all metrics, so that signs are flipped together.
         of_images = pd.DataFrame({name: table.mean(axis=1) for name, table in differences.items() if len(table)})
@@ -189,31 +201,9 @@ def compare(
                 rows.append((ALL_SUBJECTS, system, baseline, name, values.mean(), *interval, p_of[name], len(columns)))
     columns = ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "p", "n"]
     table = pd.DataFrame(rows, columns=columns)
-    group = table["metric"].map(lambda name: metric(name).group)
+    group = table["metric"].map(lambda name: catalogue.metric(name).group)
     corrected = table.groupby([table["subject"], group], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
     table.insert(columns.index("n"), "p_holm", corrected)
-    return table
-
-
-def spread_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
-    """How far a mean moves when nothing but the noise of the generator changes.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        Columns `subject, system, nsd_id, metric, value`; systems `seed/1` ... and stage 1 are the runs.
-
-    Returns
-    -------
-    DataFrame
-        Columns `subject, system, metric, mean, sd, n_seeds`: mean and standard deviation, over seeds, of the mean over
-        images; empty with fewer than two seeds.
-    """
-    runs = scores[scores["system"].str.startswith("seed/") | (scores["system"] == STAGE1)]
-    means = runs.groupby(["subject", "metric", "system"], sort=False)["value"].mean()
-    table = means.groupby(["subject", "metric"], sort=False).agg(["mean", "std", "size"]).reset_index()
-    table = table[table["size"] > 1].rename(columns={"std": "sd", "size": "n_seeds"})
-    table.insert(1, "system", STAGE1)
     return table
 
 

@@ -10,8 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from evaluation import report
-from evaluation.catalogue import CEILING, STAGE1, STAGE2, STAND_IN
+from evaluation.catalogue import STAND_IN
+from evaluation.page.album import Album, thumbnail, thumbnails
+from evaluation.page.shell import page as page_of
+from evaluation.pictures import section as of_pictures
+from evaluation.pictures.catalogue import CEILING, STAGE1, STAGE2
+from evaluation.pictures.shown import SubjectResults, Trajectory, pictures_per_trajectory
 from minddiffuser.config import REPOSITORY, load
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -64,36 +68,33 @@ def make_tables(rng):
         [(s, STAGE1, m, 0.4, 0.004, 5) for s in ("all", *SUBJECTS) for m in MAIN],
         columns=["subject", "system", "metric", "mean", "sd", "n_seeds"],
     )
-    return report.Tables(
-        scores=scores,
-        summary=summary_of(scores),
-        paired=pd.DataFrame(rows, columns=columns),
-        spread=spread,
-        absent={"brain_diffuser/swav": "its weights <are> not on this machine"},
-        samples={"takagi/minddiffuser": "5"},
-        settings={"image_size": 64},
-    )
+    return {
+        "scores": scores,
+        "summary": summary_of(scores),
+        "paired": pd.DataFrame(rows, columns=columns),
+        "spread": spread,
+    }
 
 
 def make_subject(name, rng):
     ids = [i * 7 for i in range(N)]
 
     def pictures(some):
-        return report.thumbnails(np.array(some), rng.integers(0, 255, (len(some), 24, 24, 3), dtype=np.uint8))
+        return thumbnails(np.array(some), rng.integers(0, 255, (len(some), 24, 24, 3), dtype=np.uint8))
 
     plot = io.BytesIO()
     Image.new("RGB", (60, 40), "white").save(plot, "png")
-    grey = report.thumbnail(Image.new("RGB", (24, 24), "grey"))
+    grey = thumbnail(Image.new("RGB", (24, 24), "grey"))
     made = {system: pictures(ids) for system in PICTURED}
     made[STAGE2] = pictures(ids[:-2])
     made["control/mean_image"] = dict.fromkeys(ids, grey)
     settings = {system: {"fingerprint": "0123456789abcdef"} for system in PICTURED}
     settings[THEIRS]["flags"] = ["saw <other> images"]
     ways = {
-        i: report.Trajectory([0, 10, 19], list(pictures([0, 1, 2]).values()), [2.0 - 0.05 * k for k in range(20)], 19)
+        i: Trajectory([0, 10, 19], list(pictures([0, 1, 2]).values()), [2.0 - 0.05 * k for k in range(20)], 19)
         for i in ids[:-2]
     }
-    return report.SubjectResults(
+    return SubjectResults(
         name=name,
         stimuli=dict(zip(ids, pictures(ids).values(), strict=True)),
         captions={i: [CAPTION, f"another caption of {i}"] for i in ids},
@@ -109,15 +110,25 @@ def make_subject(name, rng):
 def make_page(subjects=SUBJECTS, stage2=True):
     rng = np.random.default_rng(0)
     tables, results = make_tables(rng), [make_subject(name, rng) for name in subjects]
+    record = {
+        "absent": {"brain_diffuser/swav": "its weights <are> not on this machine"},
+        "samples": [["subj01", "takagi/minddiffuser", 5]],
+        "settings": {"image_size": 64},
+    }
     if not stage2:
-        tables = report.Tables(
-            *(table[table["system"] == STAGE1] for table in (tables.scores, tables.summary)), tables.paired[:0]
-        )
+        record = {"absent": {}, "settings": {}}
+        scores, summary, paired = (tables[name] for name in ("scores", "summary", "paired"))
+        tables = {
+            "scores": scores[scores["system"] == STAGE1],
+            "summary": summary[summary["system"] == STAGE1],
+            "paired": paired[:0],
+        }
         results = [
             replace(r, pictures={STAGE1: r.pictures[STAGE1]}, settings={}, trajectories={}, categories=None, figures={})
             for r in results
         ]
-    return report.page(load(REPOSITORY / "configs" / "miniature.yaml", None), results, tables)
+    config, album = load(REPOSITORY / "configs" / "miniature.yaml", None), Album()
+    return page_of(config, [of_pictures.section(config, results, tables, record, album)], album)
 
 
 @pytest.fixture(scope="module")
@@ -488,7 +499,7 @@ def test_one_subject_with_stage_1_alone(open_page, tmp_path):
 
 
 def test_trajectories_are_thinned_to_the_budget_of_a_page():
-    assert [report.pictures_per_trajectory(n) for n in (0, 100, 500, 501, 982, 3928)] == [12, 12, 12, 11, 6, 3]
+    assert [pictures_per_trajectory(n) for n in (0, 100, 500, 501, 982, 3928)] == [12, 12, 12, 11, 6, 3]
 
 
 def test_equal_pictures_are_stored_once(path):
@@ -501,6 +512,6 @@ def test_equal_pictures_are_stored_once(path):
 def test_photographs_become_small_and_small_pictures_stay_exact():
     rng = np.random.default_rng(0)
     small = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(report.thumbnail(Image.fromarray(small))))), small)
-    wide = Image.open(io.BytesIO(report.thumbnail(Image.new("RGB", (640, 320)))))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(thumbnail(Image.fromarray(small))))), small)
+    wide = Image.open(io.BytesIO(thumbnail(Image.new("RGB", (640, 320)))))
     assert wide.size == (128, 64)

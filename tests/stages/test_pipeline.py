@@ -15,7 +15,7 @@ from PIL import Image
 from smallest import CONCEPTS, ENVIRONMENT, command, run, run_here, write_config
 
 from data.nsd import Stimuli
-from evaluation.catalogue import METRICS, SYSTEMS
+from evaluation.pictures.catalogue import METRICS, SYSTEMS
 from minddiffuser.store import open_arrays
 from reconstruction.folder import read
 

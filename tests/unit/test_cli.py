@@ -131,7 +131,7 @@ def test_the_table_of_kinds_of_work_is_true():
     """Each script that reads a batch size is listed with its kind; modules that read one are used by those listed."""
     scripts = {path.name[:2]: path for path in REPOSITORY.glob("*/**/[0-9][0-9]_*.py") if ".venv" not in path.parts}
     seen = {number: set(re.findall(r"batch_size\.(\w+)", path.read_text())) for number, path in scripts.items()}
-    modules = {"reconstruction/refining.py", "baselines/ozcelik/targets.py", "evaluation/scoring.py"}
+    modules = {"reconstruction/refining.py", "baselines/ozcelik/targets.py", "evaluation/metrics/scorer.py"}
     for module in modules:
         text = (REPOSITORY / module).read_text()
         for number, path in scripts.items():

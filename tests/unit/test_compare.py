@@ -8,17 +8,20 @@ import pytest
 from smallest import run, write_config
 
 from data.recipes import prepared
-from evaluation import comparison, results, significance, systems
-from evaluation.catalogue import CEILING, KINDS, STAGE1, STAGE2, SYSTEMS, in_order, metrics_of, system
+from evaluation import scores as results
+from evaluation import significance
+from evaluation.pictures import comparison, systems
+from evaluation.pictures.catalogue import CATALOGUE, CEILING, KINDS, STAGE1, STAGE2, SYSTEMS
+from evaluation.tables import as_markdown, as_text, number, read_quoted
 from minddiffuser.config import REPOSITORY, Experiment, load
 from minddiffuser.config.ozcelik import Ozcelik
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact
 from reconstruction.folder import ReconstructionFolder
 
-MAIN = metrics_of("main", set())
+MAIN = CATALOGUE.metrics_of("main")
 SCORED = [STAGE1, STAGE2, "ablation/without_z", "takagi/corrected", "takagi/minddiffuser", "others/theirs", CEILING]
-QUOTED = comparison.read_quoted()
+QUOTED = read_quoted(comparison.PAPER)
 
 
 def make_scores(systems=tuple(SCORED), n=12, subjects=("subj01", "subj02")):
@@ -38,7 +41,7 @@ def tables(scores):
         (CEILING, STAGE2),
         (CEILING, STAGE1),
     ]
-    return significance.summarise(scores, 100, 0), significance.compare(scores, pairs, 100, 100, 0)
+    return significance.summarise(scores, 100, 0), significance.compare(scores, pairs, CATALOGUE, 100, 100, 0)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +52,13 @@ def read():
 
 @pytest.fixture(scope="module")
 def compared(read):
-    return comparison.compare(*read, QUOTED)
+    return comparison.joined(*read, QUOTED)
 
 
 def test_systems_come_by_kind_whatever_the_order_they_are_given_in():
     names = [*SYSTEMS, "others/b", "others/a", "bottleneck/10", "bottleneck/3", "seed/2", "features/c"]
-    ordered = in_order(np.random.default_rng(0).permutation(names).tolist())
-    kinds = [KINDS.index(system(name).kind) for name in ordered]
+    ordered = CATALOGUE.in_order(np.random.default_rng(0).permutation(names).tolist())
+    kinds = [KINDS.index(CATALOGUE.system(name).kind) for name in ordered]
     assert kinds == sorted(kinds)
     assert ordered[: len(SYSTEMS)] != sorted(SYSTEMS)
     assert [name for name in ordered if name in SYSTEMS] == list(SYSTEMS)
@@ -71,7 +74,7 @@ def test_every_mean_is_that_of_the_summary(read, compared):
     for column in ("mean", "ci_low", "ci_high", "n"):
         np.testing.assert_array_equal(both[column], both[f"{column}_there"])
     assert list(compared) == comparison.COLUMNS
-    assert compared["system"].drop_duplicates().tolist() == in_order(SCORED)
+    assert compared["system"].drop_duplicates().tolist() == CATALOGUE.in_order(SCORED)
     assert compared["subject"].drop_duplicates().tolist() == ["all", "subj01", "subj02"]
 
 
@@ -122,18 +125,18 @@ def test_text_and_markdown_have_the_numbers_of_the_table(compared):
             for value in (row.mean, row.ci_low, row.ci_high, row.published)
             if not np.isnan(value)
         ]
-        for layout in (comparison.as_text, comparison.as_markdown):
+        for layout in (as_text, as_markdown):
             np.testing.assert_allclose(numbers_in(layout(table)), expected, atol=0.00051)
     for (_, rows), (title, table) in zip(compared.groupby("subject", sort=False), sections[1::2], strict=False):
         assert "MindDiffuser (stage 2) minus each" in title
         rows = rows[rows["system"] != STAGE2]
         columns = rows[["difference", "difference_low", "difference_high", "p_holm"]]
-        for layout in (comparison.as_text, comparison.as_markdown):
+        for layout in (as_text, as_markdown):
             text = layout(table).replace("p 1 ", "p 1.0 ").replace("p 1\n", "p 1.0\n")
             np.testing.assert_allclose(numbers_in(f"{text}\n"), columns.to_numpy().ravel(), atol=0.0051)
     title, table = sections[-1]
     assert "Not comparable" in title
-    assert sorted(numbers_in(comparison.as_markdown(table))) == sorted(QUOTED["value"])
+    assert sorted(numbers_in(as_markdown(table))) == sorted(QUOTED["value"])
 
 
 def test_other_numbers_of_images_are_said(compared):
@@ -145,24 +148,24 @@ def test_other_numbers_of_images_are_said(compared):
 
 def test_tables_are_read_as_tables_by_github(compared):
     for _, table in comparison.sections(compared, QUOTED):
-        lines = comparison.as_markdown(table).splitlines()
+        lines = as_markdown(table).splitlines()
         assert {line.count("|") for line in lines} == {len(table[0]) + 1}
         assert set(lines[1]) == {"|", "-"}
-        assert max(map(len, comparison.as_text(table).splitlines())) <= 160
+        assert max(map(len, as_text(table).splitlines())) <= 160
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.7014, ".701"), (-0.0421, "-.042"), (1, "1.000"), (12.3456, "12.346"), (-1.5, "-1.500")]
 )
 def test_numbers_are_written_as_the_readme_writes_them(value, text):
-    assert comparison.number(value) == text
-    assert comparison.number(abs(value), "+.3f") == "+" + text.removeprefix("-")
+    assert number(value) == text
+    assert number(abs(value), "+.3f") == "+" + text.removeprefix("-")
 
 
 def test_stage_1_alone_is_compared_with_nothing():
     scores = make_scores((STAGE1,), subjects=("subj01",))
     summary, paired = tables(scores)
-    compared = comparison.compare(results.mark_incomplete(summary, {}), paired, QUOTED)
+    compared = comparison.joined(results.mark_incomplete(summary, {}), paired, QUOTED)
     assert compared["difference"].isna().all()
     assert len(comparison.sections(compared, QUOTED)) == 2
 
@@ -229,14 +232,14 @@ def test_tables_are_printed_and_written_and_the_absent_listed_with_their_command
     assert done.returncode == 0, done.stderr
     evaluation = folder / "evaluation"
     found = read_comparison(evaluation)
-    expected = comparison.compare(
-        results.read_table(evaluation, "summary"), results.read_table(evaluation, "paired"), QUOTED
+    expected = comparison.joined(
+        *results.read_tables(CATALOGUE, ("summary", "paired"), load(config))[0].values(), QUOTED
     )
     pd.testing.assert_frame_equal(found.astype({"n_difference": "Int64"}), expected, atol=1e-6)
     markdown = (evaluation / "comparison.md").read_text()
     for title, table in comparison.sections(expected, QUOTED):
-        assert f"{title}\n\n{comparison.as_markdown(table)}" in markdown
-        assert comparison.as_text(table) in done.stdout
+        assert f"{title}\n\n{as_markdown(table)}" in markdown
+        assert as_text(table) in done.stdout
     for text in (done.stdout, markdown):
         command = f"python reconstruction/34_ablations.py --config {config}"
         assert f"subj01, subj02: absent: ablation/without_c; made by: {command}" in text

@@ -19,22 +19,29 @@ from smallest import run_here
 from baselines.semantic_brain_decoding import recipes
 from data import god
 from data.recipes import prepared
-from evaluation import comparison, concepts, report, results, significance
-from evaluation.catalogue import (
-    CONCEPT_METRICS,
-    CONCEPT_SYSTEMS,
+from evaluation import scores as results
+from evaluation import significance
+from evaluation.concepts import comparison, decoded, scoring, section
+from evaluation.concepts.catalogue import (
+    CATALOGUE,
     CONSTANT,
     CORRECTED,
-    METRICS,
+    FROM_WORDNET,
+    LABEL_METRICS,
     PERFECT,
     PERMUTED,
-    STAGE1,
-    STAGE2,
     SYSTEMS,
-    in_order,
-    metrics_of,
-    system,
 )
+from evaluation.concepts.crossed import crossed_scores, expectation_over_others, label_scores
+from evaluation.concepts.permutation import permutation_table, permutation_test
+from evaluation.page import shell
+from evaluation.page.album import Album, thumbnail
+from evaluation.pictures import catalogue as of_nsd
+from evaluation.pictures import comparison as comparison_of_nsd
+from evaluation.pictures import section as section_of_nsd
+from evaluation.pictures.catalogue import STAGE1, STAGE2
+from evaluation.pictures.shown import SubjectResults
+from evaluation.tables import as_markdown, as_text, number
 from minddiffuser.config import REPOSITORY, Experiment, load
 from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding
 from minddiffuser.store import Artifact, DataError, write_atomically
@@ -64,9 +71,7 @@ def similarity(true, labels):
 
 def crossed_of(labels, true=TRUE, with_wordnet=True):
     labels = np.array(labels)
-    return concepts.crossed_scores(
-        np.array(true), labels, BANK, similarity(true, labels.ravel()) if with_wordnet else None
-    )
+    return crossed_scores(np.array(true), labels, BANK, similarity(true, labels.ravel()) if with_wordnet else None)
 
 
 # Each metric -------------------------------------------------------------------------------------------------------
@@ -92,7 +97,7 @@ def by_hand(name, i, labels):
 LABELS = np.random.default_rng(0).choice(BANK, (6, 3))
 
 
-@pytest.mark.parametrize("name", CONCEPT_METRICS)
+@pytest.mark.parametrize("name", LABEL_METRICS)
 def test_every_image_is_scored_by_the_labels_of_every_image(name):
     found = crossed_of(LABELS)[name]
     for i, j in itertools.product(range(6), range(6)):
@@ -105,18 +110,18 @@ def test_exact_class_is_asked_only_where_it_can_be_right():
 
 
 def test_a_label_as_near_to_another_image_counts_half_and_images_of_the_same_category_are_no_foils():
-    two_way = concepts.label_scores(["a", "a", "b"], ["x"], ["x"], np.array([[0.5], [0.5], [0.5]]))["label_two_way"]
+    two_way = label_scores(["a", "a", "b"], ["x"], ["x"], np.array([[0.5], [0.5], [0.5]]))["label_two_way"]
     np.testing.assert_array_equal(two_way, [[0.5]] * 3)
-    two_way = concepts.label_scores(["a", "a", "b"], ["x"], ["x"], np.array([[0.9], [0.9], [0.5]]))["label_two_way"]
+    two_way = label_scores(["a", "a", "b"], ["x"], ["x"], np.array([[0.9], [0.9], [0.5]]))["label_two_way"]
     np.testing.assert_array_equal(two_way, [[1], [1], [0]])
-    alone = concepts.label_scores(["a", "a"], ["x"], ["x"], np.array([[0.9], [0.9]]))["label_two_way"]
+    alone = label_scores(["a", "a"], ["x"], ["x"], np.array([[0.9], [0.9]]))["label_two_way"]
     assert np.isnan(alone).all()  # nothing to tell it from
 
 
 def test_a_constant_label_is_right_in_half_of_all_two_way_choices():
     """Whatever it is: for each pair of images it is nearer to the one or the other."""
     for label in BANK:
-        two_way = concepts.label_scores(TRUE[1:], [label], BANK, similarity(TRUE[1:], [label]).loc[TRUE[1:]].to_numpy())
+        two_way = label_scores(TRUE[1:], [label], BANK, similarity(TRUE[1:], [label]).loc[TRUE[1:]].to_numpy())
         assert two_way["label_two_way"].mean() == pytest.approx(0.5)
 
 
@@ -126,7 +131,7 @@ def test_without_wordnet_only_the_exact_class_is_left():
 
 def test_names_and_keys_of_images_are_those_of_the_dataset():
     for name in ("n01443537_22563", "n00000010_7"):
-        assert concepts.image_name(god.picture_key(name)) == name
+        assert decoded.image_name(god.picture_key(name)) == name
 
 
 # Controls ------------------------------------------------------------------------------------------------------------
@@ -140,25 +145,25 @@ def test_the_expectation_over_others_is_the_mean_over_random_derangements():
         if (dealt != np.arange(7)).all():  # each image has labels of another
             found.append(crossed[np.arange(7), dealt])
     standard_error = np.std(found, axis=0) / np.sqrt(len(found))
-    difference = concepts.expectation_over_others(crossed) - np.mean(found, axis=0)
+    difference = expectation_over_others(crossed) - np.mean(found, axis=0)
     assert (np.abs(difference) < 4 * standard_error).all()
 
 
 def test_perfect_labels_are_found_and_constant_ones_are_not():
     n, n_permutations = 20, 999
     true = [f"n{k:08d}" for k in range(n)]
-    cross = partial(concepts.crossed_scores, np.array(true), classes=true, similarity=similarity(true, true))
+    cross = partial(crossed_scores, np.array(true), classes=true, similarity=similarity(true, true))
     perfect = cross(np.array(true)[:, None])
     for name in ("wup", "exact_class", "label_two_way"):
-        found = concepts.permutation_test(perfect[name], np.array(true), n_permutations, seed=0)
+        found = permutation_test(perfect[name], np.array(true), n_permutations, seed=0)
         assert found["p"] == 1 / (1 + n_permutations)  # the smallest there is
         assert found["observed"] == pytest.approx(1)
         assert 1 > found["permuted_high"] > found["permuted_mean"]
-    assert concepts.permutation_test(perfect["exact_class"], np.array(true), n_permutations, 0)[
+    assert permutation_test(perfect["exact_class"], np.array(true), n_permutations, 0)[
         "permuted_mean"
     ] == pytest.approx(1 / n, abs=0.01)
     constant = cross(np.array([true[3]] * n)[:, None])["wup"]
-    constant = concepts.permutation_test(constant, np.array(true), n_permutations, seed=0)
+    constant = permutation_test(constant, np.array(true), n_permutations, seed=0)
     assert constant["p"] == 1
     assert constant["observed"] == pytest.approx(constant["permuted_mean"])
 
@@ -166,7 +171,7 @@ def test_perfect_labels_are_found_and_constant_ones_are_not():
 def test_labels_by_chance_are_significant_as_often_as_they_should_be():
     rng = np.random.default_rng(3)
     true = np.repeat(np.arange(6), 2).astype(str)
-    p = [concepts.permutation_test(rng.normal(size=(12, 12)), true, 199, seed)["p"] for seed in range(600)]
+    p = [permutation_test(rng.normal(size=(12, 12)), true, 199, seed)["p"] for seed in range(600)]
     assert min(p) >= 1 / 200
     assert 0.02 < np.mean(np.array(p) <= 0.05) < 0.08  # two standard errors are .018
     assert np.mean(p) == pytest.approx(0.5, abs=0.05)
@@ -174,7 +179,7 @@ def test_labels_by_chance_are_significant_as_often_as_they_should_be():
 
 def test_images_that_cannot_be_right_do_not_count_in_a_permutation_test():
     exact = crossed_of(np.array(TRUE[:4] + BANK[:2])[:, None])["exact_class"]
-    found = concepts.permutation_test(exact, np.array(TRUE), 500, 0)
+    found = permutation_test(exact, np.array(TRUE), 500, 0)
     assert found["n"] == 3  # categories of the first four images
     assert found["observed"] == 1
 
@@ -182,11 +187,11 @@ def test_images_that_cannot_be_right_do_not_count_in_a_permutation_test():
 def test_the_mean_over_subjects_is_tested_too():
     one, other = crossed_of(LABELS), crossed_of(LABELS[::-1])
     both = {("Subject1", CORRECTED): one, ("Subject2", CORRECTED): other, ("Subject1", CONSTANT): one}
-    table = concepts.permutation_table(both, np.array(TRUE), 100, 0)
+    table = permutation_table(both, np.array(TRUE), 100, 0)
     assert set(table["system"]) == {CORRECTED}
     wup = table[table["metric"] == "wup"].set_index("subject")["observed"]
     assert wup["all"] == pytest.approx((wup["Subject1"] + wup["Subject2"]) / 2)
-    alone = concepts.permutation_table({("Subject1", CORRECTED): one}, np.array(TRUE), 100, 0)
+    alone = permutation_table({("Subject1", CORRECTED): one}, np.array(TRUE), 100, 0)
     assert set(alone["subject"]) == {"Subject1"}
 
 
@@ -194,21 +199,21 @@ def test_the_mean_over_subjects_is_tested_too():
 
 
 def test_systems_and_metrics_of_one_dataset_are_not_expected_of_the_other():
-    assert not set(SYSTEMS) & set(CONCEPT_SYSTEMS)
-    assert not set(METRICS) & set(CONCEPT_METRICS)
-    assert metrics_of("concepts", set()) == list(CONCEPT_METRICS)
-    assert in_order([PERMUTED, CONSTANT, PERFECT, CORRECTED]) == [CORRECTED, PERFECT, CONSTANT, PERMUTED]
-    assert [system(name).kind for name in (CORRECTED, CONSTANT, PERMUTED)] == ["other", "control", "control"]
+    assert not set(SYSTEMS) & set(of_nsd.SYSTEMS)
+    assert not set(of_nsd.METRICS) & set(LABEL_METRICS)
+    assert CATALOGUE.metrics_of("concepts") == list(LABEL_METRICS)
+    assert CATALOGUE.in_order([PERMUTED, CONSTANT, PERFECT, CORRECTED]) == [CORRECTED, PERFECT, CONSTANT, PERMUTED]
+    assert [CATALOGUE.system(name).kind for name in (CORRECTED, CONSTANT, PERMUTED)] == ["other", "control", "control"]
     experiment = Experiment(semantic_brain_decoding=SemanticBrainDecoding(forms=("corrected",)))
-    wanted = {name for names in comparison.absent_systems([], experiment).values() for name in names}
-    assert not wanted & set(CONCEPT_SYSTEMS)
-    assert comparison.absent_concepts([], experiment) == [CORRECTED, CONSTANT]
-    assert comparison.absent_concepts([CORRECTED], experiment) == [CONSTANT]
-    assert comparison.absent_concepts([], Experiment()) == []
+    wanted = {name for names in comparison_of_nsd.absent_systems([], experiment).values() for name in names}
+    assert not wanted & set(SYSTEMS)
+    assert comparison.absent_systems([], experiment) == [CORRECTED, CONSTANT]
+    assert comparison.absent_systems([CORRECTED], experiment) == [CONSTANT]
+    assert comparison.absent_systems([], Experiment()) == []
 
 
 def test_what_is_compared_has_scripts_that_make_it():
-    scripts = [*comparison.scripts(comparison.CONCEPTS_MADE_BY), concepts.SCORE]
+    scripts = comparison.scripts()
     assert [re.search(r"/(\d\d)_", script)[1] for script in scripts] == ["14", "29", "39", "40"]
 
 
@@ -216,7 +221,7 @@ def test_what_is_compared_has_scripts_that_make_it():
 
 
 def load_script():
-    path = REPOSITORY / concepts.SCORE
+    path = REPOSITORY / CATALOGUE.script
     spec = importlib.util.spec_from_file_location("score_concepts", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -242,7 +247,7 @@ def write_decoded(runs, subject, name, classes, marked="once", split=False):
     text = h5py.string_dtype()
     arrays = {
         "nsd_id": IDS,
-        "image_name": np.array([f"{concepts.image_name(key)}.JPEG" for key in IDS], text),
+        "image_name": np.array([f"{decoded.image_name(key)}.JPEG" for key in IDS], text),
         "classes": classes,
         "classes_of_stimuli": classes[::-1],
         "class_wnid": np.array(BANK, text),
@@ -298,7 +303,7 @@ def write_run(folder):
     test.mkdir(parents=True)
     lines = []
     for key, image in zip(IDS, STIMULI, strict=True):
-        name = concepts.image_name(key)
+        name = decoded.image_name(key)
         Image.fromarray(image).save(test / f"{name}.JPEG", quality=95)
         lines.append(f'{key / 1e6:.6f},"{name}.JPEG"\n')
     write_atomically(folder / "god" / god.TEST_IMAGES, "".join(lines))
@@ -323,7 +328,7 @@ def script():
 @pytest.fixture
 def with_wordnet(script, monkeypatch):
     monkeypatch.setattr(script, "open_wordnet", lambda _: Words())
-    monkeypatch.setattr(script, "wu_palmer", wu_palmer)
+    monkeypatch.setattr(scoring, "wu_palmer", wu_palmer)
 
 
 class Words:
@@ -342,7 +347,7 @@ def scored_once(script, tmp_path_factory):
     config, _ = write_run(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "open_wordnet", lambda _: Words())
-        patch.setattr(script, "wu_palmer", wu_palmer)
+        patch.setattr(scoring, "wu_palmer", wu_palmer)
         script.main(["--config", str(config)])
     return folder
 
@@ -362,9 +367,9 @@ def test_scores_are_those_of_the_labels_and_of_the_controls(scored):
     _, output = scored
     scores = read(output, "scores")
     assert list(scores) == ["subject", "system", "image", "metric", "value"]
-    assert set(scores["image"]) == {concepts.image_name(key) for key in IDS}
+    assert set(scores["image"]) == {decoded.image_name(key) for key in IDS}
     value_of = scores.set_index(["subject", "system", "metric", "image"])["value"]
-    for subject, measure in itertools.product(SUBJECTS, CONCEPT_METRICS):
+    for subject, measure in itertools.product(SUBJECTS, LABEL_METRICS):
         wnids = {name: np.array(BANK)[classes_of(subject, classes)] for name, classes in CLASSES.items()}
         wnids[PERFECT] = wnids[CORRECTED][::-1]  # as write_decoded has it
         for name in (*wnids, CONSTANT, PERMUTED):
@@ -375,7 +380,7 @@ def test_scores_are_those_of_the_labels_and_of_the_controls(scored):
                 else:
                     labels = [BANK[CONSTANT_CLASS]] if name == CONSTANT else wnids[name][i]
                     expected = by_hand(measure, i, labels)
-                found = value_of.get((subject, name, measure, concepts.image_name(key)), np.nan)
+                found = value_of.get((subject, name, measure, decoded.image_name(key)), np.nan)
                 np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=f"{name}, {measure}, image {i}")
     pictured = scores[scores["metric"] == "pixcorr"].groupby("subject")["system"].unique()
     assert set(pictured["Subject1"]) == {*CLASSES, CONSTANT}  # permuted labels have no pictures
@@ -406,7 +411,7 @@ def test_tables_are_those_of_the_scores(scored):
     assert {"all", *SUBJECTS} == set(paired["subject"]) == set(summary["subject"])
     permutation = read(output, "permutation")
     joined = permutation.merge(summary, on=["subject", "system", "metric"])
-    assert len(joined) == len(permutation) == 3 * 3 * len(CONCEPT_METRICS)
+    assert len(joined) == len(permutation) == 3 * 3 * len(LABEL_METRICS)
     np.testing.assert_allclose(joined["observed"], joined["mean"], atol=2e-6)
     assert permutation["p"].between(0.004975, 1).all()  # 1 / 201, as it is written
     labels = read(output, "labels")
@@ -432,7 +437,7 @@ def test_tables_are_those_of_the_scores(scored):
 def test_what_is_done_is_not_done_again_and_gives_the_same(scored, script, monkeypatch, capsys):
     config, output = scored
     before = {path.name: path.read_bytes() for path in output.iterdir()}
-    monkeypatch.setattr(script.scoring, "Scorer", None)  # must not be asked for
+    monkeypatch.setattr(scoring, "Scorer", None)  # must not be asked for
     for arguments in ([], ["--subject", "Subject1"], ["--subject", "Subject2"]):
         script.main(["--config", str(config), *arguments])
         assert {path.name: path.read_bytes() for path in output.iterdir()} == before, arguments
@@ -458,9 +463,9 @@ def test_pictures_of_other_labels_are_refused(scored, script):
 def test_without_wordnet_the_rest_is_there_and_the_reason_said(script, tmp_path, capsys):
     config, output = write_run(tmp_path)
     script.main(["--config", str(config)])
-    assert set(read(output, "scores")["metric"]) & set(CONCEPT_METRICS) == {"exact_class"}
+    assert set(read(output, "scores")["metric"]) & set(LABEL_METRICS) == {"exact_class"}
     record = json.loads((output / "scores.json").read_text())
-    assert set(concepts.FROM_WORDNET) <= set(record["absent"])
+    assert set(FROM_WORDNET) <= set(record["absent"])
     printed = capsys.readouterr().out
     assert "absent: wup (WordNet is missing" in printed
     assert "pixcorr" in set(read(output, "scores")["metric"])
@@ -512,21 +517,21 @@ def test_the_comparison_has_all_numbers_and_the_papers(scored):
     done = run_here("evaluation/42_compare.py", config)
     assert done.returncode == 0, done.stderr
     markdown = (output.parent / "comparison.md").read_text()
-    tables = concepts.read_tables(output, load(output.parents[3] / "made_up.yaml"))
-    sections = comparison.concept_sections(tables.summary, tables.paired, tables.permutation, ["all", *SUBJECTS])
+    tables, _ = comparison.read(load(output.parents[3] / "made_up.yaml"))
+    sections = comparison.sections(tables["summary"], tables["paired"], tables["permutation"], ["all", *SUBJECTS])
     for title, table in sections:
-        assert f"{title}\n\n{comparison.as_markdown(table)}" in markdown
-        assert comparison.as_text(table) in done.stdout
-        assert max(map(len, comparison.as_text(table).splitlines())) <= 190
+        assert f"{title}\n\n{as_markdown(table)}" in markdown
+        assert as_text(table) in done.stdout
+        assert max(map(len, as_text(table).splitlines())) <= 190
     labels = dict(sections)["Generic Object Decoding, Subject1: decoded labels, mean [95 % interval]."]
     assert [row[0] for row in labels[1:]] == [
-        system(n).label for n in (ORIGINAL, CORRECTED, CLASSIFIER, PERFECT, CONSTANT, PERMUTED)
+        CATALOGUE.system(n).label for n in (ORIGINAL, CORRECTED, CLASSIFIER, PERFECT, CONSTANT, PERMUTED)
     ]
-    mean = tables.summary.set_index(["subject", "system", "metric"])["mean"]["Subject1", CONSTANT, "wup"]
-    assert labels[5][2].startswith(comparison.number(mean))
-    assert comparison.quoted_concepts()[1][1:] == [".571", ".583", ".585", ".579", ".545", ".564"]
+    mean = tables["summary"].set_index(["subject", "system", "metric"])["mean"]["Subject1", CONSTANT, "wup"]
+    assert labels[5][2].startswith(number(mean))
+    assert comparison.quoted()[1][1:] == [".571", ".583", ".585", ".579", ".545", ".564"]
     for text in (done.stdout, markdown):
-        assert " ".join(comparison.CONCEPT_CAUTION.split()) in " ".join(text.split())
+        assert " ".join(comparison.CAUTION.split()) in " ".join(text.split())
         assert "beat constant label" in text
         assert f"Subject2: absent: {CLASSIFIER}; made by: python baselines/semantic_brain_decoding/14_bank.py" in text
         assert "Ferrante, corrected: an image's pictures are scored by their mean over 2 labels" in text
@@ -540,14 +545,14 @@ def test_the_comparison_tells_what_changed_and_what_is_not_there(scored):
     done = run_here("evaluation/42_compare.py", config, "--subject", "Subject2")
     assert "Subject1" not in done.stdout.replace("Subject1  Subject2  Subject3", "")
     assert (
-        f"Subject2: WARNING: {CLASSIFIER} has changed since it was scored; score it with: python {concepts.SCORE}"
+        f"Subject2: WARNING: {CLASSIFIER} has changed since it was scored; score it with: python {CATALOGUE.script}"
         in (done.stdout)
     )
     (output / "summary.csv").unlink()
     for name in ("42_compare", "43_report"):
         done = run_here(f"evaluation/{name}.py", config)
         assert done.returncode == 1
-        assert f"summary.csv is missing; make it with: python {concepts.SCORE}" in done.stderr
+        assert f"summary.csv is missing; make it with: python {CATALOGUE.script}" in done.stderr
 
 
 class Page(HTMLParser):
@@ -587,25 +592,25 @@ def test_the_page_of_this_dataset_alone(scored):
     assert "scores" not in ids
     for words in ("Generic Object Decoding", "constant label", "permuted labels", "always <this>"):
         assert words in text
-    assert comparison.CONCEPT_CAUTION in text
-    tables = concepts.read_tables(output, load(output.parents[3] / "made_up.yaml"))
+    assert comparison.CAUTION in text
+    tables, _ = comparison.read(load(output.parents[3] / "made_up.yaml"))
     for name in (*CLASSES, PERFECT, CONSTANT, PERMUTED):
-        mean = tables.summary.set_index(["subject", "system", "metric"])["mean"]["all", name, "wup"]
+        mean = tables["summary"].set_index(["subject", "system", "metric"])["mean"]["all", name, "wup"]
         flagged = " flagged" if name == ORIGINAL else ""  # its variance is that of the test set
-        assert f"{system(name).label}{flagged} 2–5 {mean:.3f}" in text
+        assert f"{CATALOGUE.system(name).label}{flagged} 2–5 {mean:.3f}" in text
     assert text.count("thing 30") >= 2
     assert not (output.parent / "examples.png").exists()
 
 
 def nsd_tables():
     columns = ["subject", "system", "nsd_id", "metric", "value"]
-    rows = [("subj01", STAGE1, i, name, 0.1 * i) for name in metrics_of("main", set()) for i in range(5)]
+    rows = [("subj01", STAGE1, i, name, 0.1 * i) for name in CATALOGUE.metrics_of("main") for i in range(5)]
     scores = pd.DataFrame(rows, columns=columns)
-    return report.Tables(
-        scores,
-        results.mark_incomplete(significance.summarise(scores, 100, 0), {}),
-        significance.compare(scores, [(STAGE2, STAGE1)], 100, 100, 0),
-    )
+    return {
+        "scores": scores,
+        "summary": results.mark_incomplete(significance.summarise(scores, 100, 0), {}),
+        "paired": significance.compare(scores, [(STAGE2, STAGE1)], CATALOGUE, 100, 100, 0),
+    }
 
 
 def test_the_other_dataset_comes_first_and_its_subjects_alone_are_shown_where_asked_for(scored):
@@ -613,7 +618,7 @@ def test_the_other_dataset_comes_first_and_its_subjects_alone_are_shown_where_as
     config = write_config(output.parents[3], subjects=["subj01"])
     tables = nsd_tables()
     Artifact(prepared(load(config), "subj01")).write({})
-    found = {name: getattr(tables, name) for name in ("summary", "paired")}
+    found = {name: tables[name] for name in ("summary", "paired")}
     results.write_tables(output.parent, found, {"settings": results.scoring_settings(load(config)), "scored": []})
     both, nsd, other = (
         run_here("evaluation/42_compare.py", config, *arguments).stdout
@@ -628,18 +633,20 @@ def test_the_other_dataset_comes_first_and_its_subjects_alone_are_shown_where_as
 
 def test_the_page_of_both_datasets_has_both(scored):
     config, output = scored
-    picture = report.thumbnail(Image.new("RGB", (8, 8), "red"))
-    subject = report.SubjectResults(
+    picture = thumbnail(Image.new("RGB", (8, 8), "red"))
+    subject = SubjectResults(
         name="subj01",
         stimuli=dict.fromkeys(range(5), picture),
         captions={key: ["a caption"] for key in range(5)},
         categories=None,
         pictures={STAGE1: dict.fromkeys(range(5), picture)},
     )
-    tables = concepts.read_tables(output, load(output.parents[3] / "made_up.yaml"))
+    tables, record = comparison.read(load(output.parents[3] / "made_up.yaml"))
     stimuli = dict.fromkeys(IDS.tolist(), picture)
-    found = report.Concepts(tables, [report.ConceptSubject(name, [stimuli]) for name in SUBJECTS], stimuli)
-    page = Page(report.page(load(config), [subject], nsd_tables(), found))
+    config, album = load(config), Album()
+    of_nsd = section_of_nsd.section(config, [subject], nsd_tables(), {"settings": {}, "absent": {}}, album)
+    shown = [section.SubjectResults(name, [stimuli]) for name in SUBJECTS]
+    page = Page(shell.page(config, [of_nsd, section.section(config, shown, tables, record, stimuli)], album))
     text = " ".join(" ".join(page.text).split())
     ids = [attrs["id"] for tag, attrs in page.found if tag == "section"]
     assert ids == ["scores", "images", "differences", "plots", "decoding", "published", "god", "provenance"]
@@ -649,7 +656,7 @@ def test_the_page_of_both_datasets_has_both(scored):
     assert "stage 1" in before
     assert "constant label" not in before
     assert "Wu-Palmer" not in before
-    without = Page(report.page(load(config), [subject], nsd_tables()))
+    without = Page(shell.page(config, [of_nsd], album))
     assert "god" not in {attrs.get("id") for _, attrs in without.found}
 
 
@@ -657,9 +664,9 @@ def test_states_name_what_was_made_again(scored):
     _, output = scored
     config = load(output.parents[3] / "made_up.yaml")
     record = json.loads((output / "scores.json").read_text())
-    assert results.stale(record, "Subject1", concepts.states_of(config, "Subject1")) == {}
+    assert results.stale(record, "Subject1", decoded.states_of(config, "Subject1")) == {}
     write_decoded(output.parents[1], "Subject1", CORRECTED, CLASSES[ORIGINAL], marked="again")
     with pytest.raises(DataError, match="hash of the recording was once, is again"):
-        concepts.states_of(config, "Subject1")
+        decoded.states_of(config, "Subject1")
     write_decoded(output.parents[1], "Subject2", CLASSIFIER, CLASSES[ORIGINAL], marked="again")
-    assert set(results.stale(record, "Subject2", concepts.states_of(config, "Subject2"))) == {CLASSIFIER}
+    assert set(results.stale(record, "Subject2", decoded.states_of(config, "Subject2"))) == {CLASSIFIER}

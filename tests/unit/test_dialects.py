@@ -12,8 +12,10 @@ from skimage.metrics import structural_similarity
 from torchvision import models
 from torchvision import transforms as vision
 
-from evaluation import dialects, metrics
+from evaluation.metrics import dialects, features
+from evaluation.metrics.images import lpips, resize
 from minddiffuser.config import REPOSITORY
+from minddiffuser.correlation import correlate
 from minddiffuser.pretrained.clip import open_clip_model, random_clip
 from minddiffuser.pretrained.files import MissingModelError
 from minddiffuser.pretrained.scoring import (
@@ -54,9 +56,9 @@ def hub(tmp_path_factory) -> Path:
 def pictures() -> tuple[np.ndarray, np.ndarray]:
     """Smooth pictures of 100 pixels, and noisy ones of 90 in place of reconstructions."""
     rng = np.random.default_rng(0)
-    stimuli = metrics.resize(rng.integers(0, 256, (5, 12, 12, 3), dtype=np.uint8), 100)
+    stimuli = resize(rng.integers(0, 256, (5, 12, 12, 3), dtype=np.uint8), 100)
     noisy = stimuli + rng.normal(0, 30, stimuli.shape)
-    return stimuli, metrics.resize(noisy.clip(0, 255).astype(np.uint8), 90)
+    return stimuli, resize(noisy.clip(0, 255).astype(np.uint8), 90)
 
 
 def as_brain_diffuser(image: np.ndarray, size: int) -> torch.Tensor:
@@ -145,8 +147,8 @@ def test_a_constant_system_is_at_no_advantage(pictures):
     seen, of_same = (dialects.features(dialect, {"clip": network}, images, CPU, 2) for images in (stimuli, same))
     scores = dialects.feature_scores(seen, np.arange(5), of_same)
     assert scores["clip"].mean() == pytest.approx(0.5)
-    similarity = metrics.correlate(of_same["clip"], seen["clip"])
-    assert (metrics.identification(similarity.T, np.arange(5), 2) == 0).all()
+    similarity = correlate(of_same["clip"], seen["clip"])
+    assert (features.identification(similarity.T, np.arange(5), 2) == 0).all()
 
 
 @pytest.mark.parametrize("dialect", [dialects.BRAIN_DIFFUSER, dialects.MINDEYE])
@@ -168,7 +170,7 @@ def test_lpips_is_zero_for_equal_pictures_and_grows_with_noise(hub, pictures):
     stimuli = pictures[0]
     noise = np.random.default_rng(1).normal(size=stimuli.shape)
     noisy = [(stimuli + deviation * noise).clip(0, 255).astype(np.uint8) for deviation in (10, 60)]
-    distances = [metrics.lpips(network, stimuli, images, CPU, 2) for images in (stimuli, *noisy)]
+    distances = [lpips(network, stimuli, images, CPU, 2) for images in (stimuli, *noisy)]
     np.testing.assert_allclose(distances[0], 0, atol=1e-9)
     assert distances[0].mean() < distances[1].mean() < distances[2].mean()
 

@@ -15,9 +15,9 @@ import baselines.ozcelik.needs
 import baselines.semantic_brain_decoding.needs
 import baselines.takagi.needs
 import data.nsd_needs
-import evaluation.concepts_needs
+import evaluation.concepts.needs
 import evaluation.needs
-import evaluation.pictures_needs
+import evaluation.pictures.needs
 import feature_decoding.needs
 import feature_extraction.needs
 import reconstruction.needs
@@ -425,10 +425,10 @@ def rows_at_real_size(**settings):
         labels.bank(means.config, 1000),
         labels.labels(recording, means),
         labels.label_pictures(recording, means),
-        evaluation.concepts_needs.scores(means.config, recording, 0.005, 1.7e9),
-        evaluation.pictures_needs.scores(subject, means, 0.005, 1.7e9),
-        evaluation.pictures_needs.comparison(subject),
-        evaluation.pictures_needs.page(subject, means),
+        evaluation.concepts.needs.scores(means.config, recording, 0.005, 1.7e9),
+        evaluation.pictures.needs.scores(subject, means, 0.005, 1.7e9),
+        evaluation.pictures.needs.comparison(subject),
+        evaluation.pictures.needs.page(subject, means),
     ]
     return {row.scripts: row for row in found}
 

@@ -1,6 +1,6 @@
 """The picture of examples is chosen by rule, not by eye."""
 
-from evaluation.examples import choose_examples
+from evaluation.page.album import choose_examples
 
 
 def test_examples_are_at_even_quantiles_from_worst_to_best():

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from evaluation import report
+from evaluation.pictures import section
 from minddiffuser.config import REPOSITORY
 
 
@@ -17,7 +17,7 @@ def test_every_quoted_number_has_its_source_and_is_there_once():
 
 
 def test_the_page_has_a_row_only_for_systems_with_numbers_in_its_columns():
-    published = report._published()
+    published = section._published()
     rows = [row for rows in published["sources"].values() for row in rows]
     assert rows
     assert all(any(value is not None for value in row["values"]) for row in rows)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.catalogue import METRICS, STAND_IN
-from evaluation.metrics import resize
-from evaluation.scoring import Scorer, absent_metrics, score_folder
+from evaluation.catalogue import STAND_IN
+from evaluation.metrics.catalogue import METRICS
+from evaluation.metrics.images import resize
+from evaluation.metrics.scorer import Scorer, absent_metrics, score_folder
 from minddiffuser.config import REPOSITORY, load
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import DataError
@@ -38,7 +39,7 @@ def test_every_metric_is_computed_or_absent_with_a_reason(config, scorer):
     assert set(absent) == {"lpips"}
     assert "make models" in absent["lpips"]
     computed = {name.removesuffix(STAND_IN) for name in scorer.score(np.arange(6), STIMULI)}
-    assert computed | set(absent) == {name for name, metric in METRICS.items() if metric.group != "features"}
+    assert computed | set(absent) == set(METRICS)
     on_real_networks = config.model_copy(
         update={"experiment": config.experiment.model_copy(
             update={"evaluation": config.experiment.evaluation.model_copy(update={"networks": "imagenet"})}

@@ -6,6 +6,8 @@ import pytest
 from scipy.stats import bootstrap, permutation_test
 
 from evaluation import significance
+from evaluation.pictures.catalogue import CATALOGUE
+from evaluation.pictures.scoring import spread_over_seeds
 
 
 def test_the_interval_covers_the_true_mean_about_95_times_in_100():
@@ -110,7 +112,7 @@ def test_a_score_that_some_images_lack_has_its_own_count():
 
 def test_differences_are_of_the_images_that_both_have():
     scores = table(refined=[1.0, 1.0], start=[0.5, 0.7, 100.0])
-    paired = significance.compare(scores, [("refined", "start"), ("refined", "absent")], 200, 200, seed=1)
+    paired = significance.compare(scores, [("refined", "start"), ("refined", "absent")], CATALOGUE, 200, 200, seed=1)
     expected = "subject system baseline metric difference ci_low ci_high p p_holm n"
     assert list(paired.columns) == expected.split()
     assert len(paired) == 1
@@ -123,7 +125,7 @@ def test_differences_are_of_the_images_that_both_have():
 def test_a_constant_gain_is_certain_however_much_images_differ():
     start = np.random.default_rng(0).normal(size=20)
     scores = table(refined=list(start + 0.25), start=list(start), twin=list(start))
-    paired = significance.compare(scores, [("refined", "start"), ("twin", "start")], 200, 2000, 1)
+    paired = significance.compare(scores, [("refined", "start"), ("twin", "start")], CATALOGUE, 200, 2000, 1)
     np.testing.assert_allclose(paired[["difference", "ci_low", "ci_high"]].to_numpy(float)[0], 0.25)
     assert paired["p"][0] < 0.002
     assert paired["p_holm"][0] == pytest.approx(2 * paired["p"][0])  # of two tests
@@ -132,7 +134,7 @@ def test_a_constant_gain_is_certain_however_much_images_differ():
 
 def test_over_subjects_the_difference_is_of_common_images():
     first, second = table(a=[1, 2, 3], b=[0, 0, 0]), table("subj02", a=[3, 4, 9], b=[1, 1])
-    paired = significance.compare(pd.concat([first, second]), [("a", "b")], 200, 200, seed=1)
+    paired = significance.compare(pd.concat([first, second]), [("a", "b")], CATALOGUE, 200, 200, seed=1)
     row = paired[paired["subject"] == "all"].iloc[0]
     assert (row["difference"], row["n"]) == (pytest.approx((1 + 2 + 2 + 3) / 4), 2)
 
@@ -141,22 +143,22 @@ def test_spread_is_the_deviation_of_means_over_seeds():
     scores = table(
         **{"minddiffuser/stage1": [1.0, 3], "seed/1": [2.0, 4], "seed/2": [4.0, 4], "control/grey": [9.0, 9]}
     )
-    row = significance.spread_over_seeds(scores).iloc[0]
+    row = spread_over_seeds(scores).iloc[0]
     assert row["n_seeds"] == 3
     assert row["mean"] == pytest.approx(3)
     assert row["sd"] == pytest.approx(np.std([2, 3, 4], ddof=1))
-    assert significance.spread_over_seeds(table(**{"minddiffuser/stage1": [1.0, 3]})).empty
+    assert spread_over_seeds(table(**{"minddiffuser/stage1": [1.0, 3]})).empty
 
 
 def test_candidates_of_another_set_of_images_are_not_compared():
     """How well a reconstruction is found among its own kind depends on how many there are."""
     whole = pd.concat([table(a=[1.0, 1, 1], b=[0.5, 0.5, 0.5]), table(c=[0.5, 0.5])])
     scores = pd.concat([whole, whole.assign(metric="clip_two_way_of_reconstruction")])
-    paired = significance.compare(scores, [("a", "b"), ("a", "c")], 100, 100, seed=1)
+    paired = significance.compare(scores, [("a", "b"), ("a", "c")], CATALOGUE, 100, 100, seed=1)
     found = set(zip(paired["baseline"], paired["metric"], strict=True))
     assert found == {("b", "pixcorr"), ("b", "clip_two_way_of_reconstruction"), ("c", "pixcorr")}
 
 
 def test_pairs_without_a_common_image_are_left_out():
     scores = pd.concat([table(a=[1.0, 2, 3]), table(b=[1.0, 2]).assign(nsd_id=[70, 71])])
-    assert significance.compare(scores, [("a", "b")], 100, 100, seed=1).empty
+    assert significance.compare(scores, [("a", "b")], CATALOGUE, 100, 100, seed=1).empty

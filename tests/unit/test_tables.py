@@ -2,7 +2,9 @@
 
 import pandas as pd
 
-from evaluation.text_tables import spread_table, text_table
+from evaluation.pictures.catalogue import CATALOGUE
+from evaluation.pictures.comparison import spread_rows
+from evaluation.tables import as_text, text_table
 
 
 def summary() -> pd.DataFrame:
@@ -15,22 +17,24 @@ def summary() -> pd.DataFrame:
 
 
 def test_cells_have_interval_and_n_and_absent_metrics_say_so():
-    title, header, first, second = text_table(summary(), "mean", "more", absent={"lpips": "no weights"}).splitlines()
+    title, header, first, second = (
+        text_table(summary(), "more", CATALOGUE, absent={"lpips": "no weights"}).strip().splitlines()
+    )
     assert title == "Other measures of likeness"
     assert header.endswith("LPIPS ↓")
     assert "PSNR, dB" in header
     assert "CLIP top-1" not in header  # neither computed nor absent
-    assert "0.500 [0.400, 0.600] (n 8)" in first
+    assert ".500 [.400, .600] (n 8)" in first
     assert first.endswith("absent")
     assert "10.000 [9.000, 11.000]" in second
 
 
 def test_differences_have_their_corrected_p():
     table = summary().assign(baseline="control/grey", p_holm=0.0123).rename(columns={"mean": "difference"})
-    assert "17.100 [16.000, 18.000] p 0.012" in text_table(table, "difference", "more")
+    assert "+17.100 [16.000, 18.000], p .012" in text_table(table, "more", CATALOGUE)
 
 
 def test_spread_is_a_mean_and_a_deviation():
     row = ("subj01", "minddiffuser/stage1", "pixcorr", 0.7, 0.0031, 4)
     table = pd.DataFrame([row], columns=["subject", "system", "metric", "mean", "sd", "n_seeds"])
-    assert "0.700 ± 0.0031" in spread_table(table)
+    assert ".700 ± .0031" in as_text(spread_rows(table))

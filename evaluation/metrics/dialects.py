@@ -23,8 +23,10 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from evaluation import metrics
 from evaluation.catalogue import STAND_IN
+from evaluation.metrics.features import correlation_distance, identification, normalise
+from evaluation.metrics.images import by_pair, pixcorr_of_pair, resize_one, ssim_columns_of_pair, ssim_of_pair
+from minddiffuser.correlation import correlate
 from minddiffuser.pretrained.scoring import FeatureNetwork
 
 PIXELS = 425
@@ -40,21 +42,11 @@ class Layer(NamedTuple):
 
 
 class Dialect(NamedTuple):
-    """One way of computing the eight.
-
-    Attributes
-    ----------
-    name : str
-    through : int or None
-        Size in pixels to which both images are brought first; None: by PIL, from what they are.
-    ssim : str
-        "ssim_columns" or "ssim".
-    layers : dict of metric to Layer
-    """
+    """One way of computing the eight."""
 
     name: str
-    through: int | None
-    ssim: str
+    through: int | None  # size in pixels to which both images are brought first; None: by PIL, from what they are
+    ssim: str  # "ssim_columns" or "ssim"
     layers: dict[str, Layer]
 
 
@@ -123,7 +115,7 @@ def features(
         batch = images[start : start + batch_size]
         for name, size in sorted({(layer.network, layer.size) for layer in layers.values()}):
             network = networks[name]
-            pixels = metrics.normalise(_inputs(dialect, batch, size), network.mean, network.std)
+            pixels = normalise(_inputs(dialect, batch, size), network.mean, network.std)
             with torch.no_grad():
                 nodes = network.forward(pixels.to(device))
             for metric, layer in layers.items():
@@ -147,14 +139,14 @@ def pixel_scores(dialect: Dialect, stimuli: np.ndarray, reconstructions: np.ndar
     -------
     dict of metric to array of shape (n,)
     """
-    index = {"ssim": metrics.ssim_of_pair, "ssim_columns": metrics.ssim_columns_of_pair}[dialect.ssim]
+    index = {"ssim": ssim_of_pair, "ssim_columns": ssim_columns_of_pair}[dialect.ssim]
 
     def of_pair(stimulus: np.ndarray, reconstruction: np.ndarray) -> tuple[float, float]:
         a, b = _pixels(dialect, stimulus), _pixels(dialect, reconstruction)
-        return metrics.pixcorr_of_pair(a, b), index(a, b)
+        return pixcorr_of_pair(a, b), index(a, b)
 
     # Pair by pair: an image of 425 pixels in float32 just fits into a core's cache.
-    pixcorr, ssim = metrics.by_pair(of_pair, stimuli, reconstructions).T
+    pixcorr, ssim = by_pair(of_pair, stimuli, reconstructions).T
     return {"pixcorr": pixcorr, dialect.ssim: ssim}
 
 
@@ -176,9 +168,9 @@ def feature_scores(seen: dict[str, np.ndarray], rows: np.ndarray, made: dict[str
         Distances are lower where the images are more alike.
     """
     return {
-        name: metrics.correlation_distance(seen[name][rows], values)
+        name: correlation_distance(seen[name][rows], values)
         if name.removesuffix(STAND_IN) in _DISTANCES
-        else metrics.identification(metrics.correlate(values, seen[name]), rows, n_way=2)
+        else identification(correlate(values, seen[name]), rows, n_way=2)
         for name, values in made.items()
     }
 
@@ -186,7 +178,7 @@ def feature_scores(seen: dict[str, np.ndarray], rows: np.ndarray, made: dict[str
 def _pixels(dialect: Dialect, image: np.ndarray) -> np.ndarray:
     """(425, 425, 3): uint8, or float in [0, 1]."""
     if dialect.through is None:
-        return image if image.shape[:2] == (PIXELS, PIXELS) else metrics.resize_one(image, PIXELS)
+        return image if image.shape[:2] == (PIXELS, PIXELS) else resize_one(image, PIXELS)
     pixels = _bilinear(_bilinear(_to_tensor(image[None]), dialect.through), PIXELS)
     return pixels[0].permute(1, 2, 0).numpy()
 

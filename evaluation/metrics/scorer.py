@@ -1,4 +1,4 @@
-"""All scores of a system: of its pictures, or of decoded features."""
+"""All scores of a picture or of a folder of pictures, by all networks that are on this machine."""
 
 from pathlib import Path
 
@@ -6,15 +6,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from evaluation import dialects, metrics
-from evaluation.systems import FAMILIES
-from feature_decoding import recipes
-from feature_decoding.accuracy import noise_ceiling_by_image
-from feature_decoding.decoders import read_units
-from feature_decoding.ridge import Scaler
-from feature_extraction.recipes import features as features_recipe
+from evaluation.metrics import dialects
+from evaluation.metrics.features import clip_embeddings, clip_similarity, identification
+from evaluation.metrics.images import lpips, pixcorr, psnr, resize, ssim, ssim_columns
 from minddiffuser.config import Config
-from minddiffuser.config.method import layer_name
+from minddiffuser.correlation import correlate
 from minddiffuser.pretrained.clip import Clip, open_clip_model
 from minddiffuser.pretrained.scoring import (
     clip_features,
@@ -23,7 +19,7 @@ from minddiffuser.pretrained.scoring import (
     require_stand_ins,
     scoring_weights,
 )
-from minddiffuser.store import DataError, open_made
+from minddiffuser.store import DataError
 from reconstruction.folder import read, sample_folders
 
 DIALECTS = (dialects.BRAIN_DIFFUSER, dialects.MINDEYE)
@@ -85,8 +81,8 @@ class Scorer:
     def see(self, stimuli: np.ndarray) -> None:
         """Take other stimuli."""
         self._native = stimuli
-        self._stimuli = metrics.resize(stimuli, self._size)
-        self._embeddings = metrics.clip_embeddings(self._clip, stimuli, self._device, self._batch_size)
+        self._stimuli = resize(stimuli, self._size)
+        self._embeddings = clip_embeddings(self._clip, stimuli, self._device, self._batch_size)
         self._features = [self._features_of(dialect, stimuli) for dialect in self.dialects]
 
     def score(self, rows: np.ndarray, images: np.ndarray, field: bool = True) -> dict[str, np.ndarray]:
@@ -104,23 +100,23 @@ class Scorer:
         -------
         dict of metric to array of shape (n,)
         """
-        resized, stimuli = metrics.resize(images, self._size), self._stimuli[rows]
-        embeddings = metrics.clip_embeddings(self._clip, images, self._device, self._batch_size)
-        similarity = metrics.correlate(embeddings, self._embeddings)  # (n, n_stimuli)
+        resized, stimuli = resize(images, self._size), self._stimuli[rows]
+        embeddings = clip_embeddings(self._clip, images, self._device, self._batch_size)
+        similarity = correlate(embeddings, self._embeddings)  # (n, n_stimuli)
         scores = {
-            "pixcorr": metrics.pixcorr(stimuli, resized),
-            "ssim": metrics.ssim(stimuli, resized),
-            "clip_similarity": metrics.clip_similarity(self._embeddings[rows], embeddings),
-            "clip_two_way": metrics.identification(similarity, rows, 2),
-            "ssim_columns": metrics.ssim_columns(stimuli, resized),
-            "psnr": metrics.psnr(stimuli, resized),
-            "clip_top_1": metrics.identification(similarity, rows, min(self._n_way, len(self._stimuli))),
+            "pixcorr": pixcorr(stimuli, resized),
+            "ssim": ssim(stimuli, resized),
+            "clip_similarity": clip_similarity(self._embeddings[rows], embeddings),
+            "clip_two_way": identification(similarity, rows, 2),
+            "ssim_columns": ssim_columns(stimuli, resized),
+            "psnr": psnr(stimuli, resized),
+            "clip_top_1": identification(similarity, rows, min(self._n_way, len(self._stimuli))),
         }
         if len(rows) > 1:
-            among_own = metrics.identification(similarity[:, rows].T, np.arange(len(rows)), 2)
+            among_own = identification(similarity[:, rows].T, np.arange(len(rows)), 2)
             scores["clip_two_way_of_reconstruction"] = among_own
         if self._lpips is not None:
-            scores["lpips"] = metrics.lpips(self._lpips, stimuli, resized, self._device, self._batch_size)
+            scores["lpips"] = lpips(self._lpips, stimuli, resized, self._device, self._batch_size)
         for dialect, seen in zip(self.dialects, self._features, strict=True) if field else ():
             if dialect.through is None and self._size == dialects.PIXELS:  # just what was compared above
                 of_dialect = {name: scores[name] for name in ("pixcorr", dialect.ssim)}
@@ -176,71 +172,3 @@ def input_size(clip: Clip) -> int:
     """Pixels of the square pictures that a CLIP takes."""
     size = clip.model.visual.image_size
     return size if isinstance(size, int) else size[0]
-
-
-def score_features(config: Config, subject: str, target: str) -> dict:
-    """Score what was decoded of the test images, before any picture is made of it.
-
-    Parameters
-    ----------
-    config : Config
-    subject : str
-    target : "c", "z" or "z_clip"
-        c without the token that begins every caption; z_clip: the selected units of all CLIP layers.
-
-    Returns
-    -------
-    dict of str to array of shape (n_test,)
-        "nsd_id", and metrics; a ceiling is NaN for an image that was shown once, and absent for z_clip.
-    """
-    family = FAMILIES[target]
-    layers = [layer_name(number) for number in config.experiment.structural.layers]
-    names = {name: name for name in layers} if target == "z_clip" else {target: family}
-    pairs = []
-    with (
-        open_made(features_recipe(config, subject, family)) as features,
-        open_made(recipes.decoded(config, subject, family)) as decoded,
-    ):
-        ids = decoded["nsd_id"][:]
-        n = len(ids)  # test images come first in every file
-        for name, decoder_name in names.items():
-            found = decoded[name][:]
-            units = np.arange(found[0].size)
-            if target == "c":
-                units, found = units[found.shape[2] :], found[:, 1:]
-            if target == "z_clip":
-                units = decoded[f"{name}_units"][:]
-            true, found = read_units(features[name], slice(0, n), units), found.reshape(n, -1)
-            with open_made(recipes.decoder(config, subject, decoder_name)) as decoder:
-                scaler = Scaler(decoder["mean"][:], decoder["std"][:])
-            pairs.append((scaler.apply(found), scaler.apply(true)))
-    made, seen = (np.concatenate(parts, axis=1) for parts in zip(*pairs, strict=True))
-    n_way = min(config.experiment.evaluation.n_way, n)
-    similarity, own = metrics.correlate(made, seen), np.arange(n)
-    scores = {
-        "nsd_id": ids,
-        "feature_correlation": np.diag(similarity),
-        "feature_two_way": metrics.identification(similarity, own, 2),
-        "stimulus_from_brain": metrics.identification(similarity, own, n_way),
-        "brain_from_stimulus": metrics.identification(similarity.T, own, n_way),
-    }
-    if target != "z_clip":
-        with open_made(recipes.halves(config, subject, family)) as h:
-            halves, n_repetitions = h[target][:], h["n_repetitions"][:]
-        found = noise_ceiling_by_image(halves[:, 0], halves[:, 1], n_repetitions)
-        scores["feature_reliability"], scores["feature_ceiling"] = found
-    return scores
-
-
-def score_split(config: Config, subject: str, target: str, split: str) -> dict:
-    """Scores of held-out training images, as `feature_decoding/28_controls.py` left them, by cluster.
-
-    Images of a cluster are held out together, and so a cluster counts as one: its score is the mean over its images,
-    and its "nsd_id" the smallest of theirs.
-    """
-    with open_made(recipes.splits(config, subject)) as file:
-        columns = {"nsd_id": file["nsd_id"][:], "cluster": file["cluster"][:]}
-        columns.update({name: values[:] for name, values in file[f"{target}/{split}"].items()})
-    clusters = pd.DataFrame(columns).groupby("cluster")
-    means = clusters.mean().drop(columns="nsd_id")
-    return {"nsd_id": clusters["nsd_id"].min().to_numpy(), **{name: means[name].to_numpy() for name in means}}

@@ -1,60 +1,23 @@
 """The picture of examples: for each subject some test images, and what was made of them."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation.catalogue import CEILING, STAGE1, STAGE2, system
-
-if TYPE_CHECKING:
-    from evaluation.report import SubjectResults
+from evaluation.page.album import choose_examples
+from evaluation.pictures.catalogue import CATALOGUE, CEILING, STAGE1, STAGE2
+from evaluation.pictures.shown import SubjectResults
 
 RIVALS = ("takagi/corrected", "ozcelik/corrected")  # shown where they are there
 _TILE = 128  # pixels
 
 
-def choose_examples(pixcorr: dict[int, float], n: int) -> list[int]:
-    """Choose by rule: the images at evenly spaced quantiles of the score, from the worst to the best.
-
-    Parameters
-    ----------
-    pixcorr : dict of nsd_id to float
-    n : int
-        How many; fewer when there are not as many.
-
-    Returns
-    -------
-    list of int
-    """
-    ranked = sorted(pixcorr, key=lambda nsd_id: (pixcorr[nsd_id], nsd_id))
-    return [ranked[place] for place in evenly_spaced(len(ranked), n)]
-
-
-def evenly_spaced(n: int, n_chosen: int) -> list[int]:
-    """At most `n_chosen` of the numbers below `n`, first and last included."""
-    return np.linspace(0, n - 1, min(n, n_chosen)).round().astype(int).tolist()
-
-
 def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 8) -> Image.Image:
     """Draw the picture of examples: for each subject the stimuli and, below, what was made of them.
 
-    Parameters
-    ----------
-    subjects : sequence of SubjectResults
-    scores : DataFrame
-        Columns `subject, system, nsd_id, metric, value`.
-    n : int
-        Columns. They are chosen among the refined images, or all where none is refined.
-
-    Returns
-    -------
-    PIL.Image.Image
+    The `n` columns are chosen among the refined images, or all where none is refined.
     """
     gap, left, head, foot = 4, 92, 44, 34
     step = _TILE + gap
@@ -81,7 +44,7 @@ def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 
                     tile = Image.open(io.BytesIO(picture)).resize((_TILE, _TILE), Image.Resampling.NEAREST)
                     sheet.paste(tile, (x, top + row * step))
         for row, name in enumerate(rows):
-            label = "stimulus" if name is None else system(name).label.replace(", ", ",\n")
+            label = "stimulus" if name is None else CATALOGUE.system(name).label.replace(", ", ",\n")
             draw.text((gap * 2, top + row * step + _TILE // 2), label, "black", font, anchor="lm")
     caption = "Test images (those refined, if any) at evenly spaced quantiles of stage 1's PixCorr, from worst to best."
     draw.text((gap * 2, sheet.height - 22), caption, "#555555", small)

@@ -3,6 +3,7 @@
 from baselines.ozcelik import recipes as ozcelik
 from baselines.takagi import recipes as takagi
 from data.recipes import prepared
+from evaluation.pictures.catalogue import SPLITS
 from feature_decoding import recipes as decoding
 from minddiffuser.config import Config
 from minddiffuser.recipe import Recipe
@@ -11,7 +12,6 @@ from reconstruction import folder
 from reconstruction import recipes as reconstruction
 
 FAMILIES = {"c": "semantic", "z": "detail", "z_clip": "structural"}  # files of what is decoded, by target
-SPLITS = ("naive_split", "held_out_clusters")
 OTHERS = "others"  # folder of other people's pictures
 
 

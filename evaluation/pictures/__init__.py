@@ -1,0 +1,1 @@
+"""The Natural Scenes Dataset: pictures of MindDiffuser, its rivals and its controls."""
