@@ -197,8 +197,8 @@ def plain_losses(models, encoder, settings, refinement, z, c, noise, targets):
 )
 def test_every_economy_has_the_losses_of_the_plain_loop(models, encoder, precision, compiled, tolerance):
     """Batches, merged guidance, frozen weights, recomputed steps and decoder; then float16, and torch.compile."""
-    settings = Sampler(n_steps=6, noise_index=4, denoise_steps=4)
-    refinement = Guidance(n_iterations=4, learning_rate=0.02, layer_weights=(1, 1))
+    settings = Sampler(n_steps=6, noise_index=3, denoise_steps=2)
+    refinement = Guidance(n_iterations=3, learning_rate=0.02, layer_weights=(1, 1))
     z, c, noise = inputs(2)
     targets = targets_for(encoder, 2)
     plain = [

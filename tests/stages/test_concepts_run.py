@@ -175,10 +175,8 @@ def test_flagged_pictures_are_recorded_and_never_silently_black(copy):
 
 def test_without_wordnet_the_constant_is_left_out_aloud(wordnet_folder, copy, tmp_path):
     control = copy.parent / "runs/smallest/Subject1/reconstruction/control/constant_label"
-    settings = json.loads((control / "settings.json").read_text())["lineage"]
-    assert settings["reconstruction/control/constant_label"]["label"] in {
-        category.label for category in CATEGORIES if category.in_imagenet
-    }
+    made_with = json.loads((control / "settings.json").read_text())["lineage"]["reconstruction/control/constant_label"]
+    assert made_with["label"] in {category.label for category in CATEGORIES if category.in_imagenet}
     shutil.rmtree(control)
     options = ["--subject", "Subject1", "--set", f"execution.wordnet={tmp_path / 'nowhere'}"]
     done = run_here(f"{CONCEPTS}/39_generate.py", copy, *options)
