@@ -17,7 +17,9 @@ def summary() -> pd.DataFrame:
 
 
 def test_cells_have_interval_and_n_and_absent_metrics_say_so():
-    title, header, first, second = text_table(summary(), "more", CATALOGUE, absent={"lpips": "no weights"}).strip().splitlines()
+    title, header, first, second = (
+        text_table(summary(), "more", CATALOGUE, absent={"lpips": "no weights"}).strip().splitlines()
+    )
     assert title == "Other measures of likeness"
     assert header.endswith("LPIPS ↓")
     assert "PSNR, dB" in header
