@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from data import nsd, nsd_betas
 from minddiffuser.cli import Run
+from minddiffuser.progress import progress
 from minddiffuser.store import Artifact, DataError
 
 VOXELS_AT_ONCE = 2048  # some 0.5 GB at NSD's number of images
@@ -69,7 +70,7 @@ def remaining_sessions(
         nsd_betas.session_path(run.config.nsd, subject, data.space, data.betas, s + 1) for s in range(data.sessions)
     ]
     n_trials = nsd_betas.check_session(paths[0], voxels.shape)
-    for session, _ in tqdm(artifact.parts_to_do(data.sessions, 1, run.shard), desc=f"{subject} sessions"):
+    for session, _ in progress(artifact.parts_to_do(data.sessions, 1, run.shard), desc=f"{subject} sessions"):
         path = paths[session]
         betas = nsd_betas.read_session(path, voxels)
         if len(betas) != n_trials:

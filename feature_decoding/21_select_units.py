@@ -14,7 +14,6 @@ Peak memory: 6.3 GB at the real size: voxels of the training images, a fold's tw
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from feature_decoding import recipes
 from feature_decoding.decoders import load_voxels
@@ -22,6 +21,7 @@ from feature_decoding.units import best_units, cross_validated_correlation, earl
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
 from minddiffuser.config.method import layer_name
+from minddiffuser.progress import progress
 from minddiffuser.store import Artifact, open_made
 
 UNITS_PER_BLOCK = 2048
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
                 starts = range(0, n_units // token_width, tokens_per_block)
                 blocks = (
                     file[name][train, s : s + tokens_per_block].reshape(len(X), -1).astype(np.float64)
-                    for s in tqdm(starts, desc=f"{subject} {name}")
+                    for s in progress(starts, desc=f"{subject} {name}")
                 )
                 scores = np.concatenate(list(cross_validated_correlation(X, blocks, units.n_folds, make)))
                 selected[f"{name}_units"] = best_units(scores, units.keep)

@@ -20,7 +20,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from tqdm import tqdm
 
 from data.recipes import prepared
 from feature_decoding import recipes
@@ -32,6 +31,7 @@ from minddiffuser.cli import execute, parse
 from minddiffuser.config import Config
 from minddiffuser.config.method import EMBEDDING
 from minddiffuser.figures import as_png
+from minddiffuser.progress import progress
 from minddiffuser.store import Files, open_made
 
 UNITS_AT_ONCE = 1024
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, Y, Y_test, decoded in read_targets(run.config, subject):
             scaler = Scaler.of(Y)
             true = scaler.apply(Y_test)
-            for roi in tqdm(["all", *rois], desc=f"{subject} {name}"):
+            for roi in progress(["all", *rois], desc=f"{subject} {name}"):
                 predicted = scaler.apply(decoded) if roi == "all" else predict(operators[roi], scaler, Y)
                 rows.append((name, roi, "unit", *correlation_and_floor(predicted, true, axis=0), Y.shape[1]))
                 rows.append((name, roi, "image", *correlation_and_floor(predicted, true, axis=1), len(true)))

@@ -24,7 +24,6 @@ from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from nilearn.plotting import plot_img
-from tqdm import tqdm
 
 from data.recipes import prepared
 from feature_decoding import recipes
@@ -34,6 +33,7 @@ from feature_decoding.ridge import Decoder, Scaler, predict
 from minddiffuser.cli import execute, parse
 from minddiffuser.config.method import EMBEDDING
 from minddiffuser.figures import as_png
+from minddiffuser.progress import progress
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Files, open_made
 
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         X = Scaler.of(betas).apply(betas)
         del betas
         maps, table, files, images = {}, pd.DataFrame({"roi": roi_of}), {}, {}
-        for family in tqdm(recipes.SCRIPTS, desc=f"{subject} maps"):
+        for family in progress(recipes.SCRIPTS, desc=f"{subject} maps"):
             decoders = [recipes.decoder(run.config, subject, name) for name in recipes.names_of(run.config, family)]
             decoders = [decoder for decoder in decoders if EMBEDDING not in decoder.name]
             maps[f"{family}_weights"] = mean_weights(read_blocks(decoders), X.shape[1])

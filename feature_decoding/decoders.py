@@ -12,6 +12,7 @@ from feature_decoding.ridge import Decoder, Gram, Scaler, fit, predict
 from feature_extraction.recipes import features
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
+from minddiffuser.progress import progress
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact, DataError, open_made
 
@@ -176,7 +177,7 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
     """
     n_units, n_voxels = targets.shape[1], min(n_voxels, gram.X.shape[1])
     todo = artifact.parts_to_do(n_units, UNITS_PER_PART, run.shard)
-    for number, units in tqdm(todo, desc=f"{artifact.recipe.subject} {artifact.path.stem}"):
+    for number, units in progress(todo, desc=f"{artifact.recipe.subject} {artifact.path.stem}"):
         Y = targets[:, units].astype(np.float64)
         scaler = Scaler.of(Y)
         try:

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from scipy.stats import t as student
 from sklearn.model_selection import KFold
-from tqdm import tqdm
 
 from feature_decoding.ridge import Gram, Scaler, fit, predict
 from minddiffuser.correlation import correlate_pairs
+from minddiffuser.progress import progress
 
 
 def cross_validate(
@@ -46,7 +46,7 @@ def cross_validate(
     sizes = sorted({min(n, X.shape[1]) for n in n_voxels})
     rows = []
     folds = list(KFold(n_folds).split(X))
-    with tqdm(total=n_folds * len(targets) * len(sizes) * len(alphas), desc="search") as progress:
+    with progress(total=n_folds * len(targets) * len(sizes) * len(alphas), desc="search") as bar:
         for train, test in folds:
             scale_x = Scaler.of(X[train])
             gram, X_test = Gram(scale_x.apply(X[train]), device), scale_x.apply(X[test])
@@ -56,7 +56,7 @@ def cross_validate(
                 true = scale_y.apply(Y[test])
                 rows.append((name, n, alpha, "unit", correlate_pairs(decoded.T, true.T).mean()))
                 rows.append((name, n, alpha, "image", correlate_pairs(decoded, true).mean()))
-                progress.update()
+                bar.update()
             del gram, X_test  # before the next fold has its own
     table = pd.DataFrame(rows, columns=["target", "n_voxels", "alpha", "measure", "r"])
     grouped = table.groupby(["target", "n_voxels", "alpha", "measure"], sort=False)["r"]

@@ -13,7 +13,6 @@ Peak memory: 2.5 GB at the real size, by count: COCO's captions while they are r
 import functools
 
 import numpy as np
-from tqdm import tqdm
 
 from data.nsd import read_captions
 from data.recipes import prepared
@@ -21,6 +20,7 @@ from feature_extraction.recipes import features
 from feature_extraction.text import embed_captions
 from minddiffuser.cli import execute, parse
 from minddiffuser.pretrained.stable_diffusion import open_text_encoder
+from minddiffuser.progress import progress
 from minddiffuser.store import Artifact, open_made
 
 ROWS_PER_PART = 512
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         for number, rows in artifact.parts_to_do(len(nsd_id), ROWS_PER_PART, run.shard):
             tokenizer, encoder = open_encoder()
             embedded = []
-            for start in tqdm(range(rows.start, rows.stop, batch), desc=f"{subject} captions, part {number}"):
+            for start in progress(range(rows.start, rows.stop, batch), desc=f"{subject} captions, part {number}"):
                 several = captions[start : min(start + batch, rows.stop)]
                 texts = [text for of_one_image in several for text in of_one_image]
                 c = embed_captions(texts, tokenizer, encoder, semantic.max_length)

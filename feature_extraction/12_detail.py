@@ -14,7 +14,6 @@ import functools
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.nsd import Stimuli
 from data.recipes import prepared
@@ -22,6 +21,7 @@ from feature_extraction.latents import encode, to_model_range
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
 from minddiffuser.pretrained.stable_diffusion import open_vae
+from minddiffuser.progress import progress
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import Artifact, open_made
 
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         stimuli = Stimuli(run.config.nsd)
         for number, rows in artifact.parts_to_do(len(nsd_id), ROWS_PER_PART, run.shard):
             vae, latents = open_encoder(), []
-            for start in tqdm(range(rows.start, rows.stop, batch), desc=f"{subject} latents, part {number}"):
+            for start in progress(range(rows.start, rows.stop, batch), desc=f"{subject} latents, part {number}"):
                 ids = nsd_id[start : min(start + batch, rows.stop)]
                 pixels = to_model_range(stimuli.read(ids), detail.image_size).to(run.device)
                 noise = None

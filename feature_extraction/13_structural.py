@@ -16,7 +16,6 @@ import functools
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.nsd import Stimuli
 from data.recipes import prepared
@@ -24,6 +23,7 @@ from feature_extraction.clip_layers import ClipLayers
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
 from minddiffuser.pretrained.clip import open_clip_model
+from minddiffuser.progress import progress
 from minddiffuser.store import Artifact, open_made
 
 ROWS_PER_PART = 256
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         stimuli = Stimuli(run.config.nsd)
         for number, rows in artifact.parts_to_do(len(nsd_id), ROWS_PER_PART, run.shard):
             encoder, found = open_encoder(), []
-            for start in tqdm(range(rows.start, rows.stop, batch), desc=f"{subject} CLIP, part {number}"):
+            for start in progress(range(rows.start, rows.stop, batch), desc=f"{subject} CLIP, part {number}"):
                 images = stimuli.read(nsd_id[start : min(start + batch, rows.stop)])
                 pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().to(run.device) / 255
                 with torch.no_grad():

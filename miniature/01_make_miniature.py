@@ -10,9 +10,8 @@ NIfTI for subj02. Takes about a minute. A killed run goes on with the next file.
 import json
 import shutil
 
-from tqdm import tqdm
-
 from minddiffuser.cli import execute, parse
+from minddiffuser.progress import progress
 from minddiffuser.recipe import Recipe, pick
 from minddiffuser.store import DataError, reading, write_atomically
 from miniature import nsd
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
             size,
             f"{data.space}/{data.betas}",
             experiment.seed,
-            lambda sessions, name=subject: tqdm(sessions, desc=f"{name} sessions"),
+            lambda sessions, name=subject: progress(sessions, desc=f"{name} sessions"),
         )
     write_atomically(marker, json.dumps({**settings, "complete": True}))
     print(f"wrote {root}")

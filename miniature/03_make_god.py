@@ -14,10 +14,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from minddiffuser.cli import concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY
+from minddiffuser.progress import progress
 from minddiffuser.recipe import Recipe, pick
 from minddiffuser.store import DataError, reading, write_atomically
 from miniature import god
@@ -54,14 +53,14 @@ def main(argv: list[str] | None = None) -> None:
         write_atomically(folder / MARKER, json.dumps({**settings, "complete": False}))
 
     training, test = (
-        god.draw_stimuli(tqdm([c for c in CATEGORIES if c.role == role], desc=f"{role} categories"), n_images, seed)
+        god.draw_stimuli(progress([c for c in CATEGORIES if c.role == role], desc=f"{role} categories"), n_images, seed)
         for role, n_images in (("training", size.n_training), ("test", size.n_test))
     )
     god.write_stimuli(root, training, test)
-    for category in tqdm([c for c in CATEGORIES if c.in_imagenet], desc="classes of ImageNet"):
+    for category in progress([c for c in CATEGORIES if c.in_imagenet], desc="classes of ImageNet"):
         god.write_class(imagenet, category, size.n_bank, [*training, *test], seed)
     god.write_labels(imagenet)
-    for subject in tqdm(subjects, desc="subjects"):
+    for subject in progress(subjects, desc="subjects"):
         if not (root / f"{subject}.h5").exists():
             god.write_recording(root / f"{subject}.h5", subject, training, test, size, seed)
     for folder in found:

@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
-from tqdm import tqdm
 
+from minddiffuser.progress import progress
 from miniature import networks
 
 SIZE = 32  # pixels, of generated pictures and of what the encoder sees
@@ -83,7 +83,7 @@ def train_generator(work: Path, encoder: networks.ResNetModel, images: torch.Ten
         for name, part in {**parts, **{f"{key}_optimizer": value for key, value in optimizers.items()}}.items():
             part.load_state_dict(state[name])
     began = time.monotonic()
-    for step in tqdm(range(start, n_steps), initial=start, total=n_steps, desc="generator", mininterval=10):
+    for step in progress(range(start, n_steps), initial=start, total=n_steps, desc="generator"):
         draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
         for optimizer in optimizers.values():
             for group in optimizer.param_groups:

@@ -27,8 +27,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
+from minddiffuser.progress import progress
 from miniature import adversarial, networks
 from miniature.scenes import captions, render, sample_scene
 
@@ -49,7 +49,7 @@ def draw_scenes(purpose: str, n_scenes: int) -> tuple[np.ndarray, list[list[str]
     if not path.exists():
         rng = np.random.default_rng(SCENE_SEEDS[purpose])
         images, texts = [], []
-        for _ in tqdm(range(n_scenes), desc="drawing scenes"):
+        for _ in progress(range(n_scenes), desc="drawing scenes"):
             scene = sample_scene(rng)
             images.append(render(scene)[0])
             texts.append(captions(scene, rng))
@@ -86,7 +86,7 @@ def optimise(
         average, start, curve = state["average"], state["step"], state["curve"]
     began, losses = time.monotonic(), []
     model.train()
-    for step in tqdm(range(start, n_steps), initial=start, total=n_steps, desc=name, mininterval=10):
+    for step in progress(range(start, n_steps), initial=start, total=n_steps, desc=name):
         rate = learning_rate * min((step + 1) / 100, 0.5 + 0.5 * math.cos(math.pi * step / n_steps))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -196,7 +196,7 @@ def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, 
     empty = _tokenize(tokenizer, [[""]])[0]
     vae: Any = open_vae(str(networks.WEIGHTS / "stable-diffusion"), None, torch.device("cpu"))
     with torch.no_grad():
-        parts = [vae.encode(_pixels(b)).latent_dist.mean for b in tqdm(images.split(100), desc="encoding")]
+        parts = [vae.encode(_pixels(b)).latent_dist.mean for b in progress(images.split(100), desc="encoding")]
     latents = torch.cat(parts) * vae.config.scaling_factor
     scheduler = networks.build_scheduler()
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)

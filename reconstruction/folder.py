@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
+from minddiffuser.progress import progress
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import DataError, Shard, describe, reading, sweep, write_atomically
 
@@ -103,7 +103,7 @@ class ReconstructionFolder:
 
     def each(self, batches: Sequence[np.ndarray], what: str) -> Iterator[np.ndarray]:
         """Yield batches with a progress bar, and time each by itself: from here until it is saved."""
-        for rows in tqdm(batches, desc=what):
+        for rows in progress(batches, desc=what):
             self._began = time.monotonic()
             yield rows
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from minddiffuser.config.method import EMBEDDING, Guidance, Precision
 from minddiffuser.precision import products
+from minddiffuser.progress import progress
 
 # So that gradients pass through float16 without vanishing, or, further down, without overflow. Each iteration begins
 # with the first, so that going on from a state takes the same way.
@@ -167,7 +167,7 @@ def refine(
         losses = list(state["losses"].to(z.device))
         _restore(optimizer, variables, state, len(losses))
     scales = _LOSS_SCALES if precision == "float16" else (1.0,)  # elsewhere a scale would change no bit
-    progress = tqdm(range(settings.n_iterations), initial=len(losses), desc="iterations", leave=False)
+    bar = progress(range(settings.n_iterations), initial=len(losses), desc="iterations", leave=False)
     for k in range(len(losses), settings.n_iterations):
         running = torch.full_like(best_loss, True, dtype=torch.bool)
         if settings.patience is not None and losses:
@@ -199,8 +199,8 @@ def refine(
             here = {"best": best, "best_loss": best_loss, "iteration": iteration, "losses": torch.stack(losses)}
             here |= _state_of(optimizer, variables)
             keep(k, images, {name: tensor.contiguous() for name, tensor in here.items()})
-        progress.update()
-    progress.close()
+        bar.update()
+    bar.close()
     return Refinement(best, iteration, torch.stack(losses))
 
 

@@ -6,10 +6,10 @@ generator makes the picture. How the latter were found was never published: `inv
 
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from baselines.ozcelik.generator import Generator
 from minddiffuser.pretrained.icgan import InstanceEncoder
+from minddiffuser.progress import progress
 
 _FEATURE_WEIGHT, _PRIOR_WEIGHT = 0.5, 1e-3
 
@@ -79,7 +79,7 @@ def invert(
     optimizer = torch.optim.Adam([u, v], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     target, error = pictures * 2 - 1, pictures.new_zeros(n)
-    for _ in tqdm(range(n_steps), desc="inversion", leave=False):
+    for _ in progress(range(n_steps), desc="inversion", leave=False):
         made = generator(_with_first_chunk(u, generator), features, middle + spread * v)
         error = (made - target).abs().mean(dim=(1, 2, 3))
         missed = 1 - (instance_features(encoder, made / 2 + 0.5) * features).sum(dim=1)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from baselines.ozcelik import recipes
 from baselines.ozcelik.features import instance_features, invert
@@ -15,6 +14,7 @@ from feature_extraction.latents import to_model_range
 from minddiffuser.cli import Run
 from minddiffuser.config.ozcelik import Ozcelik
 from minddiffuser.pretrained.icgan import InstanceEncoder, open_instance_encoder
+from minddiffuser.progress import progress
 from minddiffuser.store import Artifact, open_made
 
 ROWS_PER_PART = 256
@@ -69,7 +69,7 @@ def seen(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield batches of stimuli, in [0, 1] and of the generator's size, and their features."""
     stimuli = Stimuli(run.config.nsd)
-    for start in tqdm(range(0, len(ids), batch), desc=what):
+    for start in progress(range(0, len(ids), batch), desc=what):
         pictures = to_model_range(stimuli.read(ids[start : start + batch]), generator.size).to(run.device) / 2 + 0.5
         with torch.no_grad():
             features = instance_features(encoder, pictures)

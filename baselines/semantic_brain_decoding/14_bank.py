@@ -29,7 +29,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from tqdm import tqdm
 
 from baselines.semantic_brain_decoding import recipes
 from baselines.semantic_brain_decoding.classes import Classes, imagenet_classes, read_classes
@@ -38,6 +37,7 @@ from data.god import picture_key
 from minddiffuser.cli import concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY
 from minddiffuser.pretrained.pooled import PooledNetwork, open_pooled_network
+from minddiffuser.progress import progress
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import Artifact, DataError
 
@@ -65,10 +65,10 @@ def main(argv: list[str] | None = None) -> None:
     network = open_pooled_network(settings.network, config.experiment.models, config.execution.torch_hub, run.device)
     for number, rows in artifact.parts_to_do(len(paths), ROWS_PER_PART, run.shard):
         pictures = read_prepared(paths[rows], settings.image_size)
-        progress = tqdm(
+        bar = progress(
             pictures, total=len(paths[rows]), desc=f"bank, part {number + 1} of {-(-len(paths) // ROWS_PER_PART)}"
         )
-        features = pooled_features(network, progress, config.execution.batch_size.encode, run.device)
+        features = pooled_features(network, bar, config.execution.batch_size.encode, run.device)
         artifact.write_part(number, {"features": features, "image": keys[rows], "class_index": class_index[rows]})
     if artifact.join(len(paths), ROWS_PER_PART, partial(constants, network, classes)):
         print(f"{artifact.path}: {len(paths)} images of {len(classes.wnids)} classes")
@@ -98,7 +98,7 @@ def choose(imagenet: Path, wnids: tuple[str, ...], n_per_class: int, seed: int) 
     class_index : array of shape (n_images,), int64
     """
     paths, class_index = [], []
-    for number, wnid in enumerate(tqdm(wnids, desc="listing classes")):
+    for number, wnid in enumerate(progress(wnids, desc="listing classes")):
         found = sorted(path for path in (imagenet / wnid).iterdir() if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
         if not found:
             raise DataError(f"{imagenet / wnid} has no pictures (.JPEG): the class folder is empty; unpack it again")

@@ -30,7 +30,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from baselines.regression import fit_predict, fold_predictions, restore_variance, spread_of_averages
 from baselines.semantic_brain_decoding import recipes
@@ -41,6 +40,7 @@ from data.god_trials import average, split, standardise_runs
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding, concept_form
 from minddiffuser.pretrained.pooled import open_pooled_network
+from minddiffuser.progress import progress
 from minddiffuser.store import Artifact, open_made
 
 FeaturesOf = Callable[[Path, Sequence[str] | np.ndarray, str], np.ndarray]
@@ -131,8 +131,8 @@ def open_features(run: Run, settings: SemanticBrainDecoding) -> FeaturesOf:
     known: dict[Path, np.ndarray] = {}  # all subjects saw the same images
 
     def compute(paths: Sequence[Path], batch_size: int, batch_norm: str) -> np.ndarray:
-        progress = tqdm(read_prepared(paths, settings.image_size), total=len(paths), desc="features of stimuli")
-        return pooled_features(network(), progress, batch_size, run.device, batch_norm)
+        bar = progress(read_prepared(paths, settings.image_size), total=len(paths), desc="features of stimuli")
+        return pooled_features(network(), bar, batch_size, run.device, batch_norm)
 
     def features_of(folder: Path, names: Sequence[str] | np.ndarray, batch_norm: str) -> np.ndarray:
         paths = [folder / name for name in names]
@@ -148,7 +148,7 @@ def open_features(run: Run, settings: SemanticBrainDecoding) -> FeaturesOf:
 def look_up(features: np.ndarray, bank: h5py.File, excluded: np.ndarray, n_labels: int) -> np.ndarray:
     """Classes of the nearest images of the bank: (n, n_labels)."""
     rows, _ = nearest(
-        features, bank["features"], n_labels, excluded, progress=lambda chunks: tqdm(chunks, desc="neighbours")
+        features, bank["features"], n_labels, excluded, progress=lambda chunks: progress(chunks, desc="neighbours")
     )
     return bank["class_index"][:][rows]
 

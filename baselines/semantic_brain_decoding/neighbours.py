@@ -30,7 +30,7 @@ def nearest(
     rows_at_once : int
         Rows in memory, as float64: 8,192 of 2,048 features are 134 MB, and the search takes thrice that.
     progress : callable
-        Wraps the range of chunks, such as tqdm.
+        Wraps the range of chunks, such as a progress bar.
 
     Returns
     -------

@@ -27,7 +27,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from baselines.takagi import recipes
 from baselines.takagi.regression import fit_predict, mean_over_trials
@@ -42,6 +41,7 @@ from feature_extraction.text import embed_captions
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config.takagi import Takagi
 from minddiffuser.pretrained.stable_diffusion import open_text_encoder, open_vae
+from minddiffuser.progress import progress
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import Artifact, Shard, open_made
 
@@ -93,7 +93,7 @@ def extract(run: Run, subject: str, models: Callable[[], tuple]) -> None:
         vae, tokenizer, encoder = models()
         length = takagi.max_length or encoder.config.max_position_embeddings
         found: dict[str, list[np.ndarray]] = {"z_mean": [], "z_sample": [], "c": []}
-        for start in tqdm(range(rows.start, rows.stop, batch), desc=f"{subject} Takagi's features, part {number}"):
+        for start in progress(range(rows.start, rows.stop, batch), desc=f"{subject} Takagi's features, part {number}"):
             here = slice(start, min(start + batch, rows.stop))
             pixels = to_model_range(stimuli.read(ids[here]), size, Image.Resampling.LANCZOS).to(run.device)
             with torch.no_grad():
@@ -130,7 +130,7 @@ def decode_streams(run: Run, subject: str, forms: dict[str, Takagi]) -> None:
             _, n_slices, *rest = features[source_of[next(iter(forms))]].shape
             step = max(1, OUTPUTS_AT_ONCE // len(forms) // int(np.prod(rest)))
             found = []
-            for start in tqdm(range(0, n_slices, step), desc=f"{subject} {key}"):
+            for start in progress(range(0, n_slices, step), desc=f"{subject} {key}"):
                 parts = [features[source_of[name]][n_test:, start : start + step] for name in forms]
                 Y = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
                 centered = np.repeat([form.center_targets for form in forms.values()], parts[0][0].size)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from baselines.semantic_brain_decoding import recipes
 from baselines.semantic_brain_decoding.labels import best_constant
@@ -18,6 +17,7 @@ from evaluation.metrics.scorer import Scorer, score_folder
 from evaluation.scores import COLUMNS, Key, place_of, rows_of
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
+from minddiffuser.progress import progress
 from minddiffuser.store import DataError
 from reconstruction import folder
 
@@ -108,7 +108,7 @@ def score_pictures(run: Run, decoded: dict[Key, Decoded], todo: list[Key]) -> li
     test = next(iter(decoded.values()))
     stimuli = god.read_pictures(run.config.god / "images" / "test", test.files)
     scorer, found = Scorer(run.config, stimuli, run.device), []
-    for subject, name in tqdm(todo, desc="scores"):
+    for subject, name in progress(todo, desc="scores"):
         values = score_folder(scorer, place_of(run.config, subject, name), test.ids, field=True)
         found.append(rows_of(subject, name, values))
     return found

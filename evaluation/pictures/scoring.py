@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from data import nsd
 from data.recipes import prepared
@@ -21,6 +20,7 @@ from minddiffuser.cli import Run
 from minddiffuser.config import Config
 from minddiffuser.config.method import layer_name
 from minddiffuser.correlation import correlate
+from minddiffuser.progress import progress
 from minddiffuser.store import open_made
 
 
@@ -34,7 +34,7 @@ def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
     """Score some systems of a subject: tables with the columns of scores.csv."""
     config, found, scorer = run.config, [], None
     test_ids = read_test_ids(config, subject)
-    for name in tqdm(todo, desc=f"{subject} scores"):
+    for name in progress(todo, desc=f"{subject} scores"):
         kind, _, rest = name.partition("/")
         if kind == "features":
             target, _, split = rest.partition("@")
