@@ -31,7 +31,7 @@ from pathlib import Path
 
 import evaluation.concepts.comparison
 import evaluation.pictures.comparison
-from evaluation.scores import absent
+from evaluation.scores import absent, is_scored
 from evaluation.tables import as_markdown, as_text
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config import REPOSITORY
@@ -60,14 +60,12 @@ def main(argv: list[str] | None = None) -> None:
 
     output = config.folder() / "evaluation"
     sections, remarks, files = [], [], {}
+    has_scores = any(is_scored(wing.CATALOGUE, config) for wing in subjects_of)
     for wing, subjects in subjects_of.items():
-        try:
-            tables, record = wing.read(config)
-        except DataError:
-            if not sections:
-                raise
+        if has_scores and not is_scored(wing.CATALOGUE, config):
             remarks.append(absent([wing.CATALOGUE.title], wing.scripts(), arguments))
             continue
+        tables, record = wing.read(config)
         found = wing.compare(config, subjects, tables, record, arguments)
         sections, remarks, files = sections + found.sections, remarks + found.remarks, {**files, **found.files}
 

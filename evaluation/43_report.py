@@ -21,6 +21,7 @@ import evaluation.concepts.section
 import evaluation.pictures.section
 from evaluation.page.album import Album
 from evaluation.page.shell import page
+from evaluation.scores import is_scored
 from minddiffuser.cli import execute, parse
 from minddiffuser.store import write_atomically
 
@@ -39,17 +40,18 @@ def main(argv: list[str] | None = None) -> None:
     if not run.subjects:
         print("the experiment has no subjects: nothing to do")
         return
+    known = {wing: wing.CATALOGUE.subjects_of(config.experiment) for wing in WINGS}
+    asked = {wing: of_wing for wing in WINGS if (of_wing := [name for name in run.subjects if name in known[wing]])}
+    has_scores = any(is_scored(wing.CATALOGUE, config) for wing in asked)
     album, sections, pictures = Album(), [], {}
-    for wing in WINGS:
-        known, folder = wing.CATALOGUE.subjects_of(config.experiment), wing.CATALOGUE.output(config)
-        subjects = [subject for subject in run.subjects if subject in known]
-        if subjects and sections and not (folder / "scores.json").is_file():
+    for wing, subjects in asked.items():
+        if has_scores and not is_scored(wing.CATALOGUE, config):
             print(f"{wing.CATALOGUE.title} is left out: it has no scores; run: python {wing.CATALOGUE.script}")
-        elif subjects:
-            section, examples = wing.make(config, subjects, album)
-            sections.append(section)
-            if examples is not None:
-                pictures[folder / "examples.png"] = examples
+            continue
+        section, examples = wing.make(config, subjects, album)
+        sections.append(section)
+        if examples is not None:
+            pictures[wing.CATALOGUE.output(config) / "examples.png"] = examples
 
     content = page(config, sections, album)
     write_atomically(output / "index.html", content)

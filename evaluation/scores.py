@@ -116,6 +116,11 @@ def write_tables(output: Path, tables: Mapping[str, pd.DataFrame], record: dict[
     write_atomically(output / "scores.json", json.dumps({**record, "tables": hashes}, indent=2) + "\n")
 
 
+def is_scored(catalogue: Catalogue, config: Config) -> bool:
+    """Tell whether a dataset has scores."""
+    return (catalogue.output(config) / "scores.json").is_file()
+
+
 def read_tables(
     catalogue: Catalogue, names: Iterable[str], config: Config
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
