@@ -6,7 +6,7 @@ Looks at every file of the dataset, the ROIs, the captions of all images, a litt
 opened), the device, and the free disk; then estimates time, memory and disk of each stage, and compares them with this
 machine. Checks do not depend on each other: whatever is broken is one line, and the others go on. Ends with exit code 1
 and a checklist if something is wrong: what, where, and what mends it. What concerns a rival alone is marked, for
-`make demo` leaves it out. What must be there, and what it takes, is said by each room's `needs.py`.
+`make all` leaves it out. What must be there, and what it takes, is said by each room's `needs.py`.
 """
 
 import argparse

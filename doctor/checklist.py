@@ -16,7 +16,7 @@ def checklist(problems: list[Problem]) -> str:
     for number, problem in enumerate(problems, start=1):
         before = first_with.setdefault(problem.remedy, number)
         mend = f" -> {problem.remedy if before == number else f'as {before}'}" if problem.remedy else ""
-        aside = "" if problem.is_needed else f" (`make demo` leaves it out: {', '.join(problem.parts)})"
+        aside = "" if problem.is_needed else f" (`make all` leaves it out: {', '.join(problem.parts)})"
         lines.append(f"  {number}. {problem.what}: {problem.text}{mend}{aside}")
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
     python -m minddiffuser.clean --config configs/nsd_subj01.yaml [--confirm nsd_subj01]
 
 Says what would go, and asks for the configuration's name; without a terminal `--confirm` must give it. Where all data
-are simulated nothing is asked: `make demo` has everything again in minutes. In `runs/<name>/` only what this project
+are simulated nothing is asked: `make all` has everything again in minutes. In `runs/<name>/` only what this project
 makes there is deleted; other files, such as a dataset that somebody keeps there, or pictures in
 `reconstruction/others`, stay, and are listed.
 """

@@ -34,7 +34,7 @@ class Row(NamedTuple):
     levers : tuple of str
         What takes less memory, of what is not yet set so.
     is_optional : bool
-        Not part of `make demo`.
+        Not part of `make all`.
     """
 
     subject: str

@@ -118,7 +118,7 @@ def test_nothing_is_wrong_with_the_intact_miniature(folder, capsys):
         "02", "11-13", "21", "22-24", "25", "26", "27", "28", "31", "32", "33", "34", "35", "36", "37", "38", "41",
         "42", "43",
     ]  # fmt: skip
-    assert "26 search" in re.search(r".*optional, not in `make demo`.*", printed)[0]
+    assert "26 search" in re.search(r".*optional, not in `make all`.*", printed)[0]
     assert re.search(
         r"timed now on cpu with \d+ threads, experiment.sampler.precision float32, in batches of 1", printed
     )
@@ -308,7 +308,7 @@ def test_a_rivals_troubles_are_marked_and_the_others_are_not(folder, timed):
     (folder / ROIS / "streams.nii.gz").unlink()
     shutil.rmtree(folder / "clip")
     found = problems(folder, settings(folder))
-    aside = {line.split(":")[0].split(". ")[1]: "`make demo` leaves it out" in line for line in found}
+    aside = {line.split(":")[0].split(". ")[1]: "`make all` leaves it out" in line for line in found}
     assert aside == {"subj01 streams": True, "CLIP that guides": False, "IC-GAN": True}
 
 
@@ -343,7 +343,7 @@ def test_stages_that_do_not_fit_are_problems_with_a_lever(folder, monkeypatch, t
     monkeypatch.setattr(speed, "measure_speed", lambda *_: (SPEED._replace(generate_memory=3e9), "given"))
     (stage1, *_) = [line for line in problems(folder, config) if "31 stage 1" in line]
     assert "lower execution.batch_size.generate (now 4)" in stage1
-    assert any("36 Takagi" in line and "`make demo` leaves it out" in line for line in problems(folder, config))
+    assert any("36 Takagi" in line and "`make all` leaves it out" in line for line in problems(folder, config))
 
 
 def test_an_optional_script_that_does_not_fit_is_a_note(folder, monkeypatch, timed, capsys):
