@@ -105,7 +105,7 @@ def search(s: Subject, m: Means) -> Row:
     each = fitting(s, grid) + (len(settings.alphas) - 1) * sum(n * k**3 / 3 for n, k in grid if k < s.n_voxels)
     return Row(
         s.name, "26", "search", settings.n_folds * each / m.speed.factorise, *fitting_memory(s, m, grid), 1e6,
-        "optional, not in `make demo`: helps to choose settings", ("lower experiment.search.n_voxels",),
+        "optional, not in `make all`: helps to choose settings", ("lower experiment.search.n_voxels",),
         is_optional=True,
     )  # fmt: skip
 
