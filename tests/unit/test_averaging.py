@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data import nsd
+from data import nsd, nsd_betas
 from data.averaging import remaining_sessions
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
@@ -19,9 +19,9 @@ def sessions(monkeypatch, tmp_path):
     stored = np.random.default_rng(0).normal(1, 2, (3, 20, 60)).astype(np.float32)
     stored[1, :, -1] = 7
     found = list(stored)
-    monkeypatch.setattr(nsd, "session_path", lambda *place: tmp_path / f"session_{place[-1]}.hdf5")
-    monkeypatch.setattr(nsd, "check_session", lambda path, _: len(found[int(path.stem[-1]) - 1]))
-    monkeypatch.setattr(nsd, "read_session", lambda path, _: found[int(path.stem[-1]) - 1].copy())
+    monkeypatch.setattr(nsd_betas, "session_path", lambda *place: tmp_path / f"session_{place[-1]}.hdf5")
+    monkeypatch.setattr(nsd_betas, "check_session", lambda path, _: len(found[int(path.stem[-1]) - 1]))
+    monkeypatch.setattr(nsd_betas, "read_session", lambda path, _: found[int(path.stem[-1]) - 1].copy())
     return found
 
 
