@@ -7,7 +7,7 @@ Reads `prepared.h5` and `features/structural.h5`, training images only. Writes `
     linear_02_units   (n_kept,)   sorted indices into the flattened layer, token-major
     linear_02_scores  (n_units,)  cross-validated |r| of every unit
 
-Peak memory: 6.3 GB at the real size: voxels of the training images, a fold's twice more, Gram matrices of images, and
+Peak memory: 4.8 GB at the real size: voxels of the training images, a fold's twice more, Gram matrices of images, and
 2,048 units.
 """
 

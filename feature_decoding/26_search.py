@@ -13,7 +13,7 @@ the grid is `experiment.search`, and of each target `n_units` random outputs are
 and prints the best of each target; nothing is changed by itself. The time goes into points with many voxels: 10 minutes
 a subject for the miniature, about three hours for NSD's (by count of operations).
 
-Peak memory: 4 GB at the real size, by count: a fold's voxels in float64 and their Gram matrix.
+Peak memory: 4 GB at the real size: a fold's voxels in float64 and their Gram matrix.
 """
 
 import itertools

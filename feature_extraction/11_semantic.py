@@ -7,7 +7,7 @@ Reads `prepared.h5` (which images), COCO's captions and the text encoder. Writes
     c       (n_images, 15, width) float32  mean over the first five captions of an image
     nsd_id  (n_images,)
 
-Peak memory: 2.5 GB at the real size, by count: COCO's captions while they are read, and the text encoder.
+Peak memory: 1.8 GB at the real size: COCO's captions while they are read, and the text encoder.
 """
 
 import functools

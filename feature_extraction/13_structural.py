@@ -9,7 +9,7 @@ Reads `prepared.h5` (which images), the stimuli and the guiding CLIP. Writes `fe
     nsd_id                   (n_images,)
 
 At the real size (50 x 768 in six layers, 9,841 images) the file has 9 GB.
-Peak memory: 2.2 GB, for one part of 256 images.
+Peak memory: 2.2 GB, for one part of 256 images, one at a time (`execution.batch_size.encode`).
 """
 
 import functools

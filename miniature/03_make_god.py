@@ -6,7 +6,7 @@ Reads nothing. Writes, under `execution.god`, what Generic Object Decoding has: 
 (`Subject1.h5` ...), the lists `imageID_training.csv` and `imageID_test.csv`, and the stimuli as JPEG (64 x 64) in
 `images/training` and `images/test`; and under `execution.imagenet` a folder of JPEG a class, with
 `LOC_synset_mapping.txt`. Always makes all subjects. Takes about 20 seconds. A killed run goes on
-with the next file. Peak memory: 0.8 GB, by count.
+with the next file. Peak memory: 0.4 GB.
 """
 
 import json
