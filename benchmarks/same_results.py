@@ -19,14 +19,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from minddiffuser.config import REPOSITORY
+from minddiffuser.config import REPOSITORY, load
 
+MINIATURE = REPOSITORY / "configs" / "miniature.yaml"
 CHAIN = """
 import sys
 from pathlib import Path
 sys.path.insert(0, "tests/stages")
 import smallest
-config = smallest.write_config(Path(sys.argv[1]))
+config = smallest.write_config(Path(sys.argv[1]), wordnet=sys.argv[2])
 for script in (script for group in smallest.GROUPS for script in group):
     done = smallest.run_here(script, config)
     print(script, flush=True)
@@ -55,7 +56,7 @@ def main() -> None:
 
 def results(revision: str | None, folder: Path) -> dict[str, bytes]:
     """Run the chain at a revision, or in the working tree: contents of its files by name."""
-    checkout, chain = REPOSITORY, folder / "chain"
+    checkout, chain, wordnet = REPOSITORY, folder / "chain", load(MINIATURE).wordnet
     if revision:
         checkout = folder / "checkout"
         git("worktree", "add", "--detach", str(checkout), revision)
@@ -63,7 +64,7 @@ def results(revision: str | None, folder: Path) -> dict[str, bytes]:
         limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         environment = {**os.environ, **limits, "PYTHONPATH": str(checkout)}
         print(f"== {revision or 'working tree'}", flush=True)
-        subprocess.run([sys.executable, "-c", CHAIN, str(chain)], cwd=checkout, env=environment, check=True)
+        subprocess.run([sys.executable, "-c", CHAIN, str(chain), str(wordnet)], cwd=checkout, env=environment, check=True)
         runs = chain / "runs"
         paths = sorted(path for path in runs.rglob("*") if path.suffix in (".png", ".csv"))
         return {path.relative_to(runs).as_posix(): content(path) for path in paths}
