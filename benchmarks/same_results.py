@@ -64,7 +64,9 @@ def results(revision: str | None, folder: Path) -> dict[str, bytes]:
         limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         environment = {**os.environ, **limits, "PYTHONPATH": str(checkout)}
         print(f"== {revision or 'working tree'}", flush=True)
-        subprocess.run([sys.executable, "-c", CHAIN, str(chain), str(wordnet)], cwd=checkout, env=environment, check=True)
+        subprocess.run(
+            [sys.executable, "-c", CHAIN, str(chain), str(wordnet)], cwd=checkout, env=environment, check=True
+        )
         runs = chain / "runs"
         paths = sorted(path for path in runs.rglob("*") if path.suffix in (".png", ".csv"))
         return {path.relative_to(runs).as_posix(): content(path) for path in paths}
