@@ -186,6 +186,7 @@ def test_without_wordnet_the_constant_is_left_out_aloud(wordnet_folder, copy, tm
     assert not control.exists()
 
 
+@pytest.mark.slow
 def test_generic_object_decoding_can_be_all_there_is(copy):
     """A configuration without subjects of NSD."""
     config = yaml.safe_load(copy.read_text())

@@ -236,9 +236,9 @@ SLOW = (
 )  # fmt: skip
 
 
-def but_slow_ones(scripts):
+def but_slow_ones(scripts, slow=SLOW):
     """Scripts for a test that runs each several times; what some of them do others do as well, in the same way."""
-    return [pytest.param(script, marks=[pytest.mark.slow] if script in SLOW else []) for script in scripts]
+    return [pytest.param(script, marks=[pytest.mark.slow] if script in slow else []) for script in scripts]
 
 
 def same_output(script, a, b):
@@ -270,7 +270,7 @@ def test_killed_and_run_again_ends_in_the_same_bytes(whole_run, tmp_path, script
     same_output(script, whole_run, tmp_path)
 
 
-@pytest.mark.parametrize("script", but_slow_ones(SHARDED))
+@pytest.mark.parametrize("script", but_slow_ones(SHARDED, (*SLOW, "reconstruction/32_stage2.py")))
 def test_shards_end_in_the_same_bytes_as_one_run(whole_run, tmp_path, script):
     config = copy_until(whole_run, tmp_path, script)
     shards = ("1-of-2", "2-of-2") if "ozcelik" in script else ("2-of-2", "1-of-2")  # in any order
