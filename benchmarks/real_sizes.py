@@ -31,7 +31,7 @@ from data.recipes import prepared
 from evaluation.catalogue import TABULATED
 from evaluation.pictures.catalogue import METRICS, SYSTEMS
 from evaluation.pictures.systems import wanted
-from evaluation.scores import scoring_settings
+from evaluation.scores import scoring_settings, write_tables
 from feature_decoding import recipes
 from feature_decoding.decoders import UNITS_PER_PART
 from feature_extraction.recipes import features
@@ -299,9 +299,6 @@ class Inputs:
             "summary": summary,
             "paired": pd.DataFrame(paired, columns=columns).assign(**numbers),
         }
-        output.mkdir(parents=True)
-        for name, table in tables.items():
-            table.to_csv(output / f"{name}.csv", index=False, float_format="%.6f")
         record = {
             "settings": scoring_settings(self.config),
             "absent": {},
@@ -309,7 +306,7 @@ class Inputs:
             "samples": [],
             "incomplete": [],
         }
-        (output / "scores.json").write_text(json.dumps(record))
+        write_tables(output, tables, record)
 
     def pictures_of_stage1(self) -> None:
         """Put the pictures of stage 1."""
