@@ -20,7 +20,7 @@ With --subject, of that subject alone, of the one dataset or the other. With --r
 needs, with the same arguments, each of which finds what is done: from `reconstruction/31_stage1.py` to
 `evaluation/41_score.py`, and 14, 29, 39 and 40 for Generic Object Decoding; it stops at the first that fails.
 
-Peak memory: 0.3 GB.
+Peak memory: 0.2 GB.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 Reads `decoded/detail.h5` and `decoded/semantic.h5`. Writes `reconstruction/minddiffuser/stage1/`: a picture for each
 test image, and an index. Each image has its own noise, so that batches, shards and restarts do not change it.
 
-Peak memory: 15 GB on a CPU with all of Stable Diffusion, by count.
+Peak memory: 7 GB on a CPU with all of Stable Diffusion, one picture at a time (`execution.batch_size`).
 """
 
 import functools

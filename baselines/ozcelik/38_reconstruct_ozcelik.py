@@ -5,7 +5,7 @@
 Reads `ozcelik/decoded/<form>.h5`. Writes `reconstruction/ozcelik/<form>/`: a picture for each test image, of the
 generator's size (256 pixels), and an index.
 
-Peak memory: 2 GB on a CPU, by count.
+Peak memory: 2 GB on a CPU, one picture at a time (`execution.batch_size`).
 """
 
 import functools

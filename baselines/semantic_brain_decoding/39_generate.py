@@ -13,7 +13,7 @@ Reads `semantic_brain_decoding/decoded/<form>.h5`. Writes to `reconstruction/`:
     control/constant_label/          pictures of the same label for all: of the class whose Wu-Palmer similarity to the
                                      training categories is highest; not made where WordNet is absent
 
-Peak memory: 15 GB on a CPU with all of Stable Diffusion, by count.
+Peak memory: 7.5 GB on a CPU with all of Stable Diffusion, one picture at a time (`execution.batch_size`).
 """
 
 import functools
