@@ -313,7 +313,11 @@ class Inputs:
         self.pictures(stage1(self.config, SUBJECT), self.ids[:N_TEST])
 
     def first_pictures_of_controls(self) -> None:
-        """Put the first picture of each control that the generator makes, but for the ceiling."""
+        """Put the first picture of each control that the generator makes, but for the ceiling; and the mean image.
+
+        That one takes minutes, and little memory: it reads all training images, some at a time.
+        """
+        self.pictures(control(self.config, SUBJECT, "control/mean_image"), self.ids[:N_TEST])
         for name in ("control/shuffled", "control/permuted", "bottleneck/100"):
             self.pictures(control(self.config, SUBJECT, name), self.ids[:N_TEST], 1)
 
