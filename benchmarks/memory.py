@@ -112,7 +112,7 @@ CASES = {
     "33": Case("nsd prepared features:semantic features:detail decoded:semantic decoded:detail permuted "
                "first_pictures_of_controls stable_diffusion",
                ("experiment.controls.ranks=[100]", "experiment.controls.n_seeds=0"), ONE_PICTURE,
-               remark="1 picture, 1 denoising step; 1 of 6 ranks (0.5 GB added), no other noise, no mean image", added=0.5),
+               remark="1 picture, 1 denoising step; 1 of 6 ranks (0.5 GB added), no other noise, no mean", added=0.5),
     "34": Case("prepared decoded:semantic decoded:detail decoded:structural stable_diffusion clip",
                ("experiment.controls.n_ablated=1", "experiment.guidance.n_iterations=1"),
                remark="1 picture each, 1 iteration, 1 denoising step"),
