@@ -7,7 +7,7 @@ Reads `decoded/detail.h5`, `decoded/semantic.h5` and `decoded/structural.h5`. Wr
 index, and in `trajectory/` the loss of every iteration and the picture of every `save_every`-th. With each of these
 goes what is needed to continue the batch (`state/`): a run that was killed goes on from there, to the same bytes.
 
-Peak memory: 15 GB on a CPU with all of Stable Diffusion, by count, for one picture: the weights, and gradients of one
+Peak memory: 11 GB on a CPU with all of Stable Diffusion, for one picture: the weights, and gradients of one
 denoising step, of one block of the decoder, and of CLIP (`execution.checkpoint_steps`). If it does not suffice lower
 `execution.batch_size.refine`.
 """
