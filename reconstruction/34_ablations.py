@@ -9,7 +9,7 @@ Reads what 32_stage2.py reads. Writes, in the same form, `reconstruction/ablatio
 `reconstruction/ablation/without_c/`, of the first `experiment.controls.n_ablated` images that stage 2 refines: of all
 of them each would take the time of 32_stage2.py.
 
-Peak memory: 15 GB on a CPU with all of Stable Diffusion, by count, for one picture.
+Peak memory: 12 GB on a CPU with all of Stable Diffusion, for one picture.
 """
 
 import functools
