@@ -62,7 +62,8 @@ OF_GOD := \
 	evaluation/40_score_concepts.py
 FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
 
-RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)"
+# JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
+RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--jobs $(JOBS))
 
 # Not part of any: data/00_get_models.py (`make models`), and feature_decoding/26_search.py, which helps to choose
 # settings. Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do, without

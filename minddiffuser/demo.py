@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, help="processes side by side (default: see above)")
     parser.add_argument("scripts", nargs="+", metavar="SCRIPT", help="in order, relative to the repository")
     args = parser.parse_args(argv)
+    if args.jobs is not None and args.jobs < 1:
+        parser.error(f"--jobs {args.jobs}: at least 1 is needed")
     config = read_config(parser, args.config)
     is_quick = is_simulated(config.experiment)
     left_out = {} if is_quick else look(args.config)

@@ -116,10 +116,11 @@ def run(lanes: Sequence[Lane], config: Path, jobs: int) -> None:
         for script in lane.scripts:
             path, *arguments = shlex.split(script)
             of_subject = ["--subject", lane.subject] if lane.subject else []
-            say(f"\n{whose}== {script}")
+            if not failed.is_set():
+                say(f"\n{whose}== {script}")
             began = time.monotonic()
             process = start([sys.executable, str(REPOSITORY / path), "--config", str(config), *of_subject, *arguments])
-            if process is None:
+            if process is None:  # another lane has failed
                 return
             for text in process.stdout or ():
                 say(f"{whose}{text.rstrip()}")

@@ -106,6 +106,13 @@ def test_the_first_script_that_fails_ends_it_with_its_code(job, capsys):
     assert "a/2.py ended with exit code 7" in capsys.readouterr().err
 
 
+def test_no_jobs_at_all_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        demo.main(["--config", str(write_config(tmp_path)), "--jobs", "-1", "data/02_a.py"])
+    assert stopped.value.code == 2
+    assert "--jobs -1: at least 1 is needed" in capsys.readouterr().err
+
+
 def test_simulated_data_are_not_looked_at(job, tmp_path):
     job.found.append(NEEDED)
     config = write_config(tmp_path, miniature={})
