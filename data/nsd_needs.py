@@ -133,4 +133,4 @@ def prepare(s: Subject) -> Row:
     )  # fmt: skip
 
 
-ROOM = Room(subjects_of, rows, look)
+ROOM = Room(subjects_of, rows, look, scripts=("data/",))

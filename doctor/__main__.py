@@ -1,6 +1,6 @@
 """Check everything that a run needs before hours are spent on it, and estimate what it will take.
 
-    python -m doctor --config configs/nsd_subj01.yaml [--subject subj01] [--json FILE]
+    python -m doctor --config configs/nsd_subj01.yaml [--subject subj01] [--json FILE] [--scripts SCRIPT ...]
 
 Looks at every file of the dataset, the ROIs, the captions of all images, a little of each session, the models (each is
 opened), the device, and the free disk; then estimates time, memory and disk of each stage, and compares them with this
@@ -65,12 +65,18 @@ def main(argv: list[str] | None = None) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this program has."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what is wrong to this file, too")
+    parser.add_argument("--scripts", nargs="+", help="look only at what these need (default: all that there are)")
+
+
+def is_asked(room: Room, scripts: list[str] | None) -> bool:
+    """Tell whether any of these scripts is of a room."""
+    return scripts is None or any(script.startswith(room.scripts) for script in scripts)
 
 
 def examine(run: Run) -> list[Problem]:
     """Check and estimate all; return what is wrong."""
     findings = Findings(run)
-    used = [(room, names) for room in ROOMS if (names := room.subjects(run))]
+    used = [(room, names) for room in ROOMS if (names := room.subjects(run)) and is_asked(room, run.own.scripts)]
     is_alone = all(room.part for room, _ in used)  # of a run of nothing else nothing can be left out
     device = device_of(findings)
     for room, names in used:

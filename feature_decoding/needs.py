@@ -132,4 +132,4 @@ def decoder_controls(s: Subject, m: Means) -> Row:
 
 
 ROWS = (units, decoders, accuracy, search, maps, decoder_controls)
-ROOM = Room(subjects_of, rows)
+ROOM = Room(subjects_of, rows, scripts=("feature_decoding/",))

@@ -71,4 +71,4 @@ def features(s: Subject, m: Means) -> Row:
     )  # fmt: skip
 
 
-ROOM = Room(subjects_of, rows, look)
+ROOM = Room(subjects_of, rows, look, scripts=("feature_extraction/",))

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--jobs {args.jobs}: at least 1 is needed")
     config = read_config(parser, args.config)
     is_quick = is_simulated(config.experiment)
-    left_out = {} if is_quick else look(args.config)
+    left_out = {} if is_quick else look(args.config, args.scripts)
     page = config.folder() / "evaluation" / "index.html"
     scripts = []
     for place, script in enumerate(args.scripts):
@@ -68,8 +68,8 @@ def is_simulated(experiment: Experiment) -> bool:
     return of_nsd and (experiment.miniature_god is not None or experiment.semantic_brain_decoding is None)
 
 
-def look(config: Path) -> dict[str, tuple[str, ...]]:
-    """Let the doctor look, in a process of its own, which takes the models with it when it ends.
+def look(config: Path, scripts: list[str]) -> dict[str, tuple[str, ...]]:
+    """Let the doctor look at what scripts need, in a process of its own, which takes the models with it when it ends.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def look(config: Path) -> dict[str, tuple[str, ...]]:
     """
     with TemporaryDirectory() as folder:
         found = Path(folder) / "problems.json"
-        line = [sys.executable, "-m", "doctor", "--config", str(config), "--json", str(found)]
+        line = [sys.executable, "-m", "doctor", "--config", str(config), "--json", str(found), "--scripts", *scripts]
         code = subprocess.run(line, check=False).returncode
         if not found.is_file():
             reason = f"ended with exit code {code}"

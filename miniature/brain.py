@@ -18,6 +18,7 @@ PIXELS_PER_DEGREE = IMAGE_SIZE / 8.4  # NSD shows stimuli 8.4 degrees wide
 _GRID = IMAGE_SIZE // 2
 _MARGIN = 10  # half the width of a Gabor filter
 _PADDED = (IMAGE_SIZE + 2 * _MARGIN,) * 2
+_BLOCK = 32  # pictures that are multiplied with the fields at once: one alone takes four times as long
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,12 @@ def simulate_signal(
 
     contrast = np.empty((len(images), n_voxels), np.float32)
     things, places = np.empty_like(contrast), np.empty_like(contrast)
-    for row, (image, scene, seen) in enumerate(zip(images, scenes, visible, strict=True)):
-        pooled = contrast_channels(image).reshape(14, -1) @ fields  # (14, n_voxels)
-        contrast[row] = (contrast_weights * pooled).sum(axis=0) ** 0.7
+    for start in range(0, len(images), _BLOCK):
+        channels = np.concatenate([contrast_channels(image) for image in images[start : start + _BLOCK]])
+        pooled = (channels.reshape(len(channels), -1) @ fields).reshape(-1, 14, n_voxels)
+        for row, of_image in enumerate(pooled, start=start):
+            contrast[row] = (contrast_weights * of_image).sum(axis=0) ** 0.7
+    for row, (scene, seen) in enumerate(zip(scenes, visible, strict=True)):
         coarse = seen.reshape(-1, _GRID, 2, _GRID, 2).mean(axis=(2, 4)).reshape(len(seen), -1).astype(np.float32)
         in_field = np.sqrt(coarse @ fields)  # (n_objects, n_voxels)
         things[row] = (in_field * (_object_code(scene, seen) @ tuning)).sum(axis=0)

@@ -209,9 +209,9 @@ def write_betas(
     size: Miniature,
     folder: str,
     seed: int,
-    progress: Callable[[range], object],
+    done: Callable[[], object],
 ) -> None:
-    """Write the beta files of a subject, session by session; files that are there already are left."""
+    """Write the beta files of a subject, and call `done` after each; files that are there already are left."""
     roi_of = {label: roi for roi, members in ROI_LABELS.items() for label in members}
     flat = labels.ravel()
     inside = np.flatnonzero(flat > 0)
@@ -229,9 +229,10 @@ def write_betas(
     shared = rng.normal(size=(5, len(inside))) / np.sqrt(5)
     sessions = design["masterordering"][0].reshape(size.sessions, -1) - 1
     base = root / "nsddata_betas/ppdata" / f"subj{subject:02d}" / folder
-    for session in progress(range(1, size.sessions + 1)):  # type: ignore[attr-defined]
+    for session in range(1, size.sessions + 1):
         path = base / f"betas_session{session:02d}{_SUBJECTS[subject][2]}"
         if path.exists():
+            done()
             continue
         draw = numpy_generator(seed, "session", subject, session)
         trials = simulate_trials(signal[sessions[session - 1]], noise, shared, draw)
@@ -244,3 +245,4 @@ def write_betas(
             write_atomically(path, _hdf5(grid.transpose(0, 3, 2, 1)))  # as MATLAB writes it
         else:
             write_atomically(path, _nifti(np.moveaxis(grid, 0, -1)))
+        done()

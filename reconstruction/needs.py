@@ -88,4 +88,4 @@ def ablations(s: Subject, m: Means) -> Row:
 
 
 ROWS = (stage1, stage2, picture_controls, ablations)
-ROOM = Room(subjects_of, rows, look)
+ROOM = Room(subjects_of, rows, look, scripts=("reconstruction/",))

@@ -122,7 +122,7 @@ class Room(NamedTuple):
     part : str
         What a run can do without, of which the room belongs to, such as a rival; empty where nothing goes without it.
     scripts : tuple of str
-        What the names of the room's scripts begin with, where the part can be left out.
+        What the names of the room's scripts begin with.
     """
 
     subjects: Callable[[Run], tuple[str, ...]]

@@ -32,7 +32,7 @@ def job(tmp_path, monkeypatch):
     """Scripts that note that they ran, and what the doctor is to find."""
     log, found = tmp_path / "log", []
     monkeypatch.setattr(lanes, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(demo, "look", lambda _: demo.choose(found))
+    monkeypatch.setattr(demo, "look", lambda *_: demo.choose(found))
 
     def run(scripts, config=None, codes=None):
         log.write_text("")

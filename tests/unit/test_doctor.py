@@ -49,7 +49,7 @@ def original(tmp_path_factory):
     design = miniature.make_design(SIZE, 1, seed=0)
     miniature.write_stimuli(root, pictures, design, seed=0)
     labels = miniature.write_rois(root, 1, SIZE.roi_scale, DATA.space, seed=0)
-    miniature.write_betas(root, 1, labels, pictures, design, SIZE, f"{DATA.space}/{DATA.betas}", 0, progress=iter)
+    miniature.write_betas(root, 1, labels, pictures, design, SIZE, f"{DATA.space}/{DATA.betas}", 0, done=lambda: None)
     for name in ("stable-diffusion", "clip", "scoring_clip", "icgan", "instance_encoder"):
         shutil.copytree(REPOSITORY / "miniature" / "weights" / name, folder / name)
     return folder
@@ -535,6 +535,17 @@ def test_problems_are_written_for_programs(folder, timed):
     (problem,) = json.loads((folder / "problems.json").read_text())
     assert problem["text"].startswith("IC-GAN: IC-GAN was not found")
     assert problem["leave_out"] == {"Ozcelik et al.": ["baselines/ozcelik/"]}
+
+
+def test_only_what_the_given_scripts_need_is_looked_at(folder, timed, capsys):
+    shutil.rmtree(folder / "icgan")
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings(folder)))
+    doctor.main(["--config", str(path), "--scripts", "data/02_prepare_subject.py", "reconstruction/33_x.py --only a"])
+    assert "IC-GAN" not in (said := capsys.readouterr().out)
+    assert "nothing is wrong" in said
+    with pytest.raises(SystemExit, match="IC-GAN was not found"):
+        doctor.main(["--config", str(path), "--scripts", "baselines/ozcelik/38_reconstruct_ozcelik.py"])
 
 
 @pytest.mark.parametrize("grouping", ["by_type", "as_released"])

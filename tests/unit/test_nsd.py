@@ -34,7 +34,7 @@ def original(tmp_path_factory):
     for subject in (1, 2):
         labels = miniature.write_rois(root, subject, SIZE.roi_scale, SPACE, seed=0)
         folder = f"{SPACE}/{BETAS}"
-        miniature.write_betas(root, subject, labels, pictures, design, SIZE, folder, 0, progress=iter)
+        miniature.write_betas(root, subject, labels, pictures, design, SIZE, folder, 0, done=lambda: None)
     return root
 
 
