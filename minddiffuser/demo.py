@@ -24,7 +24,7 @@ from typing import Any
 
 from minddiffuser.cli import read_config
 from minddiffuser.config import Experiment
-from minddiffuser.lanes import ScriptError, lanes_of, run, usual_jobs
+from minddiffuser.lanes import ScriptError, can_fork, lanes_of, run, usual_jobs
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
             scripts.append(script)
     try:
         for lanes in lanes_of(scripts, config.experiment):
-            run(lanes, args.config, args.jobs or usual_jobs(config))
+            run(lanes, args.config, args.jobs or usual_jobs(config), can_fork(config))
     except ScriptError as error:
         print(error, file=sys.stderr)
         sys.exit(error.code)

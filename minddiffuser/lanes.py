@@ -1,11 +1,9 @@
 """Run scripts in order, those that go subject by subject in one process a subject, side by side."""
 
 import os
-import shlex
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -22,7 +20,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class ScriptError(Exception):
-    """A script failed.
+    """A script failed, and has said why.
 
     Attributes
     ----------
@@ -30,9 +28,9 @@ class ScriptError(Exception):
         Its exit code, as a shell says it: 128 and the number of the signal that ended it.
     """
 
-    def __init__(self, script: str, code: int) -> None:
-        super().__init__(f"{script} ended with exit code {code}; what is done is kept")
-        self.code = code if code > 0 else 128 - code
+    def __init__(self, code: int) -> None:
+        super().__init__(f"a script ended with exit code {code}; what is done is kept")
+        self.code = code
 
 
 class Lane(NamedTuple):
@@ -46,6 +44,11 @@ def usual_jobs(config: Config) -> int:
     """How many processes run side by side: as many as subjects and cores allow, but one where they share a GPU."""
     n_subjects = max(len(config.experiment.subjects), len(concept_subjects(config.experiment)))
     return min(n_subjects, n_cores()) if config.execution.device == "cpu" else 1
+
+
+def can_fork(config: Config) -> bool:
+    """Tell whether scripts may be forks of a process that has imported what they need: see minddiffuser/lane.py."""
+    return config.execution.device == "cpu" and sys.platform == "linux"
 
 
 def n_cores() -> int:
@@ -85,10 +88,10 @@ def lanes_of(scripts: Sequence[str], experiment: Experiment) -> list[list[Lane]]
     return [lanes for lanes in found if lanes]
 
 
-def run(lanes: Sequence[Lane], config: Path, jobs: int) -> None:
+def run(lanes: Sequence[Lane], config: Path, jobs: int, forks: bool) -> None:
     """Run lanes side by side, `jobs` at a time, and divide the threads among them.
 
-    A lane alone writes to the terminal; of several each line says whose it is.
+    A lane alone writes to the terminal; of several each line says whose it is. `forks`: see `can_fork`.
 
     Raises
     ------
@@ -103,36 +106,26 @@ def run(lanes: Sequence[Lane], config: Path, jobs: int) -> None:
     processes: list[subprocess.Popen] = []
     failed, lock = threading.Event(), threading.Lock()
 
-    def start(line: list[str]) -> subprocess.Popen | None:
-        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if n_at_once > 1 else {}
-        with lock:
-            if failed.is_set():
-                return None
-            processes.append(process := subprocess.Popen(line, env=environment, **piped))
-            return process
-
     def follow(lane: Lane) -> None:
         whose = f"{lane.subject} | " if n_at_once > 1 else ""
-        for script in lane.scripts:
-            path, *arguments = shlex.split(script)
-            of_subject = ["--subject", lane.subject] if lane.subject else []
-            if not failed.is_set():
-                say(f"\n{whose}== {script}")
-            began = time.monotonic()
-            process = start([sys.executable, str(REPOSITORY / path), "--config", str(config), *of_subject, *arguments])
-            if process is None:  # another lane has failed
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if n_at_once > 1 else {}
+        of_subject = ["--subject", lane.subject] if lane.subject else []
+        line = [sys.executable, "-m", "minddiffuser.lane", *(["--forks"] if forks else []), str(REPOSITORY)]
+        line += [*lane.scripts, "--", "--config", str(config), *of_subject]
+        with lock:
+            if failed.is_set():
                 return
-            for text in process.stdout or ():
-                say(f"{whose}{text.rstrip()}")
-            if code := process.wait():
-                with lock:
-                    if failed.is_set():
-                        return
-                    failed.set()
-                for other in processes:
-                    other.terminate()
-                raise ScriptError(script, code)
-            say(f"{whose}   {time.monotonic() - began:.0f} s")
+            processes.append(process := subprocess.Popen(line, env=environment, **piped))
+        for text in process.stdout or ():
+            say(f"{whose}{text.rstrip()}")
+        if code := process.wait():
+            with lock:
+                if failed.is_set():
+                    return
+                failed.set()
+            for other in processes:
+                other.terminate()
+            raise ScriptError(code if code > 0 else 128 - code)
 
     with ThreadPoolExecutor(n_at_once) as pool:
         for done in [pool.submit(follow, lane) for lane in lanes]:

@@ -1,5 +1,10 @@
 """Scripts run in order; those of several subjects side by side, with the threads divided among them."""
 
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 import yaml
 
@@ -8,13 +13,20 @@ from minddiffuser.config import load
 from minddiffuser.lanes import Lane, ScriptError, lanes_of, run, usual_jobs
 
 CONCEPTS = "baselines/semantic_brain_decoding"
+LIBRARIES = {  # in the place of those that take seconds to import
+    "open_clip.py": "",
+    "sklearn/__init__.py": "",
+    "sklearn/linear_model.py": "",
+    "diffusers.py": "AutoencoderKL = UNet2DConditionModel = None",
+    "transformers.py": "CLIPTextModel = None",
+}
 SCRIPT = """
 import json, os, sys, time
 place, subject = sys.argv[2], sys.argv[sys.argv.index("--subject") + 1] if "--subject" in sys.argv else "all"
 name = os.path.basename(sys.argv[0])
 note = {"script": name, "subject": subject, "threads": os.environ.get("OMP_NUM_THREADS"), "began": time.monotonic(),
         "arguments": sys.argv[3:]}
-print("a word of", subject)
+print("a word of", subject, flush=True)
 time.sleep(0.5)
 if name == "32_b.py" and subject == "subj02":
     sys.exit(7)
@@ -26,7 +38,7 @@ with open(os.path.join(os.path.dirname(place), "log"), "a") as file:
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    """Scripts that note what they were given, and a configuration of two subjects."""
+    """Scripts that note what they were given, libraries that note when, and a configuration of two subjects."""
     monkeypatch.setattr(lanes, "REPOSITORY", tmp_path)
     monkeypatch.setattr(lanes, "n_cores", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -34,6 +46,11 @@ def house(tmp_path, monkeypatch):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(SCRIPT)
+    for name, content in LIBRARIES.items():
+        path = tmp_path / "libraries" / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{name} ')\n{content}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "libraries"))
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"name": "mine", "experiment": {"subjects": ["subj01", "subj02"]}}))
     return config
@@ -70,8 +87,10 @@ def test_scripts_of_a_dataset_that_is_not_there_are_left_out(house):
     assert lanes_of([f"{CONCEPTS}/29_a.py"], load(house).experiment) == []
 
 
-def test_lanes_run_side_by_side_with_the_threads_divided_and_each_in_order(house, capfd):
-    run([Lane(s, ["data/02_a.py", "reconstruction/31_a.py --only x"]) for s in ("subj01", "subj02")], house, jobs=2)
+@pytest.mark.parametrize("forks", [False, True])
+def test_lanes_run_side_by_side_with_the_threads_divided_and_each_in_order(house, forks, capfd):
+    scripts = ["data/02_a.py", "reconstruction/31_a.py --only x"]
+    run([Lane(subject, scripts) for subject in ("subj01", "subj02")], house, jobs=2, forks=forks)
     found = noted(house)
     assert [[n["script"] for n in found if n["subject"] == s] for s in ("subj01", "subj02")] == [
         ["02_a.py", "31_a.py"]
@@ -84,20 +103,48 @@ def test_lanes_run_side_by_side_with_the_threads_divided_and_each_in_order(house
     lines = capfd.readouterr().out.splitlines()
     assert "subj01 | a word of subj01" in lines
     assert "subj02 | a word of subj02" in lines
+    imported = house.with_name("imported")
+    assert (imported.read_text().split() if imported.is_file() else []).count("open_clip.py") == (2 if forks else 0)
 
 
 def test_a_lane_alone_keeps_the_terminal_and_all_threads(house, capfd):
-    run([Lane(None, ["evaluation/41_a.py"])], house, jobs=2)
+    run([Lane(None, ["evaluation/41_a.py"])], house, jobs=2, forks=True)
     assert noted(house)[0]["threads"] is None
     assert "a word of all" in capfd.readouterr().out.splitlines()
 
 
-def test_a_script_that_fails_ends_what_runs_beside_it(house):
+@pytest.mark.parametrize("forks", [False, True])
+def test_a_script_that_fails_ends_what_runs_beside_it(house, forks, capfd):
     longer = Lane("subj01", ["data/02_a.py"] * 20)
-    with pytest.raises(ScriptError, match=r"32_b.py ended with exit code 7") as failed:
-        run([longer, Lane("subj02", ["reconstruction/32_b.py", "evaluation/41_a.py"])], house, jobs=2)
+    shorter = Lane("subj02", ["reconstruction/32_b.py", "evaluation/41_a.py"])
+    with pytest.raises(ScriptError, match="exit code 7") as failed:
+        run([longer, shorter], house, jobs=2, forks=forks)
     assert failed.value.code == 7
     assert len(noted(house)) < 4
+    assert "subj02 | reconstruction/32_b.py ended with exit code 7" in capfd.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("forks", [False, True])
+def test_a_lane_that_is_ended_takes_its_script_with_it(house, forks):
+    line = [sys.executable, "-um", "minddiffuser.lane", *(["--forks"] if forks else []), str(house.parent)]
+    lane = subprocess.Popen([*line, "data/02_a.py", "--", "--config", str(house)], stdout=subprocess.PIPE, text=True)
+    assert lane.stdout
+    while "a word" not in lane.stdout.readline():
+        pass
+    lane.terminate()
+    assert lane.wait() == 128 + signal.SIGTERM
+    time.sleep(1)
+    assert noted(house) == []
+
+
+def test_a_fork_says_what_was_wrong_and_ends_as_the_script_would(house, capfd):
+    house.with_name("wrong.py").write_text("import sys\nsys.exit('error: no such thing')")
+    house.with_name("killed.py").write_text("import os\nos.kill(os.getpid(), 9)")
+    for name, code in (("wrong.py", 1), ("killed.py", 128 + 9)):
+        with pytest.raises(ScriptError) as failed:
+            run([Lane(None, [name])], house, jobs=1, forks=True)
+        assert failed.value.code == code
+    assert "error: no such thing" in capfd.readouterr().err.splitlines()
 
 
 def test_a_gpu_is_not_shared(house):
