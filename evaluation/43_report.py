@@ -14,7 +14,7 @@ tables of `evaluation/40_score_concepts.py`, and that dataset's stimuli and pict
 With --subject, both show that subject alone, of the one dataset or the other. Pictures are shown at 128 pixels or
 less: some 5 MB for each system of 982 real images. Of a trajectory the page has up to 12 pictures, evenly spaced;
 where that would be more than 6,000 in all, fewer, but at least 3.
-Peak memory: 3 GB for 982 real images, by count: the images of one system, twice, and thrice the page.
+Peak memory: 2.4 GB for 982 real images: the images of one system, twice, and thrice the page.
 """
 
 import evaluation.concepts.section

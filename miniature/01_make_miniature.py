@@ -4,7 +4,7 @@
 
 Reads nothing. Writes, under `execution.nsd`, what NSD and COCO have: stimuli (64 x 64), experimental design,
 table of stimuli, captions and instances, ROI volumes, and the betas of every session, in HDF5 for subj01 and in
-NIfTI for subj02. Takes half a minute. A killed run goes on with the next file. Peak memory: 0.7 GB.
+NIfTI for subj02. Takes half a minute. A killed run goes on with the next file. Peak memory: 0.9 GB.
 """
 
 import json

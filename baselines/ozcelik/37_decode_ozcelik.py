@@ -17,7 +17,7 @@ Reads `prepared.h5` and the stimuli. Writes to `runs/<name>/<subject>/ozcelik/`:
     decoded/<form>.h5   features (n_test, n_features), noise (n_test, n_noise), and dense (n_test, n_dense), which is
                         absent where noise is random; nsd_id
 
-Peak memory: 8 GB at the real size, by count: gradients of the generator for `execution.batch_size.refine` pictures;
+Peak memory: 6.5 GB at the real size: gradients of the generator for `execution.batch_size.refine` pictures;
 then the voxels four times in float64, a Gram matrix of images and the dense vectors of the training images.
 """
 

@@ -21,7 +21,7 @@ Reads the dataset in `execution.god`, with its stimuli, and `runs/<name>/bank/<n
                      was restored
 
 The first classifier label is that of the features with restored variance, too; the authors' pictures of it were not.
-Peak memory: 2 GB, by count: the recording four times in float64, and 0.4 GB of the bank at a time.
+Peak memory: 3 GB at the real size: the recording four times in float64, and 0.4 GB of the bank at a time.
 """
 
 import functools
