@@ -25,7 +25,8 @@ folders `reconstruction/semantic_brain_decoding/<form>` and `reconstruction/cont
 
 All but scores.csv and labels.csv count the images of a category as one: n is the number of categories; in the real
 data that of images. `evaluation/concepts/catalogue.py` says what each system and metric is. Pictures that did not
-change are not scored again. Peak memory: 5.5 GB at the real size: all networks, among them CLIP ViT-L/14, and their features of the pictures.
+change are not scored again.
+Peak memory: 5.5 GB at the real size: all networks, CLIP ViT-L/14 among them, and their features.
 """
 
 import pandas as pd
