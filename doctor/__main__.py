@@ -11,6 +11,7 @@ and a checklist if something is wrong: what, where, and what mends it. What conc
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,10 +27,11 @@ import reconstruction.needs
 from doctor.checklist import as_json, checklist
 from doctor.machine import check_disk, check_memory, show
 from minddiffuser.cli import Run, concept_subjects, execute, parse
+from minddiffuser.config import REPOSITORY
 from minddiffuser.needs.findings import Findings, Problem, Room
 from minddiffuser.needs.models import device_of
 from minddiffuser.needs.rows import Row
-from minddiffuser.store import write_atomically
+from minddiffuser.store import DataError, write_atomically
 
 # Every room. A new one is added here.
 ROOMS: tuple[Room, ...] = (
@@ -54,6 +56,9 @@ def main(argv: list[str] | None = None) -> None:
         subjects_of=lambda experiment: (*experiment.subjects, *concept_subjects(experiment)),
         divides=False,
     )
+    for script in run.own.scripts or ():
+        if not (REPOSITORY / shlex.split(script)[0]).is_file():
+            raise DataError(f"--scripts: there is no {script} in {REPOSITORY}")
     problems = examine(run)
     if run.own.json:
         write_atomically(run.own.json, json.dumps(as_json(problems, ROOMS), indent=1))
@@ -65,7 +70,10 @@ def main(argv: list[str] | None = None) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this program has."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what is wrong to this file, too")
-    parser.add_argument("--scripts", nargs="+", help="look only at what these need (default: all that there are)")
+    parser.add_argument(
+        "--scripts", nargs="+", metavar="SCRIPT",
+        help="look only at what these need, such as reconstruction/31_stage1.py (default: all scripts)",
+    )  # fmt: skip
 
 
 def is_asked(room: Room, scripts: list[str] | None) -> bool:
@@ -77,7 +85,7 @@ def examine(run: Run) -> list[Problem]:
     """Check and estimate all; return what is wrong."""
     findings = Findings(run)
     used = [(room, names) for room in ROOMS if (names := room.subjects(run)) and is_asked(room, run.own.scripts)]
-    is_alone = all(room.part for room, _ in used)  # of a run of nothing else nothing can be left out
+    is_alone = len({room.part for room, _ in used}) == 1  # of a run of nothing else nothing can be left out
     device = device_of(findings)
     for room, names in used:
         findings.part = "" if is_alone else room.part

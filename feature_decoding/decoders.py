@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from data.recipes import prepared
 from feature_decoding import recipes
@@ -41,7 +40,7 @@ def load_voxels(
     with open_made(prepared(config, subject)) as rows:
         betas, is_test = rows["betas"][:], rows["is_test"][:]
     if test_scaling == "test":
-        tqdm.write(
+        print(
             f"WARNING: {subject}: {whose}.test_scaling is 'test', as released: test voxels are scaled by the test "
             "images' own statistics, so each decoded image depends on which others are tested with it"
         )

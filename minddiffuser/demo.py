@@ -2,9 +2,10 @@
 
     python -m minddiffuser.demo --config configs/nsd_subj01.yaml [--jobs N] SCRIPT [SCRIPT ...]
 
-Where the data are real the doctor (`python -m doctor`) looks first: nothing is started while something is wrong
-that the method needs, and the scripts of a rival that cannot run are left out, which is said here, and again at the
-end. Simulated data are made by the first scripts, and their models are in the repository: there is nothing to look at.
+Where the data are real the doctor (`python -m doctor`) looks first at what the scripts need: nothing is started while
+something is wrong that the method needs, and the scripts of a rival that cannot run are left out, which is said here,
+and again at the end. Simulated data are made by the first scripts, and their models are in the repository: there is
+nothing to look at.
 
 Scripts that go subject by subject run in one process a subject, `--jobs` of them side by side, which divide the threads
 among them; by default as many as subjects and cores allow, and on a GPU one. Arguments of a script are quoted with it.

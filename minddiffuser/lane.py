@@ -3,11 +3,12 @@
     python -m minddiffuser.lane [--forks] FOLDER SCRIPT [SCRIPT ...] -- [ARGUMENT ...]
 
 Scripts are in FOLDER. Arguments of all of them follow the two dashes; those of one script are quoted with it. Torch,
-diffusers and open_clip take longer to import than most scripts of the miniature take to run. So with --forks they are
-imported once, and each script runs in a fork of this process. Forks do not go with a GPU, nor with macOS.
+diffusers and open_clip take longer to import than most scripts of the miniature take to run. So with --forks several
+scripts share one import: each runs in a fork of this process. Forking is safe neither on macOS nor with a GPU in use.
 """
 
 import argparse
+import contextlib
 import os
 import runpy
 import shlex
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--forks", action="store_true", help="see above")
     parser.add_argument("folder", type=Path)
     parser.add_argument("scripts", nargs="+", metavar="SCRIPT")
-    end = argv.index("--")
+    end = argv.index("--") if "--" in argv else len(argv)
     args, common = parser.parse_args(argv[:end]), argv[end + 1 :]
     started_by = os.getppid()
     if args.forks and len(args.scripts) > 1:
@@ -55,27 +56,43 @@ def import_libraries() -> None:
 
 
 def run(line: list[str], forks: bool) -> int:
-    """Run a script with its arguments, which is ended when this process is: its exit code, negative for a signal."""
-    if forks:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of waiting threads of BLAS, which knows of forks
-            process = os.fork()
-        if not process:
-            be(line)
-    else:
-        process = subprocess.Popen([sys.executable, *line]).pid
+    """Run a script, and give its exit code, negative for a signal. SIGTERM to this process ends the script, too."""
+    process, is_ended = 0, False
 
-    def end(*_: Any) -> NoReturn:
-        os.kill(process, signal.SIGTERM)
-        sys.exit(128 + signal.SIGTERM)
+    def end(*_: Any) -> None:
+        nonlocal is_ended
+        is_ended = True
+        if process:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    except KeyboardInterrupt:  # the script was told so, too
-        sys.exit(128 + signal.SIGINT)
+        if forks:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of waiting threads of BLAS, which knows of forks
+                process = os.fork()
+            if not process:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                if is_ended:
+                    sys.exit(128 + signal.SIGTERM)
+                be(line)
+            wait = lambda: os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])  # noqa: E731
+        else:
+            started = subprocess.Popen([sys.executable, *line])
+            process, wait = started.pid, started.wait
+        if is_ended:
+            end()
+        try:
+            code = wait()
+        except KeyboardInterrupt:  # the script was told so, too, and has something to finish
+            wait()
+            sys.exit(128 + signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)
+    if is_ended:
+        sys.exit(128 + signal.SIGTERM)
+    return code
 
 
 def be(line: list[str]) -> NoReturn:

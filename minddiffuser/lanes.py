@@ -20,7 +20,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class ScriptError(Exception):
-    """A script failed, and has said why.
+    """A script failed; what it said of it was printed.
 
     Attributes
     ----------
@@ -28,8 +28,9 @@ class ScriptError(Exception):
         Its exit code, as a shell says it: 128 and the number of the signal that ended it.
     """
 
-    def __init__(self, code: int) -> None:
-        super().__init__(f"a script ended with exit code {code}; what is done is kept")
+    def __init__(self, subject: str | None, code: int) -> None:
+        whose = f" by a script of {subject}" if subject else ""
+        super().__init__(f"stopped{whose}, with exit code {code}; what is done is kept")
         self.code = code
 
 
@@ -125,7 +126,7 @@ def run(lanes: Sequence[Lane], config: Path, jobs: int, forks: bool) -> None:
                 failed.set()
             for other in processes:
                 other.terminate()
-            raise ScriptError(code if code > 0 else 128 - code)
+            raise ScriptError(lane.subject, code if code > 0 else 128 - code)
 
     with ThreadPoolExecutor(n_at_once) as pool:
         for done in [pool.submit(follow, lane) for lane in lanes]:

@@ -9,6 +9,7 @@ NIfTI for subj02. Takes half a minute. A killed run goes on with the next file. 
 
 import json
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from minddiffuser.cli import execute, parse
@@ -52,9 +53,16 @@ def main(argv: list[str] | None = None) -> None:
     nsd.write_stimuli(root, pictures, design, experiment.seed)
     subjects = range(1, n_subjects + 1)
     labels = [nsd.write_rois(root, number, size.roi_scale, data.space, experiment.seed) for number in subjects]
+    is_stopped = threading.Event()
+
+    def done() -> None:
+        bar.update()
+        if is_stopped.is_set():
+            raise InterruptedError
+
     with (
         progress(total=n_subjects * size.sessions, desc="sessions") as bar,
-        ThreadPoolExecutor(n_subjects) as pool,  # one of them alone waits a good part of the time for one core
+        ThreadPoolExecutor(n_subjects) as pool,  # one subject alone leaves a core idle much of the time
     ):
         writing = [
             pool.submit(
@@ -67,12 +75,16 @@ def main(argv: list[str] | None = None) -> None:
                 size,
                 f"{data.space}/{data.betas}",
                 experiment.seed,
-                bar.update,
+                done,
             )
             for number in subjects
         ]
-        for betas in writing:
-            betas.result()
+        try:
+            for betas in writing:
+                betas.result()
+        except BaseException:
+            is_stopped.set()
+            raise
     write_atomically(marker, json.dumps({**settings, "complete": True}))
     print(f"wrote {root}")
 

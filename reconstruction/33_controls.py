@@ -17,7 +17,8 @@ Writes, beside the reconstructions of the method and in the same form:
     seed/<k>                  stage 1 with other noise
 
 A decoder works row by row, so that decoding shuffled voxels is shuffling what was decoded.
-Peak memory: 8.5 GB at the real size on a CPU: all of Stable Diffusion; before it, z and c of the training images.
+Peak memory: 8.5 GB at the real size on a CPU, one picture at a time (`execution.batch_size`): all of Stable Diffusion;
+before it, z and c of the training images.
 """
 
 import argparse

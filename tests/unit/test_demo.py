@@ -32,7 +32,8 @@ def job(tmp_path, monkeypatch):
     """Scripts that note that they ran, and what the doctor is to find."""
     log, found = tmp_path / "log", []
     monkeypatch.setattr(lanes, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(demo, "look", lambda *_: demo.choose(found))
+    monkeypatch.setattr(demo, "look", lambda _, scripts: demo.choose(found) if scripts else None)
+    monkeypatch.setattr(demo, "can_fork", lambda _: False)  # a fork imports what these scripts do not need
 
     def run(scripts, config=None, codes=None):
         log.write_text("")
@@ -98,12 +99,14 @@ def test_without_subjects_of_nsd_there_is_no_first_look(job, tmp_path):
     assert job.ran.count("e/41.py") == 1
 
 
-def test_the_first_script_that_fails_ends_it_with_its_code(job, capsys):
+def test_the_first_script_that_fails_ends_it_with_its_code(job, capfd):
     with pytest.raises(SystemExit) as stopped:
         job(["a/1.py", "a/2.py", "a/3.py"], codes={"a/2.py": 7})
     assert stopped.value.code == 7
     assert job.ran == ["a/1.py", "a/2.py"]
-    assert "a script ended with exit code 7" in capsys.readouterr().err
+    lines = capfd.readouterr().err.splitlines()
+    assert "a/2.py ended with exit code 7" in lines
+    assert any(line.startswith("stopped") and "exit code 7" in line for line in lines)
 
 
 def test_no_jobs_at_all_are_refused(tmp_path, capsys):

@@ -541,11 +541,14 @@ def test_only_what_the_given_scripts_need_is_looked_at(folder, timed, capsys):
     shutil.rmtree(folder / "icgan")
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(settings(folder)))
-    doctor.main(["--config", str(path), "--scripts", "data/02_prepare_subject.py", "reconstruction/33_x.py --only a"])
+    asked = ["data/02_prepare_subject.py", "reconstruction/33_controls.py --only ceiling"]
+    doctor.main(["--config", str(path), "--scripts", *asked])
     assert "IC-GAN" not in (said := capsys.readouterr().out)
     assert "nothing is wrong" in said
     with pytest.raises(SystemExit, match="IC-GAN was not found"):
         doctor.main(["--config", str(path), "--scripts", "baselines/ozcelik/38_reconstruct_ozcelik.py"])
+    with pytest.raises(DataError, match=r"there is no 38_ozcelik.py"):
+        doctor.main(["--config", str(path), "--scripts", "38_ozcelik.py"])
 
 
 @pytest.mark.parametrize("grouping", ["by_type", "as_released"])

@@ -10,7 +10,7 @@ import yaml
 
 from minddiffuser import lanes
 from minddiffuser.config import load
-from minddiffuser.lanes import Lane, ScriptError, lanes_of, run, usual_jobs
+from minddiffuser.lanes import Lane, ScriptError, can_fork, lanes_of, run, usual_jobs
 
 CONCEPTS = "baselines/semantic_brain_decoding"
 LIBRARIES = {  # in the place of those that take seconds to import
@@ -129,10 +129,10 @@ def test_a_lane_that_is_ended_takes_its_script_with_it(house, forks):
     line = [sys.executable, "-um", "minddiffuser.lane", *(["--forks"] if forks else []), str(house.parent)]
     lane = subprocess.Popen([*line, "data/02_a.py", "--", "--config", str(house)], stdout=subprocess.PIPE, text=True)
     assert lane.stdout
-    while "a word" not in lane.stdout.readline():
-        pass
+    assert any("a word" in line for line in lane.stdout)
     lane.terminate()
     assert lane.wait() == 128 + signal.SIGTERM
+    lane.stdout.close()
     time.sleep(1)
     assert noted(house) == []
 
@@ -147,7 +147,8 @@ def test_a_fork_says_what_was_wrong_and_ends_as_the_script_would(house, capfd):
     assert "error: no such thing" in capfd.readouterr().err.splitlines()
 
 
-def test_a_gpu_is_not_shared(house):
+def test_a_gpu_is_neither_shared_nor_forked(house):
     assert usual_jobs(load(house)) == 2
     assert usual_jobs(load(house, ["execution.device=cuda"])) == 1
+    assert not can_fork(load(house, ["execution.device=cuda"]))
     assert usual_jobs(load(house, ["experiment.subjects=[subj01]"])) == 1
