@@ -1,5 +1,6 @@
 """Scripts run in order; those of several subjects side by side, with the threads divided among them."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -33,6 +34,17 @@ if name == "32_b.py" and subject == "subj02":
 note["ended"] = time.monotonic()
 with open(os.path.join(os.path.dirname(place), "log"), "a") as file:
     file.write(json.dumps(note) + "\\n")
+"""
+
+TIDY = """
+import pathlib, sys, time
+try:
+    print("at work", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    pathlib.Path(sys.argv[2]).with_name("tidied").touch()
+    raise
 """
 
 
@@ -134,6 +146,23 @@ def test_a_lane_that_is_ended_takes_its_script_with_it(house, forks):
     assert lane.wait() == 128 + signal.SIGTERM
     lane.stdout.close()
     time.sleep(1)
+    assert noted(house) == []
+
+
+@pytest.mark.parametrize("forks", [False, True])
+def test_ctrl_c_waits_for_what_the_script_has_to_finish(house, forks):
+    house.with_name("tidy.py").write_text(TIDY)
+    line = [sys.executable, "-um", "minddiffuser.lane", *(["--forks"] if forks else []), str(house.parent)]
+    lane = subprocess.Popen(
+        [*line, "tidy.py", "data/02_a.py", "--", "--config", str(house)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert lane.stdout
+    assert any("at work" in line for line in lane.stdout)
+    os.killpg(lane.pid, signal.SIGINT)  # as a terminal does
+    assert lane.wait() == 128 + signal.SIGINT
+    lane.stdout.close()
+    assert house.with_name("tidied").is_file()
     assert noted(house) == []
 
 
