@@ -118,7 +118,8 @@ def run(lanes: Sequence[Lane], config: Path, jobs: int, forks: bool) -> None:
                 return
             processes.append(process := subprocess.Popen(line, env=environment, **piped))
         for text in process.stdout or ():
-            say(f"{whose}{text.rstrip()}")
+            if text.strip():
+                say(f"{whose}{text.rstrip()}")
         if code := process.wait():
             with lock:
                 if failed.is_set():
