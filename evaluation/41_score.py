@@ -26,7 +26,7 @@ with several samples, folders `sample_2` ... inside its own, an image's score is
 
 `evaluation/pictures/catalogue.py` says what each system and metric is. Folders that did not change are not scored
 again.
-Peak memory: 10 GB for 982 real images, by count: the test stimuli and one system's pictures, and the features of all
+Peak memory: 11 GB for 982 real images: the test stimuli and one system's pictures, and the features of all
 networks (7.3 GB, benchmarks/metrics.py), and CLIP ViT-L/14 on a CPU.
 """
 
