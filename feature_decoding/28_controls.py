@@ -14,7 +14,7 @@ Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes
 
 What is decoded only because its like was seen in training is lost in the last (Shirakawa et al., arXiv 2405.10078).
 Shards share the fitting of permuted decoders; the first does the rest.
-Peak memory: 5 GB at the real size: as 22 and 23, and the voxels of the held-out images beside them.
+Peak memory: 5 GB at the real size.
 """
 
 import numpy as np

@@ -58,6 +58,7 @@ def import_libraries() -> None:
 def run(line: list[str], forks: bool) -> int:
     """Run a script, and give its exit code, negative for a signal. SIGTERM to this process ends the script, too."""
     process, is_ended = 0, False
+    started: subprocess.Popen | None = None  # where it is no fork
 
     def end(*_: Any) -> None:
         nonlocal is_ended
@@ -65,6 +66,9 @@ def run(line: list[str], forks: bool) -> int:
         if process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
+
+    def wait() -> int:
+        return started.wait() if started else os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -77,10 +81,9 @@ def run(line: list[str], forks: bool) -> int:
                 if is_ended:
                     sys.exit(128 + signal.SIGTERM)
                 be(line)
-            wait = lambda: os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])  # noqa: E731
         else:
             started = subprocess.Popen([sys.executable, *line])
-            process, wait = started.pid, started.wait
+            process = started.pid
         if is_ended:
             end()
         try:

@@ -50,7 +50,7 @@ except KeyboardInterrupt:
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    """Scripts that note what they were given, libraries that note when, and a configuration of two subjects."""
+    """Scripts that note what they were given, libraries that note their import, and a configuration of two subjects."""
     monkeypatch.setattr(lanes, "REPOSITORY", tmp_path)
     monkeypatch.setattr(lanes, "n_cores", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
