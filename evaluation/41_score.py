@@ -71,8 +71,8 @@ def main(argv: list[str] | None = None) -> None:
     kept = read_kept(run, output, settings, systems.states_of)
     parts = [kept.scores[COLUMNS]]
     for subject in run.subjects:
-        for name in SYSTEMS:
-            if (subject, name) not in kept.states:
+        for name in systems.wanted(config, subject):
+            if name in SYSTEMS and (subject, name) not in kept.states:
                 print(f"{subject}: {name} is absent")
         if left_out := systems.not_wanted(config, subject):
             print(f"{subject}: left out, for the configuration does not ask for it: {', '.join(left_out)}")

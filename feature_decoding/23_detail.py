@@ -8,11 +8,14 @@ Reads `prepared.h5` and `features/detail.h5`. Fits `decoders/detail.h5` on the t
     z       (n_test, 4, height, width) float32
     nsd_id  (n_test,)
 
+With `decoding.restore_variance: train` also `decoders/spread/detail.h5`, the spread of cross-validated predictions, and
+`decoded/restored/detail.h5`, the same with its variance restored (feature_decoding/variance.py).
+
 Peak memory: 4.1 GB at the real size: voxels of the training images twice in float64, z, and a Gram matrix of voxels.
 """
 
 from feature_decoding import recipes
-from feature_decoding.decoders import decode_family, load_voxels
+from feature_decoding.decoders import decode_family, load_voxels, restore_family
 from feature_decoding.ridge import Gram
 from minddiffuser.cli import execute, parse
 from minddiffuser.store import Artifact
@@ -25,16 +28,20 @@ def main(argv: list[str] | None = None) -> None:
     for subject in run.subjects:
         decoder = Artifact(recipes.decoder(run.config, subject, "detail"))
         decoded = Artifact(recipes.decoded(run.config, subject, "detail"))
-        if decoder.is_done(run.overwrite) and decoded.is_done(run.overwrite):
+        wanted = [decoder, decoded]
+        if decoding.restore_variance == "train":
+            wanted += [Artifact(of(run.config, subject, "detail")) for of in (recipes.spread, recipes.restored)]
+        if all([artifact.is_done(run.overwrite) for artifact in wanted]):
             print(f"{decoded.path} is there already")
             continue
         X, X_test = load_voxels(run.config, subject, decoding.test_scaling)
         z = decode_family(run, "detail", decoder, Gram(X, run.device), X_test, decoding.n_voxels_detail)
-        if z is None:
-            continue
-        if not decoded.is_done(run.overwrite):
-            decoded.write(z)
-        print(f"{decoded.path}: {len(X_test)} test images")
+        if z is not None:
+            if not decoded.is_done():
+                decoded.write(z)
+            print(f"{decoded.path}: {len(X_test)} test images")
+        if decoding.restore_variance == "train":
+            restore_family(run, subject, "detail", X, X_test)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,11 @@ training images and writes `decoded/structural.h5` of the test images:
     embedding                (n_test, dimensions)      decoded only where experiment.guidance.embedding_weight > 0
     nsd_id                   (n_test,)
 
+With `decoding.restore_variance: train` also `decoders/spread/`, the spread of cross-validated predictions, and
+`decoded/restored/structural.h5`: the layers with their variance restored (feature_decoding/variance.py), and
+<layer>_mean and <layer>_std (n_kept,) of the training images, the units in which `guidance.loss: variance_restored`
+measures.
+
 Peak memory: 3.8 GB at the real size: voxels of the training images twice in float64, a quarter of one layer, and a
 Gram matrix of voxels.
 """
@@ -17,7 +22,7 @@ Gram matrix of voxels.
 import numpy as np
 
 from feature_decoding import recipes
-from feature_decoding.decoders import decode, fit_decoder, load_voxels, read_units
+from feature_decoding.decoders import decode, fit_decoder, load_voxels, measure_spread, read_units
 from feature_decoding.ridge import Gram
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
@@ -30,11 +35,14 @@ def main(argv: list[str] | None = None) -> None:
     run = parse(__doc__, argv)
     config, decoding = run.config, run.config.experiment.decoding
     names = recipes.names_of(config, "structural")
+    restores = decoding.restore_variance == "train"
     for subject in run.subjects:
         decoders = {name: Artifact(recipes.decoder(config, subject, name)) for name in names}
+        spreads = {name: Artifact(recipes.spread(config, subject, name)) for name in names if name != EMBEDDING}
         decoded = Artifact(recipes.decoded(config, subject, "structural"))
-        done = [decoder.is_done(run.overwrite) for decoder in decoders.values()]
-        if all(done) and decoded.is_done(run.overwrite):
+        restored = Artifact(recipes.restored(config, subject, "structural"))
+        wanted = [*decoders.values(), decoded, *([*spreads.values(), restored] if restores else [])]
+        if all([artifact.is_done(run.overwrite) for artifact in wanted]):
             print(f"{decoded.path} is there already")
             continue
         X, X_test = load_voxels(config, subject, decoding.test_scaling)
@@ -43,18 +51,38 @@ def main(argv: list[str] | None = None) -> None:
             open_made(features(config, subject, "structural")) as file,
             open_made(recipes.units(config, subject)) as selection,
         ):
-            arrays = {"nsd_id": file["nsd_id"][: len(X_test)]}
+            constants = {"nsd_id": file["nsd_id"][: len(X_test)]}
             for name in names:
                 units = np.arange(file[name].shape[1]) if name == EMBEDDING else selection[f"{name}_units"][:]
-                arrays[f"{name}_units"] = units
+                constants[f"{name}_units"] = units
                 if not decoders[name].path.exists():
                     targets, n_voxels = read_units(file[name], train, units), recipes.n_voxels(config)[name][1]
                     fit_decoder(run, decoders[name], gram, targets, n_voxels)
+            del gram  # before the folds have theirs
+            if restores:
+                for name, spread in spreads.items():
+                    if not spread.path.exists():
+                        targets = read_units(file[name], train, constants[f"{name}_units"])
+                        measure_spread(run, spread, X, targets, recipes.n_voxels(config)[name][1])
         if not all(decoder.path.exists() for decoder in decoders.values()):
             continue
-        if not decoded.is_done(run.overwrite):
-            decoded.write({**arrays, **{name: decode(decoders[name].recipe, X_test) for name in names}})
+        if not decoded.is_done():
+            decoded.write({**constants, **{name: decode(decoders[name].recipe, X_test) for name in names}})
         print(f"{decoded.path}: {len(X_test)} test images")
+        if restores and all(spread.path.exists() for spread in spreads.values()) and not restored.is_done():
+            restored.write(constants | restore(decoders, spreads, X_test, decoding.restore_strength))
+
+
+def restore(
+    decoders: dict[str, Artifact], spreads: dict[str, Artifact], X_test: np.ndarray, strength: float
+) -> dict[str, np.ndarray]:
+    """Decode the layers with their variance restored; with them go the statistics of the training targets."""
+    arrays = {}
+    for name, spread in spreads.items():
+        arrays[name] = decode(decoders[name].recipe, X_test, spread.recipe, strength)
+        with open_made(decoders[name].recipe) as file:
+            arrays |= {f"{name}_{statistic}": file[statistic][:] for statistic in ("mean", "std")}
+    return arrays
 
 
 if __name__ == "__main__":

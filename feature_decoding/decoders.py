@@ -1,13 +1,16 @@
 """Fit a decoder of a target family to a file, and apply it: what all scripts have in common that decode with it."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import h5py
 import numpy as np
+from sklearn.model_selection import KFold
 
 from data.recipes import prepared
 from feature_decoding import recipes
 from feature_decoding.ridge import Decoder, Gram, Scaler, fit, predict
+from feature_decoding.variance import restore_variance
 from feature_extraction.recipes import features
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
@@ -101,6 +104,45 @@ def read_training_targets(
     return betas, targets
 
 
+class Family(NamedTuple):
+    """Targets c or z of a subject, as decoders have them.
+
+    Attributes
+    ----------
+    key : "c" or "z"
+    nsd_id : array of shape (n_test,)
+    training : array of shape (n_train, n_units)
+        Of c without its first token, which is the same for every caption, and not decoded; token-major.
+    first : array of shape (1, 1, width) or None
+        The mean of the training captions' first tokens.
+    shape : tuple of int
+        Of one image's target.
+    """
+
+    key: str
+    nsd_id: np.ndarray
+    training: np.ndarray
+    first: np.ndarray | None
+    shape: tuple[int, ...]
+
+    def arrays(self, decoded: np.ndarray) -> dict[str, np.ndarray]:
+        """Give what `decoded/<family>.h5` has: c or z in its shape, float32, and nsd_id."""
+        if self.first is not None:
+            begin = np.broadcast_to(self.first.ravel(), (len(decoded), self.first.size))
+            decoded = np.concatenate([begin, decoded], axis=1)
+        return {self.key: decoded.reshape(-1, *self.shape), "nsd_id": self.nsd_id}
+
+
+def read_family(config: Config, subject: str, family: str, n_test: int) -> Family:
+    """Read the targets "semantic" (c) or "detail" (z) of the training images."""
+    key = recipes.FAMILIES[family]
+    with open_made(features(config, subject, family)) as file:  # test images come first
+        nsd_id, shape = file["nsd_id"][:n_test], file[key].shape[1:]
+        first = file[key][n_test:, :1].mean(axis=0)[None] if key == "c" else None
+        training = file[key][n_test:] if first is None else file[key][n_test:, 1:]
+    return Family(key, nsd_id, training.reshape(len(training), -1), first, shape)
+
+
 def decode_family(
     run: Run,
     family: str,
@@ -130,26 +172,88 @@ def decode_family(
     -------
     dict or None
         None while other shards are at work on the decoder; otherwise what `decoded/<family>.h5` has:
-
-        c (n_test, n_tokens, width) or z (n_test, 4, height, width), float32. The first token of c is the same for
-        every caption: it is the mean of the training captions', and not decoded.
-        nsd_id (n_test,)
+        c (n_test, n_tokens, width) or z (n_test, 4, height, width), and nsd_id (n_test,).
     """
-    key, n_test = recipes.FAMILIES[family], len(X_test)
-    with open_made(features(run.config, decoder.recipe.subject, family)) as file:  # test images come first
-        nsd_id, shape = file["nsd_id"][:n_test], file[key].shape[1:]
-        first = file[key][n_test:, :1] if key == "c" else None
-        targets = file[key][n_test:] if first is None else file[key][n_test:, 1:]
-    targets = targets.reshape(len(targets), -1)  # (n_train, n_units), token-major
-    if order is not None:
-        targets = targets[order]
+    of = read_family(run.config, decoder.recipe.subject, family, len(X_test))
+    targets = of.training if order is None else of.training[order]
     if not decoder.is_done() and not fit_decoder(run, decoder, gram, targets, n_voxels):
         return None
-    values = decode(decoder.recipe, X_test)
-    if first is not None:
-        begin = np.broadcast_to(first.mean(axis=0).ravel(), (n_test, first.shape[2]))
-        values = np.concatenate([begin, values], axis=1)
-    return {key: values.reshape(n_test, *shape), "nsd_id": nsd_id}
+    return of.arrays(decode(decoder.recipe, X_test))
+
+
+def restore_family(run: Run, subject: str, family: str, X: np.ndarray, X_test: np.ndarray) -> None:
+    """Decode the test images with the fitted decoder of c or z, and restore their variance.
+
+    Writes `decoders/spread/<family>.h5`, unless it is there, and `decoded/restored/<family>.h5`.
+
+    Parameters
+    ----------
+    X, X_test : arrays of shape (n_train, n_voxels), (n_test, n_voxels)
+        Standardised voxels.
+    """
+    config = run.config
+    spread = Artifact(recipes.spread(config, subject, family))
+    output = Artifact(recipes.restored(config, subject, family))
+    of = read_family(config, subject, family, len(X_test))
+    n_voxels = recipes.n_voxels(config)[family][1]
+    if not spread.is_done() and not measure_spread(run, spread, X, of.training, n_voxels):
+        return
+    decoder, strength = recipes.decoder(config, subject, family), config.experiment.decoding.restore_strength
+    if not decoder.path.exists():
+        return
+    if not output.is_done():
+        output.write(of.arrays(decode(decoder, X_test, spread.recipe, strength)))
+    print(f"{output.path}: {len(X_test)} test images")
+
+
+def measure_spread(run: Run, artifact: Artifact, X: np.ndarray, targets: np.ndarray, n_voxels: int) -> bool:
+    """Measure mean and deviation of predictions of training images by decoders that did not see them.
+
+    Folds are parts, which survive a kill and which shards share. Writes `mean` and `std` (n_folds, n_units), in units
+    of the training targets' deviations, and `n` (n_folds,), the images of each fold. Training and test images are means
+    over as many trials, so that what is measured of the first holds for the second.
+
+    Parameters
+    ----------
+    X : array of shape (n_train, n_voxels_in_all)
+    targets : array of shape (n_train, n_units)
+    n_voxels : int
+        Of each output.
+
+    Returns
+    -------
+    bool
+        Whether the whole file is there (other shards may still be at work).
+    """
+    experiment, n_units = run.config.experiment, targets.shape[1]
+    n_folds = min(experiment.decoding.restore_folds, len(X))
+    folds = list(KFold(n_folds, shuffle=True, random_state=experiment.seed).split(X))
+    name = f"{artifact.recipe.subject} {artifact.path.stem}, spread"
+    for number, rows in progress(artifact.parts_to_do(n_folds, 1, run.shard), desc=name):
+        train, held_out = folds[rows.start]
+        scale_x = Scaler.of(X[train])
+        gram, X_new = Gram(scale_x.apply(X[train]), run.device), scale_x.apply(X[held_out])
+        mean, std = np.empty((1, n_units)), np.empty((1, n_units))
+        for start in range(0, n_units, UNITS_PER_PART):
+            here = slice(start, start + UNITS_PER_PART)
+            Y = targets[:, here].astype(np.float64)
+            scaler, scale_y = Scaler.of(Y), Scaler.of(Y[train])
+            decoder = fit(gram, scale_y.apply(Y[train]), experiment.decoding.alpha, min(n_voxels, X.shape[1]))
+            predicted = scaler.apply(scale_y.undo(predict(X_new, decoder)))
+            mean[0, here], std[0, here] = predicted.mean(axis=0), predicted.std(axis=0)
+        del gram  # before the next fold has its own
+        artifact.write_part(number, {"mean": mean, "std": std, "n": np.array([len(held_out)])})
+    return artifact.join(n_folds, 1)
+
+
+def read_spread(spread: Recipe) -> Scaler:
+    """Read mean and deviation of cross-validated predictions over all folds: (n_units,) each."""
+    with open_made(spread) as file:
+        share = file["n"][:][:, None] / file["n"][:].sum()
+        mean = (share * file["mean"][:]).sum(axis=0)
+        variance = (share * (file["std"][:] ** 2 + file["mean"][:] ** 2)).sum(axis=0) - mean**2
+    deviation = np.sqrt(np.maximum(variance, 0))
+    return Scaler(mean, np.where(deviation > 1e-6, deviation, 1.0))  # a constant target has a constant prediction
 
 
 def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n_voxels: int) -> bool:
@@ -189,13 +293,31 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
     return artifact.join(n_units, UNITS_PER_PART)
 
 
-def decode(decoder: Recipe, X: np.ndarray) -> np.ndarray:
-    """Decode standardised voxels with a stored decoder: targets in their own units, (n_images, n_units)."""
+def decode(decoder: Recipe, X: np.ndarray, spread: Recipe | None = None, strength: float = 1.0) -> np.ndarray:
+    """Decode standardised voxels with a stored decoder.
+
+    Parameters
+    ----------
+    X : array of shape (n_images, n_voxels)
+    spread : Recipe, optional
+        Of `measure_spread`: what is decoded gets its variance back (`variance.restore_variance`), with `strength`.
+
+    Returns
+    -------
+    array of shape (n_images, n_units), float32
+        Targets in their own units.
+    """
+    restored_by = None if spread is None else read_spread(spread)
     with open_made(decoder) as file:
         n_units = len(file["bias"])
         decoded = np.empty((len(X), n_units), np.float32)
         for start in range(0, n_units, UNITS_PER_PART):
             here = slice(start, start + UNITS_PER_PART)
             part = Decoder(file["voxels"][here], file["weights"][here], file["bias"][here])
-            decoded[:, here] = Scaler(file["mean"][here], file["std"][here]).undo(predict(X, part))
+            standardised = predict(X, part)
+            if restored_by is not None:
+                of_part = Scaler(restored_by.mean[here], restored_by.std[here])
+                ones = Scaler(np.zeros_like(of_part.mean), np.ones_like(of_part.std))
+                standardised = restore_variance(standardised, of_part, ones, strength=strength)
+            decoded[:, here] = Scaler(file["mean"][here], file["std"][here]).undo(standardised)
     return decoded

@@ -51,6 +51,21 @@ def decoder(config: Config, subject: str, name: str) -> Recipe:
     return Recipe(config.folder(subject), f"decoders/{name}.h5", subject, script, settings, tuple(inputs))
 
 
+def spread(config: Config, subject: str, name: str) -> Recipe:
+    """Recipe of the spread of a decoder's cross-validated predictions, `decoders/spread/<name>.h5`."""
+    of = decoder(config, subject, name)
+    settings = {**of.settings, **pick(config.experiment, "seed", "decoding.restore_folds")}
+    return Recipe(of.root, f"decoders/spread/{name}.h5", subject, of.made_by, settings, of.inputs)
+
+
+def restored(config: Config, subject: str, family: str) -> Recipe:
+    """Recipe of what is decoded of the test images with its variance restored, `decoded/restored/<family>.h5`."""
+    of, names = decoded(config, subject, family), names_of(config, family)
+    settings = {**of.settings, **pick(config.experiment, "decoding.restore_variance", "decoding.restore_strength")}
+    inputs = (*of.inputs, *(spread(config, subject, name) for name in names if name != EMBEDDING))
+    return Recipe(of.root, f"decoded/restored/{family}.h5", subject, of.made_by, settings, inputs, "test")
+
+
 def decoded(config: Config, subject: str, family: str) -> Recipe:
     """Recipe of what is decoded of the test images, `decoded/<family>.h5`."""
     inputs = tuple(decoder(config, subject, name) for name in names_of(config, family))

@@ -1,10 +1,11 @@
 """A simulated visual cortex that looks at scenes.
 
 No voxel is built from a feature that is decoded (no network, no autoencoder, no caption enters here).
-Early areas see the picture through population receptive fields on opponent-colour contrast and oriented energy
-(compressive spatial summation, Kay et al. 2013, doi 10.1152/jn.00105.2013; receptive fields that grow with
-eccentricity and from area to area, Dumoulin & Wandell 2008, doi 10.1016/j.neuroimage.2007.09.034). Higher areas
-respond to what is in the scene and roughly where. Noise is set voxel by voxel from a target noise ceiling.
+Early areas see the picture through population receptive fields: above all oriented contrast energy, which does not tell
+dark from bright, and a little opponent colour (compressive spatial summation, Kay et al. 2013, doi
+10.1152/jn.00105.2013; receptive fields that grow with eccentricity and from area to area, Dumoulin & Wandell 2008, doi
+10.1016/j.neuroimage.2007.09.034). Higher areas respond to what is in the scene and roughly where; they are tuned to
+many more dimensions of a thing than its name and its colour. Noise is set voxel by voxel from a target noise ceiling.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ PIXELS_PER_DEGREE = IMAGE_SIZE / 8.4  # NSD shows stimuli 8.4 degrees wide
 _GRID = IMAGE_SIZE // 2
 _MARGIN = 10  # half the width of a Gabor filter
 _PADDED = (IMAGE_SIZE + 2 * _MARGIN,) * 2
+N_ATTRIBUTES = 48
+_OF_NAME = 0.03  # share of the variance of an object's attributes that its kind's name tells, or its colour's
+_N_OPPONENT = 6
+_CHANNEL_WEIGHTS = np.r_[np.full(_N_OPPONENT, 0.1), np.ones(8)]  # energy dominates
 _BLOCK = 32  # pictures that are multiplied with the fields at once: one alone takes four times as long
 
 
@@ -124,25 +129,27 @@ def simulate_signal(
     areas = [AREAS[roi] for roi in rois]
     fields = _receptive_fields(areas, rng)  # (32 * 32, n_voxels)
     # Few channels dominate a voxel: gamma-distributed weights with a shape below 1.
-    contrast_weights = rng.gamma(0.5, size=(14, n_voxels)) * np.r_[np.full(6, 2.0), np.ones(8)][:, None]
-    n_tuned = len(KINDS) + len(COLOURS) + 2
-    tuning = rng.gamma(0.3, size=(n_tuned, n_voxels))
-    place_tuning = rng.gamma(0.3, size=(len(BACKGROUNDS) + 2, n_voxels))
+    contrast_weights = rng.gamma(0.5, size=(14, n_voxels)) * _CHANNEL_WEIGHTS[:, None]
+    tuning, place_tuning = rng.normal(size=(2, N_ATTRIBUTES, n_voxels))
     place_share = np.where(rois == "PHC", 0.7, 0.3)
     share = np.clip([a.semantic for a in areas] + rng.normal(0, 0.08, n_voxels), 0, 1)
+    scale = channel_deviations(images)[:, None]
 
     contrast = np.empty((len(images), n_voxels), np.float32)
     things, places = np.empty_like(contrast), np.empty_like(contrast)
     for start in range(0, len(images), _BLOCK):
         channels = np.concatenate([contrast_channels(image) for image in images[start : start + _BLOCK]])
-        pooled = (channels.reshape(len(channels), -1) @ fields).reshape(-1, 14, n_voxels)
+        pooled = (channels.reshape(len(channels), -1) @ fields).reshape(-1, 14, n_voxels) / scale
         for row, of_image in enumerate(pooled, start=start):
-            contrast[row] = (contrast_weights * of_image).sum(axis=0) ** 0.7
+            # A voxel's drive is divided by the energy in its field (Heeger 1992, doi 10.1017/S0952523800009640).
+            drive = (contrast_weights * of_image).sum(axis=0) / (1 + of_image[_N_OPPONENT:].mean(axis=0))
+            contrast[row] = drive**0.7
     for row, (scene, seen) in enumerate(zip(scenes, visible, strict=True)):
         coarse = seen.reshape(-1, _GRID, 2, _GRID, 2).mean(axis=(2, 4)).reshape(len(seen), -1).astype(np.float32)
         in_field = np.sqrt(coarse @ fields)  # (n_objects, n_voxels)
-        things[row] = (in_field * (_object_code(scene, seen) @ tuning)).sum(axis=0)
-        places[row] = _place_code(scene) @ place_tuning
+        objects, place = attributes(scene)
+        things[row] = (in_field * np.maximum(objects @ tuning, 0)).sum(axis=0)
+        places[row] = np.maximum(place @ place_tuning, 0)
     semantic = (1 - place_share) * _standardise(things) + place_share * _standardise(places)
     signal = np.sqrt(1 - share) * _standardise(contrast) + np.sqrt(share) * _standardise(semantic)
     return _standardise(signal)
@@ -162,21 +169,38 @@ def _receptive_fields(areas: list[Area], rng: np.random.Generator) -> np.ndarray
     return (fields / np.maximum(fields.sum(axis=0), 1e-3)).astype(np.float32)
 
 
-def _object_code(scene: Scene, visible: np.ndarray) -> np.ndarray:
-    """Kind, colour, size and facing of each object: (n_objects, n_tuned)."""
-    code = np.zeros((len(scene.objects), len(KINDS) + len(COLOURS) + 2))
-    for row, (item, seen) in enumerate(zip(scene.objects, visible, strict=True)):
-        code[row, KINDS.index(item.kind)] = 1
-        code[row, len(KINDS) + list(COLOURS).index(item.colour)] = 0.7
-        code[row, -2] = seen.mean() * 4
-        code[row, -1] = 0.5
-    return code
+def channel_deviations(images: np.ndarray) -> np.ndarray:
+    """Deviation of each contrast channel over pixels and the first pictures: (14,)."""
+    return np.stack([contrast_channels(image) for image in images[:200]]).std(axis=(0, 2, 3))
 
 
-def _place_code(scene: Scene) -> np.ndarray:
-    """Background, horizon and number of objects: (n_backgrounds + 2,)."""
-    background = [float(name == scene.background) for name in BACKGROUNDS]
-    return np.array([*background, scene.horizon, len(scene.objects) / 3])
+def attributes(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """What higher areas are tuned to: a point in a space of many dimensions for each object, and for the place.
+
+    A name says little of where a thing lies in it: `_OF_NAME` of the variance is its kind's, as much its colour's, and
+    the rest its own, as an object has a pose, a material and a history that no caption tells. The own part is the same
+    whenever the scene is seen, and for every subject.
+
+    Returns
+    -------
+    objects : array of shape (n_objects, N_ATTRIBUTES)
+    place : array of shape (N_ATTRIBUTES,)
+    """
+    own = np.random.default_rng([scene.texture_seed, 1]).normal(size=(len(scene.objects) + 1, N_ATTRIBUTES))
+    kinds = [_KIND_ATTRIBUTES[KINDS.index(item.kind)] for item in scene.objects]
+    colours = [_COLOUR_ATTRIBUTES[list(COLOURS).index(item.colour)] for item in scene.objects]
+    of_names = np.stack(kinds) + np.stack(colours)
+    place = _PLACE_ATTRIBUTES[BACKGROUNDS.index(scene.background)]
+    return (
+        np.sqrt(_OF_NAME) * of_names + np.sqrt(1 - 2 * _OF_NAME) * own[1:],
+        np.sqrt(2 * _OF_NAME) * place + np.sqrt(1 - 2 * _OF_NAME) * own[0],
+    )
+
+
+_WORLD = np.random.default_rng(1959)
+_KIND_ATTRIBUTES, _COLOUR_ATTRIBUTES, _PLACE_ATTRIBUTES = (
+    _WORLD.normal(size=(len(names), N_ATTRIBUTES)) for names in (KINDS, COLOURS, BACKGROUNDS)
+)
 
 
 def _standardise(responses: np.ndarray) -> np.ndarray:

@@ -225,7 +225,7 @@ def write_betas(
         rois,
         rng,
     )
-    noise = noise_deviation(rois, _SUBJECTS[subject][1], rng)
+    noise = noise_deviation(rois, _SUBJECTS[subject][1] * size.quality, rng)
     shared = rng.normal(size=(5, len(inside))) / np.sqrt(5)
     sessions = design["masterordering"][0].reshape(size.sessions, -1) - 1
     base = root / "nsddata_betas/ppdata" / f"subj{subject:02d}" / folder

@@ -6,6 +6,8 @@
     python miniature/train.py diffusion        # needs the VAE; trains the text encoder with the U-Net
     python miniature/train.py instance_encoder
     python miniature/train.py generator        # needs the instance encoder
+    python miniature/train.py vae --continued        # goes on from the stored weights, with a schedule of its own
+    python miniature/train.py diffusion --continued
 
 Reads nothing (the scenes are drawn from seeds that no NSD stimulus of the miniature uses); writes
 `miniature/weights/` and, while it trains, `runs/training/<model>/`: a checkpoint every 100 steps, from
@@ -114,6 +116,11 @@ def optimise(
     model.eval()
 
 
+def _name(model: str, continued: bool) -> str:
+    """Folder of a training's checkpoints."""
+    return f"{model}_continued" if continued else model
+
+
 def _pick(images: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
     return torch.randint(0, len(images), (n,), generator=generator)
 
@@ -123,7 +130,7 @@ def _pixels(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_vae(images: torch.Tensor, n_steps: int, seed: int) -> None:
+def train_vae(images: torch.Tensor, n_steps: int, seed: int, continued: bool) -> None:
     """Absolute error in pixels and in their differences (edges), a little Kullback-Leibler, and a linear preview.
 
     The preview is a learned 1x1 convolution from latents to the picture averaged over 8x8 pixels. In Stable
@@ -132,6 +139,9 @@ def train_vae(images: torch.Tensor, n_steps: int, seed: int) -> None:
     torch.manual_seed(seed)
     vae: Any = networks.build_vae()  # diffusers' annotations do not say what encode and decode give
     preview = nn.Conv2d(vae.config.latent_channels, 3, kernel_size=1)
+    if continued:
+        vae = networks.AutoencoderKL.from_pretrained(networks.WEIGHTS / "stable-diffusion" / "vae").float()
+        _fit_preview(preview, vae, images[:2000])
 
     def loss_at(generator: torch.Generator) -> torch.Tensor:
         x = _pixels(images[_pick(images, 16, generator)])
@@ -146,11 +156,24 @@ def train_vae(images: torch.Tensor, n_steps: int, seed: int) -> None:
         coarse = (small.float() - functional.avg_pool2d(x, 8)).square().mean()
         return (y - x).abs().mean() + 0.5 * edges + (y - x).square().mean() + coarse + 5e-3 * divergence
 
-    optimise("vae", nn.ModuleDict({"vae": vae, "preview": preview}), loss_at, n_steps, 1.5e-3, seed)
+    model = nn.ModuleDict({"vae": vae, "preview": preview})
+    optimise(_name("vae", continued), model, loss_at, n_steps, 1e-3 if continued else 1.5e-3, seed)
     with torch.no_grad():
         latents = torch.cat([vae.encode(_pixels(batch)).latent_dist.mean for batch in images[:2000].split(100)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     vae.half().save_pretrained(networks.WEIGHTS / "stable-diffusion" / "vae")
+
+
+def _fit_preview(preview: nn.Conv2d, vae: Any, images: torch.Tensor) -> None:
+    """Set the preview, which is not stored, to the least-squares map from latents to coarse pictures."""
+    x = _pixels(images)
+    with torch.no_grad():
+        latents = torch.cat([vae.encode(batch).latent_dist.mean for batch in x.split(100)])
+        inputs = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1).movedim(1, -1).flatten(end_dim=2)
+        outputs = functional.avg_pool2d(x, 8).movedim(1, -1).flatten(end_dim=2)
+        solution = torch.linalg.lstsq(inputs, outputs).solution.T  # (3, n_channels + 1)
+        preview.weight.copy_(solution[:, :-1, None, None])
+        preview.bias.copy_(solution[:, -1])  # type: ignore[union-attr]
 
 
 def train_clip(images: torch.Tensor, texts: list[list[str]], n_steps: int, seed: int, scoring: bool) -> None:
@@ -183,7 +206,7 @@ def train_clip(images: torch.Tensor, texts: list[list[str]], n_steps: int, seed:
     save_file(weights, folder / "open_clip_model.safetensors")
 
 
-def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, seed: int) -> None:
+def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, seed: int, continued: bool) -> None:
     """Predict the noise in the latents from the caption, which is left out one time in ten.
 
     Errors are weighted by min(SNR, 5) / SNR (Hang et al. 2023, arXiv 2303.09556, equation for noise prediction):
@@ -203,6 +226,10 @@ def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, 
     weights = snr.clamp(max=5) / snr
     torch.manual_seed(seed)
     unet, text_encoder = networks.build_unet(), networks.build_text_encoder(tokenizer)
+    if continued:
+        stored = networks.WEIGHTS / "stable-diffusion"
+        unet = networks.UNet2DConditionModel.from_pretrained(stored / "unet").float()
+        text_encoder = networks.CLIPTextModel.from_pretrained(stored / "text_encoder").float()
     model = nn.ModuleDict({"unet": unet, "text": text_encoder})
 
     def loss_at(generator: torch.Generator) -> torch.Tensor:
@@ -216,7 +243,7 @@ def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, 
         predicted = unet(noisy, t, text_encoder(tokens).last_hidden_state).sample
         return (weights[t] * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
 
-    optimise("diffusion", model, loss_at, n_steps, 1e-3, seed)
+    optimise(_name("diffusion", continued), model, loss_at, n_steps, 1e-3, seed)
     folder = networks.WEIGHTS / "stable-diffusion"
     unet.half().save_pretrained(folder / "unet")
     text_encoder.half().save_pretrained(folder / "text_encoder")
@@ -259,6 +286,7 @@ def _tokenize(tokenizer: networks.CLIPTokenizer, texts: list[list[str]]) -> torc
 STEPS = {
     "vae": 5000, "clip": 2000, "scoring_clip": 1500, "diffusion": 8500, "instance_encoder": 3000, "generator": 2000,
 }  # fmt: skip
+CONTINUED_STEPS = {"vae": 5000, "diffusion": 7000}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -266,16 +294,22 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=list(STEPS))
     parser.add_argument("--steps", type=int, help="optimiser steps (default: what made the stored weights)")
+    parser.add_argument(
+        "--continued", action="store_true", help=f"go on from the stored weights ({' and '.join(CONTINUED_STEPS)})"
+    )
     parser.add_argument("--scenes", type=int, default=30_000, help="number of training scenes")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     args = parser.parse_args(argv)
+    if args.continued and args.model not in CONTINUED_STEPS:
+        parser.error(f"--continued is for {' and '.join(CONTINUED_STEPS)}")
     torch.set_num_threads(args.threads)
     images, texts = draw_scenes("score" if args.model == "scoring_clip" else "guide", args.scenes)
-    pictures, n_steps = torch.from_numpy(images), args.steps or STEPS[args.model]
+    pictures = torch.from_numpy(images)
+    n_steps = args.steps or (CONTINUED_STEPS if args.continued else STEPS)[args.model]
     if args.model == "vae":
-        train_vae(pictures, n_steps, seed=11)
+        train_vae(pictures, n_steps, 18 if args.continued else 11, args.continued)
     elif args.model == "diffusion":
-        train_diffusion(pictures, texts, n_steps, seed=13)
+        train_diffusion(pictures, texts, n_steps, 19 if args.continued else 13, args.continued)
     elif args.model == "instance_encoder":
         train_instance_encoder(pictures, n_steps, seed=16)
     elif args.model == "generator":

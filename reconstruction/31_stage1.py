@@ -4,15 +4,18 @@
 
 Reads `decoded/detail.h5` and `decoded/semantic.h5`. Writes `reconstruction/minddiffuser/stage1/`: a picture for each
 test image, and an index. Each image has its own noise, so that batches, shards and restarts do not change it.
+With `decoding.restore_variance: train` it also writes `reconstruction/minddiffuser/restored/`, the same from
+`decoded/restored/`.
 
 Peak memory: 7 GB on a CPU with all of Stable Diffusion, one picture at a time (`execution.batch_size`).
 """
 
 import functools
+import itertools
 
 import torch
 
-from feature_decoding.recipes import decoded
+from feature_decoding.recipes import decoded, restored
 from minddiffuser.cli import execute, parse
 from minddiffuser.store import open_made
 from reconstruction import recipes
@@ -23,19 +26,22 @@ from reconstruction.sampler import draw_noise, open_sampler
 def main(argv: list[str] | None = None) -> None:
     """Reconstruct each subject's test images."""
     run = parse(__doc__, argv)
-    seed, batch_size = run.config.experiment.seed, run.config.execution.batch_size.generate
-    open_once = functools.cache(lambda: open_sampler(run.config, run.device))
-    for subject in run.subjects:
+    config, batch_size = run.config, run.config.execution.batch_size.generate
+    seed, open_once = config.experiment.seed, functools.cache(lambda: open_sampler(config, run.device))
+    forms = [(decoded, recipes.stage1)]
+    if config.experiment.decoding.restore_variance == "train":
+        forms.append((restored, recipes.restored))
+    for subject, (source, recipe) in itertools.product(run.subjects, forms):
         with (
-            open_made(decoded(run.config, subject, "detail")) as detail,
-            open_made(decoded(run.config, subject, "semantic")) as semantic,
+            open_made(source(config, subject, "detail")) as detail,
+            open_made(source(config, subject, "semantic")) as semantic,
         ):
             nsd_id, z, c = detail["nsd_id"][:], torch.from_numpy(detail["z"][:]), torch.from_numpy(semantic["c"][:])
-        output = ReconstructionFolder(recipes.stage1(run.config, subject), len(nsd_id), run.overwrite)
+        output = ReconstructionFolder(recipe(config, subject), len(nsd_id), run.overwrite)
         todo = output.batches_to_do(nsd_id, batch_size, run.shard)
         if todo:
             sampler = open_once()
-        for rows in output.each(todo, f"{subject} stage 1"):
+        for rows in output.each(todo, f"{subject} {output.path.name}"):
             noise = draw_noise(z.shape[1:], seed, nsd_id[rows], run.device)
             with torch.no_grad():
                 images = sampler(z[rows].to(run.device), c[rows].to(run.device), noise)

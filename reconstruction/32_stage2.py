@@ -7,6 +7,10 @@ Reads `decoded/detail.h5`, `decoded/semantic.h5` and `decoded/structural.h5`. Wr
 index, and in `trajectory/` the loss of every iteration and the picture of every `save_every`-th. With each of these
 goes what is needed to continue the batch (`state/`): a run that was killed goes on from there, to the same bytes.
 
+With `decoding.restore_variance: train` it also writes, in the same form and from `decoded/restored/`,
+`reconstruction/minddiffuser/best_of_k/`: for each image the best by `experiment.restored.guidance.loss` of as many
+noises as that has iterations; and, with `restored.stage2`, `restored_stage2/`, which descends that loss.
+
 Peak memory: 11 GB on a CPU with all of Stable Diffusion, for one picture: the weights, and gradients of one
 denoising step, of one block of the decoder, and of CLIP (`execution.checkpoint_steps`). If it does not suffice lower
 `execution.batch_size.refine`.
@@ -22,9 +26,19 @@ from reconstruction.refining import open_models, read_decoded, refine_images
 def main(argv: list[str] | None = None) -> None:
     """Refine each subject's first test images."""
     run = parse(__doc__, argv)
-    models = functools.cache(lambda: open_models(run))
+    config, models = run.config, functools.cache(lambda: open_models(run))
+    guidance, ours = config.experiment.guidance, config.experiment.restored
     for subject in run.subjects:
-        refine_images(run, read_decoded(run.config, subject), recipes.stage2(run.config, subject), models)
+        decoded = read_decoded(config, subject, guidance)
+        n = guidance.n_images or len(decoded.nsd_id)
+        refine_images(run, decoded.of(n), recipes.stage2(config, subject), models, guidance)
+        if config.experiment.decoding.restore_variance == "train":
+            restored = read_decoded(config, subject, ours.guidance, is_restored=True)
+            n = ours.guidance.n_images or len(restored.nsd_id)
+            best, descended = recipes.best_of_k(config, subject), recipes.restored_stage2(config, subject)
+            refine_images(run, restored.of(n), best, models, ours.guidance, among_noises=True)
+            if ours.stage2:
+                refine_images(run, restored.of(n), descended, models, ours.guidance)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import DataError, open_made
 from reconstruction import recipes
-from reconstruction.controls import JointSpace, Targets
+from reconstruction.controls import JointSpace, Targets, other_images
 from reconstruction.folder import ReconstructionFolder, to_uint8
 from reconstruction.sampler import draw_noise, open_sampler
 
@@ -60,9 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         ids, train_ids = all_ids[:n_test], all_ids[n_test:]
         test = functools.partial(read_targets, config, subject, rows=slice(n_test))
         decoded, ceiling = test(decoded_recipe), test(features_recipe)
-        order = numpy_generator(seed, "shuffled").permutation(n_test)
-        other = np.empty(n_test, dtype=np.int64)
-        other[order] = np.roll(order, 1)  # a cycle: no image keeps its own voxels
+        other = other_images(n_test, seed)
 
         # Pictures that the generator makes: targets, and seed of the noise.
         systems = {

@@ -7,6 +7,7 @@ from sklearn.decomposition import PCA
 
 from feature_decoding.ridge import Scaler
 from minddiffuser.correlation import unit_rows
+from minddiffuser.seeds import numpy_generator
 
 _ROWS_AT_ONCE = 512
 
@@ -16,6 +17,14 @@ class Targets(NamedTuple):
 
     z: np.ndarray
     c: np.ndarray
+
+
+def other_images(n: int, seed: int) -> np.ndarray:
+    """For each of n images another one, and each once: (n,), a cycle, so that no image keeps its own."""
+    order = numpy_generator(seed, "shuffled").permutation(n)
+    other = np.empty(n, dtype=np.int64)
+    other[order] = np.roll(order, 1)
+    return other
 
 
 class JointSpace:

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -18,23 +20,54 @@ _LOSS_SCALES = (2.0**12, 2.0**6, 1.0, 2.0**-6)
 
 @dataclass(frozen=True)
 class Targets:
-    """Decoded CLIP features of n images.
+    """Decoded features of n images.
 
     Attributes
     ----------
     values : dict of tensors of shape (n, n_kept)
-        For each layer, at the selected units.
+        CLIP's, for each layer, at the selected units.
     units : dict of tensors of shape (n_kept,)
         Those units, into the flattened layer (token-major).
     embedding : tensor of shape (n, dimensions) or None
+    latents : tensor of shape (n, n_channels, height, width) or None
+        The decoded z.
+    deviations : dict of tensors
+        Of loss "variance_restored": the training images' deviation of each unit of a layer (n_kept,), and of each
+        latent ("latents", of the shape of z).
     """
 
     values: Mapping[str, torch.Tensor]
     units: Mapping[str, torch.Tensor]
     embedding: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    deviations: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def of(self, rows: slice | np.ndarray) -> "Targets":
+        """Choose those of some images."""
+        return replace(
+            self,
+            values={name: values[rows] for name, values in self.values.items()},
+            embedding=None if self.embedding is None else self.embedding[rows],
+            latents=None if self.latents is None else self.latents[rows],
+        )
+
+    def to(self, device: torch.device) -> "Targets":
+        """Copy to a device."""
+        return Targets(
+            {name: values.to(device) for name, values in self.values.items()},
+            {name: units.to(device) for name, units in self.units.items()},
+            None if self.embedding is None else self.embedding.to(device),
+            None if self.latents is None else self.latents.to(device),
+            {name: values.to(device) for name, values in self.deviations.items()},
+        )
 
 
-def feature_loss(generated: Mapping[str, torch.Tensor], targets: Targets, settings: Guidance) -> torch.Tensor:
+def feature_loss(
+    generated: Mapping[str, torch.Tensor],
+    targets: Targets,
+    settings: Guidance,
+    latents: torch.Tensor | None = None,
+) -> torch.Tensor:
     r"""Distance of generated features from the decoded ones, for each image.
 
     "weighted", as released: with n_i the norm of layer i's target and a_i its layer weight,
@@ -43,11 +76,19 @@ def feature_loss(generated: Mapping[str, torch.Tensor], targets: Targets, settin
         w_i = a_i (1 / n_i) / sum_j (1 / n_j)
 
     where s is `embedding_weight` and the mean is over all units of the layer, of which those not selected
-    count as 0. "sum", the paper's algorithm 1: the plain sum over layers of squared norms.
+    count as 0. "sum", the paper's algorithm 1: the plain sum over layers of squared norms. "variance_restored", this
+    project's: with d the deviation of each unit over training images, and x the sampler's final latents,
+
+        L = mean over layers of mean(((target_i - generated_i) / d_i)^2) + latent_weight mean(((z - x) / d_z)^2)
+
+    The targets' variance should be restored before (feature_decoding/variance.py): a target that is shrunk to the mean
+    is nearer to a bland picture than to what was seen.
 
     Parameters
     ----------
     generated : dict of tensors of shape (n, n_tokens, width)
+    latents : tensor of shape (n, n_channels, height, width), optional
+        The sampler's final latents, where they have a weight.
 
     Returns
     -------
@@ -57,7 +98,7 @@ def feature_loss(generated: Mapping[str, torch.Tensor], targets: Targets, settin
     ------
     ValueError
         Targets are of another shape than what is generated at their units, or there is not one weight for each layer,
-        or no target of the embedding, which has a weight.
+        or no target of the embedding, or of the latents, which has a weight.
     """
     if settings.loss == "weighted" and len(settings.layer_weights) != len(targets.values):
         raise ValueError(f"{len(settings.layer_weights)} layer_weights are for {len(targets.values)} layers of targets")
@@ -69,10 +110,22 @@ def feature_loss(generated: Mapping[str, torch.Tensor], targets: Targets, settin
         selected = layer[:, targets.units[name]]
         if target.shape != selected.shape:
             raise ValueError(f"{name}: targets are {tuple(target.shape)}, what is generated {tuple(selected.shape)}")
-        squares.append((target - selected).square().sum(dim=1))
+        difference = target - selected
+        if settings.loss == "variance_restored":
+            squares.append((difference / targets.deviations[name]).square().mean(dim=1))
+            continue
+        squares.append(difference.square().sum(dim=1))
         sizes.append(layer.shape[1])
         norms.append(target.norm(dim=1))
     squared = torch.stack(squares, dim=1)  # (n, n_layers)
+    if settings.loss == "variance_restored":
+        loss = squared.mean(dim=1)
+        if settings.latent_weight:
+            if targets.latents is None or latents is None:
+                raise ValueError(f"latent_weight is {settings.latent_weight}, but there are no latents to compare")
+            difference = (targets.latents - latents) / targets.deviations["latents"]
+            loss = loss + settings.latent_weight * difference.square().flatten(start_dim=1).mean(dim=1)
+        return loss
     if settings.loss == "sum":
         return squared.sum(dim=1)
     inverse = 1 / torch.stack(norms, dim=1)
@@ -82,6 +135,14 @@ def feature_loss(generated: Mapping[str, torch.Tensor], targets: Targets, settin
         similarity = functional.cosine_similarity(generated[EMBEDDING], targets.embedding, dim=1)
         loss = loss + 0.1 * settings.embedding_weight * (1 - similarity)
     return loss
+
+
+class Sampler(Protocol):
+    """What stage 2 asks of a sampler: from z, c and noise to final latents, and from these to pictures in [0, 1]."""
+
+    def denoise(self, z: torch.Tensor, c: torch.Tensor, noise: torch.Tensor) -> torch.Tensor: ...  # noqa: D102
+
+    def draw(self, latents: torch.Tensor) -> torch.Tensor: ...  # noqa: D102
 
 
 @dataclass
@@ -113,7 +174,7 @@ def learning_rate(k: int, settings: Guidance) -> float:
 def refine(
     z: torch.Tensor,
     c: torch.Tensor,
-    sample: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    sampler: Sampler,
     extract: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
     noise: Callable[[int], torch.Tensor],
     targets: Targets,
@@ -131,8 +192,8 @@ def refine(
     ----------
     z : tensor of shape (n, 4, height, width)
     c : tensor of shape (n, n_tokens, width)
-    sample : callable
-        (z, c, noise) to pictures in [0, 1].
+    sampler : Sampler
+        Such as `sampler.ImageToImage`.
     extract : callable
         Pictures to CLIP features.
     noise : callable
@@ -142,7 +203,7 @@ def refine(
         `result` says which picture is returned: that of the lowest loss, or of the last iteration. The stimulus
         is never looked at.
     precision : "float32", "tf32" or "float16"
-        Of `sample`. In float16 the loss is scaled, and taken again with a smaller scale where gradients overflow.
+        Of `sampler`. In float16 the loss is scaled, and taken again with a smaller scale where gradients overflow.
     state : dict of tensors, optional
         As `keep` was given it: go on from there, to the same result as without the break.
     keep : callable, optional
@@ -178,8 +239,9 @@ def refine(
         for scale in scales:
             optimizer.zero_grad()
             with products(precision):
-                images = sample(variables["z"], c, noise(k))
-                loss = feature_loss(extract(images), targets, settings)
+                latents = sampler.denoise(variables["z"], c, noise(k))
+                images = sampler.draw(latents)
+                loss = feature_loss(extract(images), targets, settings, latents)
                 (loss.sum() * scale).backward()
             for variable in variables.values():
                 assert variable.grad is not None
@@ -202,6 +264,35 @@ def refine(
         bar.update()
     bar.close()
     return Refinement(best, iteration, torch.stack(losses))
+
+
+def best_of(
+    z: torch.Tensor,
+    c: torch.Tensor,
+    sampler: Sampler,
+    extract: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
+    noise: Callable[[int], torch.Tensor],
+    targets: Targets,
+    settings: Guidance,
+) -> Refinement:
+    """Draw `n_iterations` pictures of each image, from different noises, and take that of the lowest loss.
+
+    This is what stage 2 would be without its descent, with as many U-Net calls forward and none backward. Parameters
+    are those of `refine`; `noise` should give other noise each time. Draw 0 is stage 1's picture.
+    """
+    best, best_loss = torch.zeros(0), torch.full((len(z),), torch.inf, device=z.device)
+    chosen = torch.zeros(len(z), dtype=torch.long, device=z.device)
+    losses = []
+    with torch.no_grad():
+        for k in range(settings.n_iterations):
+            latents = sampler.denoise(z, c, noise(k))
+            images = sampler.draw(latents)
+            loss = feature_loss(extract(images), targets, settings, latents)
+            better = loss < best_loss
+            best = torch.where(better[:, None, None, None], images, best) if k else images
+            best_loss, chosen = torch.where(better, loss, best_loss), torch.where(better, k, chosen)
+            losses.append(loss)
+    return Refinement(best, chosen, torch.stack(losses))
 
 
 def _way_out(k: int, precision: Precision) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,58 +16,67 @@ from feature_decoding import recipes
 from feature_extraction.clip_layers import ClipLayers
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
-from minddiffuser.config.method import EMBEDDING, layer_name
+from minddiffuser.config.method import EMBEDDING, Guidance, layer_name
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Shard, open_made, reading, write_atomically
 from reconstruction.folder import ReconstructionFolder, to_uint8, write_png
-from reconstruction.guidance import Targets, learning_rate, refine
+from reconstruction.guidance import Targets, best_of, learning_rate, refine
 from reconstruction.sampler import ImageToImage, draw_noise, open_sampler
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was decoded of the first test images.
+    """What was decoded of the first test images: where stage 2 begins, and what it aims at.
 
     Attributes
     ----------
     nsd_id : array of shape (n,)
     z : tensor of shape (n, 4, height, width)
     c : tensor of shape (n, n_tokens, width)
-    features : dict of tensors of shape (n, n_kept)
-        CLIP's, by layer, at the selected units; perhaps `EMBEDDING`.
-    units : dict of tensors of shape (n_kept,)
+    targets : Targets
     """
 
     nsd_id: np.ndarray
     z: torch.Tensor
     c: torch.Tensor
-    features: dict[str, torch.Tensor]
-    units: dict[str, torch.Tensor]
+    targets: Targets
+
+    def of(self, n: int) -> "Decoded":
+        """Choose the first n images."""
+        return Decoded(self.nsd_id[:n], self.z[:n], self.c[:n], self.targets.of(slice(n)))
 
 
-def read_decoded(config: Config, subject: str, n_images: int | None = None) -> Decoded:
-    """Read the decoded z, c and Z_CLIP of a subject, which must be of the same images.
+def read_decoded(config: Config, subject: str, guidance: Guidance, is_restored: bool = False) -> Decoded:
+    """Read the decoded z, c and Z_CLIP of a subject's test images, which must be of the same images.
 
-    They are of the first `experiment.guidance.n_images` test images, or of the first `n_images` of these.
+    Parameters
+    ----------
+    guidance : Guidance
+        Its loss says whether the targets are those with restored variance.
+    is_restored : bool
+        Whether z and c, where stage 2 begins, are.
     """
-    experiment = config.experiment
-    layers = [layer_name(number) for number in experiment.structural.layers]
-    with (
-        open_made(recipes.decoded(config, subject, "detail")) as detail,
-        open_made(recipes.decoded(config, subject, "semantic")) as semantic,
-        open_made(recipes.decoded(config, subject, "structural")) as structure,
-    ):
-        n = min(n_images or len(detail["z"]), experiment.guidance.n_images or len(detail["z"]))
-        return Decoded(
-            nsd_id=detail["nsd_id"][:n],
-            z=torch.from_numpy(detail["z"][:n]),
-            c=torch.from_numpy(semantic["c"][:n]),
-            features={
-                name: torch.from_numpy(structure[name][:n]) for name in [*layers, EMBEDDING] if name in structure
-            },
-            units={name: torch.from_numpy(structure[f"{name}_units"][:]) for name in layers},
+    layers = [layer_name(number) for number in config.experiment.structural.layers]
+    start = recipes.restored if is_restored else recipes.decoded
+    with open_made(start(config, subject, "detail")) as detail, open_made(start(config, subject, "semantic")) as file:
+        nsd_id, z, c = detail["nsd_id"][:], torch.from_numpy(detail["z"][:]), torch.from_numpy(file["c"][:])
+    aims_at_restored = guidance.loss == "variance_restored"
+    aim = recipes.restored if aims_at_restored else recipes.decoded
+    with open_made(aim(config, subject, "structural")) as file:
+        targets = Targets(
+            {name: torch.from_numpy(file[name][:]) for name in layers},
+            {name: torch.from_numpy(file[f"{name}_units"][:]) for name in layers},
+            torch.from_numpy(file[EMBEDDING][:]) if EMBEDDING in file else None,
         )
+        if aims_at_restored:
+            with open_made(recipes.restored(config, subject, "detail")) as detail:
+                latents = torch.from_numpy(detail["z"][:])
+            with open_made(recipes.decoder(config, subject, "detail")) as decoder:
+                of_latents = torch.from_numpy(decoder["std"][:].astype(np.float32)).reshape(latents.shape[1:])
+            of_units = {name: torch.from_numpy(file[f"{name}_std"][:].astype(np.float32)) for name in layers}
+            targets = replace(targets, latents=latents, deviations={**of_units, "latents": of_latents})
+    return Decoded(nsd_id, z, c, targets)
 
 
 def open_models(run: Run) -> tuple[ImageToImage, ClipLayers]:
@@ -79,7 +88,12 @@ def open_models(run: Run) -> tuple[ImageToImage, ClipLayers]:
 
 
 def refine_images(
-    run: Run, decoded: Decoded, recipe: Recipe, models: Callable[[], tuple[ImageToImage, ClipLayers]]
+    run: Run,
+    decoded: Decoded,
+    recipe: Recipe,
+    models: Callable[[], tuple[ImageToImage, ClipLayers]],
+    guidance: Guidance,
+    among_noises: bool = False,
 ) -> None:
     """Refine images, batch by batch, and write them to the folder of a system.
 
@@ -95,33 +109,33 @@ def refine_images(
         Of the system's folder.
     models : callable
         Gives what `open_models` opens; called only if there is something to do.
+    guidance : Guidance
+    among_noises : bool
+        Do not descend the loss, but take the best of as many noises (`guidance.best_of`).
     """
     experiment, batch_size = run.config.experiment, run.config.execution.batch_size.refine
-    guidance, structural, path = experiment.guidance, experiment.structural, recipe.path
-    layers = [layer_name(number) for number in structural.layers]
-    output = ReconstructionFolder(recipe, len(decoded.nsd_id), run.overwrite)
+    path, n_images = recipe.path, len(decoded.nsd_id)
+    output = ReconstructionFolder(recipe, n_images, run.overwrite)
     todo = output.batches_to_do(decoded.nsd_id, batch_size, run.shard)
     if todo:
         sampler, encoder = models()
-        units = {layer: indices.to(run.device) for layer, indices in decoded.units.items()}
+        extract = partial(encoder, resize=experiment.structural.generated_resize)
     for rows in output.each(todo, f"{recipe.subject} {path.name}"):
         ids = decoded.nsd_id[rows]
         state_path = path / "state" / f"{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.safetensors"
-        here = {key: values[rows].to(run.device) for key, values in decoded.features.items()}
-        result = refine(
-            decoded.z[rows].to(run.device),
-            decoded.c[rows].to(run.device),
-            sample=sampler,
-            extract=partial(encoder, resize=structural.generated_resize),
-            noise=partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, guidance.noise),
-            targets=Targets({layer: here[layer] for layer in layers}, units, here.get(EMBEDDING)),
-            settings=guidance,
-            precision=experiment.sampler.precision,
-            state=_read_state(state_path),
-            keep=partial(_keep, path, state_path, ids),
-        )
+        kind = "fresh" if among_noises else guidance.noise
+        noise = partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, kind)
+        z, c = (part[rows].to(run.device) for part in (decoded.z, decoded.c))
+        targets = decoded.targets.of(rows).to(run.device)
+        if among_noises:
+            result = best_of(z, c, sampler, extract, noise, targets, guidance)
+            rates = [0.0] * len(result.losses)
+        else:
+            precision = experiment.sampler.precision
+            state, keep = _read_state(state_path), partial(_keep, path, state_path, ids)
+            result = refine(z, c, sampler, extract, noise, targets, guidance, precision, state, keep)
+            rates = [learning_rate(k, guidance) for k in range(len(result.losses))]
         losses, iterations = result.losses.cpu(), result.iteration.cpu()
-        rates = [learning_rate(k, guidance) for k in range(len(losses))]
         for column, i in enumerate(ids):
             curve = pd.DataFrame({"loss": losses[:, column], "learning_rate": rates})
             write_atomically(path / "trajectory" / f"{i:05d}.csv", curve.to_csv(index_label="iteration"))

@@ -68,6 +68,10 @@ class ImageToImage:
         tensor of shape (n, 3, 8 * height, 8 * width)
             In [0, 1].
         """
+        return self.draw(self.denoise(z, c, noise))
+
+    def denoise(self, z: torch.Tensor, c: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Noise and denoise latents: from z to the sampler's final latents, of the shape of z."""
         with products(self.precision):
             x: torch.Tensor = self.scheduler.add_noise(z, noise, self.noise_timestep.expand(len(z)))  # type: ignore[arg-type]
             both = torch.cat([self.unconditional.expand_as(c), c])
@@ -76,8 +80,12 @@ class ImageToImage:
                     x = checkpoint(self._step, x, both, t, use_reentrant=False, preserve_rng_state=False)  # type: ignore[assignment]
                 else:
                     x = self._step(x, both, t)
-            with autocast(self.precision, self.unet.device):
-                return decode(self.vae, x).to(z.dtype)
+            return x
+
+    def draw(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode final latents to pictures (n, 3, 8 * height, 8 * width) in [0, 1]."""
+        with products(self.precision), autocast(self.precision, self.unet.device):
+            return decode(self.vae, latents).to(latents.dtype)
 
     def _step(self, x: torch.Tensor, both: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """One DDIM step with classifier-free guidance, both passes in one batch; x stays float32."""

@@ -30,9 +30,10 @@ import torch
 from baselines.ozcelik import recipes
 from baselines.ozcelik.generator import open_generator
 from baselines.ozcelik.targets import extract_instances, invert_training_images, open_models
-from baselines.regression import fit_predict, held_out_predictions, restore_variance
+from baselines.regression import fit_predict, held_out_predictions
 from feature_decoding.decoders import decode, fit_decoder, load_voxels
-from feature_decoding.ridge import Gram
+from feature_decoding.ridge import Gram, Scaler
+from feature_decoding.variance import restore_variance
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config.ozcelik import Ozcelik
 from minddiffuser.seeds import torch_generator
@@ -80,9 +81,9 @@ def decode_images(run: Run, subject: str, name: str, form: Ozcelik) -> None:
         features = fit_predict(X, Y, X_test, form.alpha_instance)
     if form.restore_variance == "train":
         predictions = held_out_predictions(X, Y, form.alpha_instance, config.experiment.seed)
-        features = restore_variance(features, predictions, Y)
+        features = restore_variance(features, Scaler.of(predictions), Scaler.of(Y))
     elif form.restore_variance == "test":
-        features = restore_variance(features, features, Y)
+        features = restore_variance(features, Scaler.of(features), Scaler.of(Y))
     if form.unit_length:
         features = features / np.linalg.norm(features, axis=1, keepdims=True)
     arrays = {"features": features.astype(np.float32), "nsd_id": nsd_id}

@@ -31,12 +31,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from baselines.regression import fit_predict, fold_predictions, restore_variance, spread_of_averages
+from baselines.regression import fit_predict, fold_predictions
 from baselines.semantic_brain_decoding import recipes
 from baselines.semantic_brain_decoding.features import BATCH_AS_RELEASED, pooled_features, read_prepared
 from baselines.semantic_brain_decoding.neighbours import nearest
 from data import god
 from data.god_trials import average, split, standardise_runs
+from feature_decoding.ridge import Scaler
+from feature_decoding.variance import restore_variance, spread_of_averages
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding, concept_form
 from minddiffuser.pretrained.pooled import open_pooled_network
@@ -86,9 +88,10 @@ def decode_labels(
     if form.restore_variance == "train":
         held_out, by_folds = fold_predictions(X[fitted], Y, X_test, form.alpha, config.experiment.seed)
         factor = spread_of_averages(held_out, by_folds, of_test, seen)[:, None]
-        features = restore_variance(raw, held_out, Y, factor)
+        features = restore_variance(raw, Scaler.of(held_out), Scaler.of(Y), factor)
     else:
-        features = restore_variance(raw, raw, Y) if form.restore_variance == "test" else raw
+        test = form.restore_variance == "test"
+        features = restore_variance(raw, Scaler.of(raw), Scaler.of(Y)) if test else raw
 
     ids = [*recording.training_images.ids, *recording.test_images.ids]
     excluded = np.zeros(len(bank["image"]), bool) if form.bank_has_stimuli else np.isin(bank["image"][:], ids)

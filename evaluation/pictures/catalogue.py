@@ -6,6 +6,7 @@ from evaluation.catalogue import TABULATED, Catalogue, Metric, System
 from evaluation.metrics import catalogue as of_pictures
 
 STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
+RESTORED, BEST_OF_K, RESTORED_STAGE2 = (f"minddiffuser/{name}" for name in ("restored", "best_of_k", "restored_stage2"))
 RIVALS = ("takagi", "ozcelik")
 SPLITS = ("naive_split", "held_out_clusters")  # of training images whose features are decoded while held out
 # "bottleneck": stage 1 from a few numbers; "seed": stage 1 with other noise; "features": decoded, without pictures.
@@ -17,14 +18,35 @@ _OZCELIK = "Ozcelik et al. (IJCNN 2022), IC-GAN from decoded instance features: 
 SYSTEMS = {
     STAGE1: System("stage 1", "decoded z and c, through Stable Diffusion: the method without CLIP guidance", "method"),
     STAGE2: System("stage 2", "stage 1, refined until its CLIP features match the decoded ones", "method"),
+    RESTORED: System(
+        "restored", "stage 1 from z and c whose variance, which regression takes away, is restored; ours", "method"
+    ),
+    BEST_OF_K: System(
+        "best of K", "of restored pictures from K noises the one whose features match best; ours", "method"
+    ),
+    RESTORED_STAGE2: System(
+        "restored stage 2", "restored, refined until its features match the restored ones; ours", "method"
+    ),
     "ablation/without_z": System("without z", "stage 2 from random latents in place of the decoded z", "ablation"),
     "ablation/without_c": System("without c", "stage 2 from a random embedding in place of the decoded c", "ablation"),
+    "ablation/best_of_k": System(
+        "best of K noises", "not descending stage 2's loss, but the lowest of as many noises as iterations", "ablation"
+    ),
+    "ablation/other_targets": System(
+        "targets of another image", "stage 2 with the Z_CLIP that was decoded of another test image", "ablation"
+    ),
+    "ablation/restored_other_targets": System(
+        "restored stage 2, targets of another image",
+        "restored stage 2 with what was decoded of another test image",
+        "ablation",
+    ),
     "takagi/original": System(
         "Takagi, original", _TAKAGI + "as released, with a regression that loses the mean of every target", "other"
     ),
     "takagi/corrected": System(
         "Takagi, corrected", _TAKAGI + "targets centred, posterior mean, and noise levels that agree", "other"
     ),
+    "takagi/restored": System("Takagi, restored", _TAKAGI + "corrected, and the variance of z and c restored", "other"),
     "takagi/minddiffuser": System(
         "Takagi, bundled",
         _TAKAGI
@@ -59,9 +81,19 @@ SYSTEMS = {
     "control/grey": System("grey", "uniform grey, whatever was seen", "control"),
 }
 
-GROUPS = {**of_pictures.GROUPS, "features": "Decoded features, without pictures"}
+GROUPS = {
+    **of_pictures.GROUPS,
+    "losses": "Can descending stage 2's loss help? Only where the true stimulus has a lower one than stage 1's picture",
+    "features": "Decoded features, without pictures",
+}
 METRICS = {
     **of_pictures.METRICS,
+    "loss_stage1": Metric("loss of stage 1 ↓", "stage 2's loss of stage 1's picture", "losses", False),
+    "loss_result": Metric("loss of the result ↓", "the same of the system's picture", "losses", False),
+    "loss_truth": Metric("loss of the stimulus ↓", "the same of what was seen; no method knows it", "losses", False),
+    "truth_is_lower": Metric(
+        "stimulus below stage 1", "share of images whose stimulus has a lower loss than stage 1's picture", "losses"
+    ),
     "feature_correlation": Metric("r", "correlation of decoded and true features of an image", "features"),
     "feature_ceiling": Metric(
         "noise ceiling of r",
@@ -116,15 +148,25 @@ CATALOGUE = Catalogue(
 
 
 def pairs_of(systems: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs that are compared: stage 2 with everything, stage 1 with the controls, rivals as corrected and released."""
+    """Pairs that are compared: stages and ours with one another and the controls, rivals as corrected and released."""
     of_kind = {kind: [name for name in systems if CATALOGUE.system(name).kind == kind] for kind in TABULATED}
     controls = [name for name in of_kind["control"] if name != CEILING]
     return [
         (STAGE2, STAGE1),
         *((STAGE2, name) for name in (*of_kind["ablation"], *of_kind["other"], *controls)),
+        (RESTORED, STAGE1),
+        (RESTORED, STAGE2),
+        (RESTORED, "takagi/restored"),
+        (BEST_OF_K, RESTORED),
+        (RESTORED_STAGE2, RESTORED),
+        (RESTORED_STAGE2, BEST_OF_K),
+        (RESTORED_STAGE2, "ablation/restored_other_targets"),
         *((f"{rival}/corrected", f"{rival}/original") for rival in RIVALS),
+        ("takagi/restored", "takagi/corrected"),
         *((STAGE1, name) for name in controls),
+        *((RESTORED, name) for name in controls),
         (CEILING, STAGE1),
         (CEILING, STAGE2),
+        (CEILING, RESTORED),
         *((f"features/{target}@{SPLITS[0]}", f"features/{target}@{SPLITS[1]}") for target in ("c", "z")),
     ]

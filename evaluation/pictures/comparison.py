@@ -8,7 +8,7 @@ import pandas as pd
 from evaluation import scores, tables
 from evaluation.catalogue import ALL_SUBJECTS, TABULATED
 from evaluation.pictures import systems
-from evaluation.pictures.catalogue import CATALOGUE, STAGE1, STAGE2, SYSTEMS
+from evaluation.pictures.catalogue import BEST_OF_K, CATALOGUE, RESTORED, RESTORED_STAGE2, STAGE1, STAGE2, SYSTEMS
 from minddiffuser.config import Config, Experiment
 
 COLUMNS = [
@@ -27,7 +27,10 @@ QUOTED_AS = {
 # What makes a system, or all in a folder, in the order in which it runs.
 MADE_BY = {
     STAGE1: "reconstruction/31_*.py",
+    RESTORED: "reconstruction/31_*.py",
     STAGE2: "reconstruction/32_*.py",
+    BEST_OF_K: "reconstruction/32_*.py",
+    RESTORED_STAGE2: "reconstruction/32_*.py",
     "control": "reconstruction/33_*.py",
     "ablation": "reconstruction/34_*.py",
     "takagi": "baselines/takagi/[0-9]*.py",
@@ -117,10 +120,14 @@ def absent_systems(present: Collection[str], experiment: Experiment) -> dict[tup
     """List the systems that the experiment should have and that are not present, by the scripts that make them."""
     found: dict[tuple[str, ...], list[str]] = {}
     rivals = {"takagi": experiment.takagi, "ozcelik": experiment.ozcelik}
+    restores = experiment.decoding.restore_variance == "train"
+    not_made = [] if restores else [RESTORED, BEST_OF_K]
+    if not (restores and experiment.restored.stage2):
+        not_made += [RESTORED_STAGE2, "ablation/restored_other_targets"]
     for name in SYSTEMS:
         kind, _, form = name.partition("/")
         settings = rivals.get(kind)
-        left_out = kind in rivals and (settings is None or form not in settings.forms)
+        left_out = name in not_made or (kind in rivals and (settings is None or form not in settings.forms))
         if name not in present and not left_out:
             pattern = MADE_BY.get(name) or MADE_BY[kind]
             found.setdefault(tuple(scores.scripts(pattern)), []).append(name)
@@ -191,7 +198,7 @@ def print_scores(scored: Mapping[str, pd.DataFrame], absent: Mapping[str, str]) 
     print("\nmean [95 % interval over images; subject all: over subjects and images]\n")
     tables.print_groups(summary[kind.isin(TABULATED)], ["main"], CATALOGUE)
     tables.print_groups(summary[kind.isin(TABULATED) & whole], ["more", "brain_diffuser", "mindeye"], CATALOGUE, absent)
-    tables.print_groups(summary, ["features"], CATALOGUE)
+    tables.print_groups(summary, ["losses", "features"], CATALOGUE)
     if (kind == "bottleneck").any():
         print("stage 1 from a few numbers of what was decoded; 0: the generator alone")
         tables.print_groups(summary[(kind == "bottleneck") & whole], ["main"], CATALOGUE)

@@ -9,6 +9,7 @@ from evaluation.catalogue import TABULATED
 from evaluation.metrics.features import identification
 from evaluation.metrics.scorer import Scorer, score_folder
 from evaluation.pictures.catalogue import CATALOGUE, STAGE1
+from evaluation.pictures.losses import score_losses
 from evaluation.pictures.systems import FAMILIES
 from evaluation.scores import place_of, rows_of
 from feature_decoding import recipes
@@ -43,6 +44,7 @@ def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
             scorer = scorer or Scorer(config, nsd.Stimuli(config.nsd).read(test_ids), run.device)
             is_tabulated = CATALOGUE.system(name).kind in TABULATED
             values = score_folder(scorer, place_of(config, subject, name), test_ids, field=is_tabulated)
+            values |= score_losses(config, subject, name, run.device)
         found.append(rows_of(subject, name, values))
     return found
 

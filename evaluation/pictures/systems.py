@@ -3,7 +3,7 @@
 from baselines.ozcelik import recipes as ozcelik
 from baselines.takagi import recipes as takagi
 from data.recipes import prepared
-from evaluation.pictures.catalogue import SPLITS
+from evaluation.pictures.catalogue import SPLITS, STAGE1
 from feature_decoding import recipes as decoding
 from minddiffuser.config import Config
 from minddiffuser.recipe import Recipe
@@ -52,6 +52,8 @@ def states_of(config: Config, subject: str) -> dict[str, str]:
         if there := folder.state(recipes[0].path):
             folder.check_samples(recipes)
             found[name] = there
+    if STAGE1 in found and decoding.decoded(config, subject, "structural").path.is_file():
+        found[STAGE1] += f"; its loss as of stage 2 of {reconstruction.stage2(config, subject).fingerprint}"
     for path in sorted((config.folder(subject) / "reconstruction" / OTHERS).glob("*")):
         if there := folder.state(path):
             found[f"{OTHERS}/{path.name}"] = there

@@ -18,6 +18,7 @@ from minddiffuser.config.method import (
     Evaluation,
     Guidance,
     Models,
+    Restored,
     Sampler,
     Search,
     Semantic,
@@ -51,6 +52,7 @@ class Experiment(Section):
     search: Search = Search()
     sampler: Sampler = Sampler()
     guidance: Guidance = Guidance()
+    restored: Restored = Restored()
     evaluation: Evaluation = Evaluation()
     controls: Controls = Controls()
     takagi: Takagi | None = Field(default=Takagi(), description="null: not run")
@@ -79,6 +81,12 @@ class Experiment(Section):
                 raise ValueError(
                     f"{name} has {len(values)} numbers for {n_layers} structural.layers: one each is needed"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _restored_targets_are_decoded(self) -> "Experiment":
+        if self.guidance.loss == "variance_restored" and self.decoding.restore_variance == "none":
+            raise ValueError("guidance.loss: variance_restored needs decoding.restore_variance: train")
         return self
 
 

@@ -98,6 +98,15 @@ class Decoding(Section):
     test_scaling: Literal["train", "test"] = Field(
         default="train", description="whose mean and deviation scale the test voxels; released: test (transductive)"
     )
+    restore_variance: Literal["none", "train"] = Field(
+        default="none",
+        description="train: besides what is decoded as published, divide standardised predictions by the deviation "
+        "of cross-validated ones of training images (ours; minddiffuser/restored is made of it)",
+    )
+    restore_strength: float = Field(
+        default=1.0, gt=0, le=1, description="power of that deviation: 1 restores all, .5 its square root"
+    )
+    restore_folds: int = Field(default=5, ge=2, description="folds of that cross-validation, each as long as a fit")
 
 
 class Search(Section):
@@ -150,11 +159,20 @@ class Guidance(Section):
         default=None, ge=1, description="stop an image after this many iterations without a lower loss (None: never)"
     )
     optimise: Literal["z_and_c", "z"] = Field(default="z_and_c", description="paper: both; released: z")
-    loss: Literal["weighted", "sum"] = Field(
-        default="weighted", description="weighted: released; sum: the paper's algorithm 1"
+    loss: Literal["weighted", "sum", "variance_restored"] = Field(
+        default="weighted",
+        description="weighted: released; sum: the paper's algorithm 1; variance_restored: ours, in units of each "
+        "feature's deviation, with targets whose variance is restored (decoding.restore_variance: train)",
     )
     layer_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(1.5, 1.2, 1, 1, 1, 1), description="one for each of structural.layers"
+        default=(1.5, 1.2, 1, 1, 1, 1),
+        description="one for each of structural.layers, of loss weighted; variance_restored: layers weigh the same",
+    )
+    latent_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="of loss variance_restored: weight of the same loss between the sampler's final latents and "
+        "the decoded z",
     )
     embedding_weight: float = Field(
         default=0.0, ge=0, le=1, description="share of the image-embedding term; 0 in the lab's run"
@@ -173,6 +191,35 @@ class Guidance(Section):
         if self.patience is not None and self.result == "last":
             raise ValueError("patience waits for a lower loss: it needs result: lowest_loss")
         return self
+
+    @model_validator(mode="after")
+    def _terms_of_the_loss(self) -> "Guidance":
+        if self.latent_weight and self.loss != "variance_restored":
+            raise ValueError(f"latent_weight is of loss variance_restored, not of {self.loss}: set it to 0")
+        if self.embedding_weight and self.loss == "variance_restored":
+            raise ValueError("embedding_weight is of loss weighted: set it to 0")
+        return self
+
+
+class Restored(Section):
+    """What is made of decoded features whose variance is restored (decoding.restore_variance: train); all of it ours.
+
+    `minddiffuser/restored` is stage 1 of restored z and c. `minddiffuser/best_of_k` is the best by `guidance.loss` of
+    as many noises as `guidance.n_iterations`, which costs as many U-Net calls as descending the loss.
+    """
+
+    guidance: Guidance = Guidance(
+        n_iterations=10,
+        learning_rate=0.03,
+        schedule="cosine",
+        loss="variance_restored",
+        latent_weight=2.0,
+        noise="fixed",
+        result="last",
+    )
+    stage2: bool = Field(
+        default=False, description="also descend this loss from restored z and c: minddiffuser/restored_stage2"
+    )
 
 
 class Evaluation(Section):

@@ -12,6 +12,13 @@ class Miniature(Section):
     n_own: int = Field(default=1050, ge=2)
     sessions: int = Field(default=40, ge=1, description="sessions recorded, of which data.sessions are used")
     roi_scale: float = Field(default=0.2, gt=0, le=1, description="voxels, as a share of those of NSD's subject 1")
+    quality: float = Field(
+        default=1.0,
+        gt=0,
+        le=2,
+        description="of the voxels: a factor of their noise ceilings, which are NSD's at 1. Below 1 noise stands in "
+        "for what makes photographs harder to decode than drawn scenes",
+    )
 
 
 class MiniatureGod(Section):

@@ -11,16 +11,12 @@ from sklearn.neighbors import NearestNeighbors
 from torchvision import models as torchvision_models
 from torchvision import transforms
 
-from baselines.regression import (
-    fit_predict,
-    fold_predictions,
-    held_out_predictions,
-    restore_variance,
-    spread_of_averages,
-)
+from baselines.regression import fit_predict, fold_predictions, held_out_predictions
 from baselines.semantic_brain_decoding.features import pooled_features, prepare, read_prepared
 from baselines.semantic_brain_decoding.neighbours import nearest
 from baselines.semantic_brain_decoding.pictures import open_text_to_image
+from feature_decoding.ridge import Scaler
+from feature_decoding.variance import restore_variance, spread_of_averages
 from minddiffuser.config import REPOSITORY, load
 from minddiffuser.config.method import Models
 from minddiffuser.pretrained.files import MissingModelError
@@ -96,7 +92,7 @@ def test_ridge_in_its_dual_form_equals_the_primal_and_scikit_learn():
 def test_restandardised_features_have_the_training_targets_mean_and_deviation():
     decoded, targets = RNG.normal(size=(50, 30)), RNG.normal(3, 2, size=(108, 30))
     decoded[:, 4] = 1.5  # a feature that is decoded alike for all images
-    restored = restore_variance(decoded, decoded, targets)
+    restored = restore_variance(decoded, Scaler.of(decoded), Scaler.of(targets))
     rest = np.arange(30) != 4
     np.testing.assert_allclose(restored.mean(axis=0), targets.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(restored[:, rest].std(axis=0), targets[:, rest].std(axis=0), rtol=1e-6)
@@ -109,7 +105,7 @@ def test_only_the_transductive_option_lets_test_images_change_one_another():
 
     def decode(rows, transductive):
         raw = fit_predict(X, Y, X_test[rows], 1000.0)
-        return restore_variance(raw, raw if transductive else held_out, Y)[0]
+        return restore_variance(raw, Scaler.of(raw if transductive else held_out), Scaler.of(Y))[0]
 
     few, all_rows = np.arange(3), np.arange(9)
     np.testing.assert_allclose(decode(few, False), decode(all_rows, False), rtol=1e-4)
@@ -134,8 +130,8 @@ def test_averages_over_trials_regain_the_spread_of_the_targets_without_other_ima
     def spread(features):
         return features.std(axis=0).mean() / Y.std(axis=0).mean()
 
-    assert spread(restore_variance(raw, held_out, Y)) < 0.75  # single trials' spread is no measure of averages'
-    assert spread(restore_variance(raw, held_out, Y, factor[:, None])) == pytest.approx(1, abs=0.15)
+    assert spread(restore_variance(raw, Scaler.of(held_out), Scaler.of(Y))) < 0.75  # single trials' spread is no measure of averages'
+    assert spread(restore_variance(raw, Scaler.of(held_out), Scaler.of(Y), factor[:, None])) == pytest.approx(1, abs=0.15)
     few = image < 3  # an image's factor does not depend on the others
     np.testing.assert_allclose(spread_of_averages(held_out, by_folds[:, few], trials[few], image[few]), factor[:3])
     one = np.arange(0, len(image), 35)  # of one trial each nothing is averaged
@@ -157,7 +153,7 @@ def test_labels_of_unseen_classes_are_found_from_planted_responses_and_not_from_
 
     def accuracy(X):
         raw = fit_predict(X, Y, X_test, 1000.0)
-        features = restore_variance(raw, held_out_predictions(X, Y, 1000.0, seed=0), Y)
+        features = restore_variance(raw, Scaler.of(held_out_predictions(X, Y, 1000.0, seed=0)), Scaler.of(Y))
         return (nearest(features, bank, 5)[0][:, 0] // 20 == test).mean()
 
     assert accuracy(X) > 0.8

@@ -13,8 +13,10 @@ from transformers import ResNetConfig, ResNetModel
 
 from baselines.ozcelik.features import instance_features, invert
 from baselines.ozcelik.generator import Generator, generator_of, open_generator
-from baselines.regression import fit_predict, held_out_predictions, restore_variance
+from baselines.regression import fit_predict, held_out_predictions
 from baselines.takagi.pictures import encode_again
+from feature_decoding.ridge import Scaler
+from feature_decoding.variance import restore_variance
 from feature_extraction.latents import decode, encode, to_model_range
 from minddiffuser.config import Experiment
 from minddiffuser.config.method import Sampler
@@ -109,23 +111,23 @@ def test_variance_is_restored_to_that_of_the_training_targets(problem):
     held_out = cross_val_predict(Ridge(500), X, Y, cv=KFold(5, shuffle=True, random_state=0))
     np.testing.assert_allclose(held_out_predictions(X, Y, 500, seed=0), held_out, rtol=1e-4)
     assert (decoded.std(axis=0) < 0.6 * Y.std(axis=0)).all()  # what ridge takes away
-    transductive = restore_variance(decoded, decoded, Y)
+    transductive = restore_variance(decoded, Scaler.of(decoded), Scaler.of(Y))
     np.testing.assert_allclose(transductive.std(axis=0), Y.std(axis=0))
     np.testing.assert_allclose(transductive.mean(axis=0), Y.mean(axis=0))
-    by_training = restore_variance(decoded, held_out_predictions(X, Y, 500, seed=0), Y)
+    by_training = restore_variance(decoded, Scaler.of(held_out_predictions(X, Y, 500, seed=0)), Scaler.of(Y))
     np.testing.assert_allclose(by_training.std(axis=0), Y.std(axis=0), rtol=0.4)
-    fitted = restore_variance(decoded, Ridge(500).fit(X, Y).predict(X), Y)  # of images that were fitted
+    fitted = restore_variance(decoded, Scaler.of(Ridge(500).fit(X, Y).predict(X)), Scaler.of(Y))  # of images that were fitted
     assert (fitted.std(axis=0) < by_training.std(axis=0)).all()
 
 
 def test_by_training_statistics_an_image_does_not_depend_on_the_others(problem):
     X, Y, X_test = problem
     model, held_out = Ridge(500).fit(X, Y), held_out_predictions(X, Y, 500, seed=0)
-    batch = restore_variance(model.predict(X_test), held_out, Y)
-    alone = restore_variance(model.predict(X_test[:1]), held_out, Y)
+    batch = restore_variance(model.predict(X_test), Scaler.of(held_out), Scaler.of(Y))
+    alone = restore_variance(model.predict(X_test[:1]), Scaler.of(held_out), Scaler.of(Y))
     np.testing.assert_allclose(alone[0], batch[0])
-    few = restore_variance(model.predict(X_test[:5]), model.predict(X_test[:5]), Y)
-    assert np.abs(few[0] - restore_variance(model.predict(X_test), model.predict(X_test), Y)[0]).max() > 0.1
+    few = restore_variance(model.predict(X_test[:5]), Scaler.of(model.predict(X_test[:5])), Scaler.of(Y))
+    assert np.abs(few[0] - restore_variance(model.predict(X_test), Scaler.of(model.predict(X_test)), Scaler.of(Y))[0]).max() > 0.1
 
 
 @pytest.fixture(scope="module")
