@@ -22,7 +22,7 @@ _PADDED = (IMAGE_SIZE + 2 * _MARGIN,) * 2
 N_ATTRIBUTES = 48
 _OF_NAME = 0.03  # share of the variance of an object's attributes that its kind's name tells, or its colour's
 _N_OPPONENT = 6
-_CHANNEL_WEIGHTS = np.r_[np.full(_N_OPPONENT, 0.1), np.ones(8)]  # energy dominates
+_CHANNEL_WEIGHTS = np.r_[np.full(_N_OPPONENT, 0.15), np.ones(8)]  # energy dominates
 _BLOCK = 32  # pictures that are multiplied with the fields at once: one alone takes four times as long
 
 

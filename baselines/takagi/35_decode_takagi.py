@@ -4,8 +4,10 @@
 
 z is of pictures of 320 pixels (4 x 40 x 40) and is decoded from the voxels of NSD's stream `early`, c has 77 tokens and
 is decoded from `ventral`; rows are single trials; himalaya's RidgeCV chooses a penalty for each output. The form
-"minddiffuser" decodes the z and c of this project from its voxels, with its decoders. `experiment.takagi` has the
-settings, and `TAKAGI_FORMS` in minddiffuser/config/takagi.py what sets the forms apart.
+"restored" gives back to what "corrected" decodes the variance that regression takes from it, output by output, by
+5-fold predictions of training images (feature_decoding/variance.py). The form "minddiffuser" decodes the z and c of
+this project from its voxels, with its decoders. `experiment.takagi` has the settings, and `TAKAGI_FORMS` in
+minddiffuser/config/takagi.py what sets the forms apart.
 
 Reads NSD's betas, stimuli and captions, `prepared.h5`, and for the form "minddiffuser" `features/`. Writes to
 `runs/<name>/<subject>/takagi/`:
@@ -29,7 +31,7 @@ import torch
 from PIL import Image
 
 from baselines.takagi import recipes
-from baselines.takagi.regression import fit_predict, mean_over_trials
+from baselines.takagi.regression import fit_predict, held_out_predictions, mean_over_trials, restore
 from baselines.takagi.trials import write_trials
 from data.nsd import Stimuli, read_captions
 from data.recipes import prepared
@@ -111,12 +113,20 @@ def extract(run: Run, subject: str, models: Callable[[], tuple]) -> None:
 
 
 def decode_streams(run: Run, subject: str, forms: dict[str, Takagi]) -> None:
-    """Decode by RidgeCV, some outputs at a time; those of all forms side by side, for they share the voxels."""
+    """Decode by RidgeCV, some outputs at a time; those of all forms side by side, for they share the voxels.
+
+    Forms that have the same targets share a regression, too: "restored" is made of what "corrected" decodes.
+    """
     outputs = {name: Artifact(recipes.decoded(run.config, subject, name)) for name in forms}
     todo = [name for name, output in outputs.items() if not output.is_done(run.overwrite)]
     if not todo:
         return
-    decoded: dict[str, dict[str, np.ndarray]] = {name: {} for name in forms}
+    alphas, seed = next(iter(forms.values())).alphas, run.config.experiment.seed
+    targets_of = {name: (form.center_targets, form.posterior) for name, form in forms.items()}
+    fits = list(dict.fromkeys(targets_of.values()))
+    fit_of = {name: fits.index(targets) for name, targets in targets_of.items()}
+    restored_names = [name for name in todo if forms[name].restore_variance == "train"]
+    decoded: dict[str, dict[str, np.ndarray]] = {name: {} for name in todo}
     with (
         open_made(recipes.trials(run.config, subject)) as trials,
         open_made(recipes.targets(run.config, subject)) as features,
@@ -126,20 +136,26 @@ def decode_streams(run: Run, subject: str, forms: dict[str, Takagi]) -> None:
         for key, region in (("z", b"early"), ("c", b"ventral")):
             X, X_test = (trials[part][:][:, stream == region] for part in ("train", "test"))
             print(f"{subject}: Takagi's {key} from {X.shape[1]} voxels ({region.decode()}), {len(X)} trials")
-            source_of = {name: "c" if key == "c" else f"z_{form.posterior}" for name, form in forms.items()}
-            _, n_slices, *rest = features[source_of[next(iter(forms))]].shape
-            step = max(1, OUTPUTS_AT_ONCE // len(forms) // int(np.prod(rest)))
-            found = []
+            sources = ["c" if key == "c" else f"z_{posterior}" for _, posterior in fits]
+            _, n_slices, *rest = features[sources[0]].shape
+            step = max(1, OUTPUTS_AT_ONCE // len(fits) // int(np.prod(rest)))
+            found: dict[str, list[np.ndarray]] = {name: [] for name in todo}
             for start in progress(range(0, n_slices, step), desc=f"{subject} {key}"):
-                parts = [features[source_of[name]][n_test:, start : start + step] for name in forms]
-                Y = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
-                centered = np.repeat([form.center_targets for form in forms.values()], parts[0][0].size)
+                parts = [features[source][n_test:, start : start + step] for source in sources]
+                Ys = [part.reshape(len(part), -1) for part in parts]  # (training images, slices x ...)
+                Y = np.concatenate(Ys, axis=1)
+                centered = np.repeat([center for center, _ in fits], Ys[0].shape[1])
                 mean = np.where(centered, mean_over_trials(Y, image_of_trial), 0)
-                alphas = next(iter(forms.values())).alphas
-                predicted = fit_predict(X, Y, image_of_trial, mean, X_test, alphas)
-                found.append(predicted.reshape(n_test, len(forms), -1, *rest))  # (test images, forms, slices, ...)
-            for place, name in enumerate(forms):
-                decoded[name][key] = np.concatenate([part[:, place] for part in found], axis=1)
+                predicted = np.split(fit_predict(X, Y, image_of_trial, mean, X_test, alphas), len(fits), axis=1)
+                of_block = {name: predicted[fit_of[name]] for name in todo}
+                for name in restored_names:
+                    own, center = Ys[fit_of[name]], forms[name].center_targets
+                    held_out = held_out_predictions(X, own, image_of_trial, center, alphas, seed)
+                    of_block[name] = restore(of_block[name], held_out, own)
+                for name, values in of_block.items():
+                    found[name].append(values.reshape(n_test, -1, *rest))  # (test images, slices, ...)
+            for name in todo:
+                decoded[name][key] = np.concatenate(found[name], axis=1)
     for name in todo:
         outputs[name].write({**decoded[name], "nsd_id": nsd_id[:n_test]})
         print(f"wrote {outputs[name].path}")

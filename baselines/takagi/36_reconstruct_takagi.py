@@ -3,7 +3,8 @@
     python baselines/takagi/36_reconstruct_takagi.py [--config configs/miniature.yaml] [--subject subj01]
 
 The decoded z is decoded by the autoencoder to a small picture, which is enlarged and encoded again; what comes of it
-goes through image to image with the decoded c. Five samples an image.
+goes through image to image with the decoded c. Five samples an image. The form "restored" does so with the z and c
+whose variance was restored.
 
 Reads `takagi/decoded/<form>.h5`. Writes `reconstruction/takagi/<form>/`: a picture for each test image and an index,
 and inside it `sample_2/` and so on, the same with other noise.

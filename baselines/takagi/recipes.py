@@ -49,6 +49,8 @@ def decoded(config: Config, subject: str, name: str) -> Recipe:
         inputs = tuple(decoder(config, subject, form, family) for family in FAMILIES)
     else:
         settings = _of_form(form, "decoder", "center_targets", "alphas", "posterior")
+        if form.restore_variance == "train":
+            settings |= _of_form(form, "restore_variance") | pick(config.experiment, "seed")  # of the folds
         inputs = (trials(config, subject), targets(config, subject))
     return Recipe(config.folder(subject), f"takagi/decoded/{name}.h5", subject, DECODE, settings, inputs, "test")
 

@@ -1,6 +1,7 @@
 """Takagi & Nishimoto's method, and what sets its forms apart.
 
-"original" is what its authors released, "minddiffuser" what MindDiffuser's authors compared with.
+"original" is what its authors released, "minddiffuser" what MindDiffuser's authors compared with; "restored" is
+"corrected" with the variance given back that regression takes from decoded z and c, which is this project's.
 """
 
 from typing import Annotated, Any, Literal
@@ -14,9 +15,9 @@ from minddiffuser.config.section import Distinct, Penalty, Section
 class Takagi(Section):
     """The rival of Takagi & Nishimoto (CVPR 2023), in the forms of `TAKAGI_FORMS`; defaults are of "corrected"."""
 
-    forms: Annotated[tuple[Literal["original", "corrected", "minddiffuser"], ...], Field(min_length=1), Distinct] = (
-        "original", "corrected", "minddiffuser",
-    )  # fmt: skip
+    forms: Annotated[
+        tuple[Literal["original", "corrected", "restored", "minddiffuser"], ...], Field(min_length=1), Distinct
+    ] = ("original", "corrected", "restored", "minddiffuser")
     decoder: Literal["ridge_cv", "voxel_selection"] = Field(
         default="ridge_cv",
         description="z from voxels of the stream `early` and c from `ventral`, single trials; as bundled: "
@@ -25,6 +26,11 @@ class Takagi(Section):
     center_targets: bool = Field(default=True, description="released: false, without an intercept either")
     alphas: Annotated[tuple[Penalty, ...], Field(min_length=1), Distinct] = Field(
         default=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0), description="of which each output gets its own"
+    )
+    restore_variance: Literal["none", "train"] = Field(
+        default="none",
+        description="train: bring each output of decoder ridge_cv to the training images' mean and deviation, by "
+        "those of cross-validated predictions (ours); penalties are chosen five times more",
     )
     n_voxels_semantic: int = Field(default=250, ge=1, description="of decoder voxel_selection")
     n_voxels_detail: int = Field(default=4000, ge=1, description="of decoder voxel_selection")
@@ -63,13 +69,21 @@ class Takagi(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _restored_is_what_trials_give(self) -> "Takagi":
+        if self.decoder == "voxel_selection" and self.restore_variance == "train":
+            raise ValueError("restore_variance: train is of decoder: ridge_cv; set it to none")
+        return self
+
 
 # What sets the forms apart; everything else is as the configuration says.
 TAKAGI_FORMS: dict[str, dict[str, Any]] = {
     "original": {"center_targets": False, "posterior": "sample"},
     "corrected": {},
+    "restored": {"decoder": "ridge_cv", "restore_variance": "train"},
     "minddiffuser": {
         "decoder": "voxel_selection",
+        "restore_variance": "none",
         "test_scaling": "test",
         "encoded_range": "unit",
         "posterior": "sample",

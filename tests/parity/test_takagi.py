@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from himalaya.ridge import RidgeCV
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 
-from baselines.takagi.regression import fit_predict, mean_over_trials
+from baselines.takagi.regression import fit_predict, held_out_predictions, mean_over_trials, restore
 from minddiffuser.config.takagi import Takagi
 
 ALPHAS = Takagi().alphas
@@ -95,3 +96,71 @@ def test_both_forms_can_be_fitted_side_by_side(problem):
     )
     np.testing.assert_allclose(both[:, :6], predict(problem, centered=False), atol=1e-4)
     np.testing.assert_allclose(both[:, 6:], predict(problem, centered=True), atol=1e-4)
+
+
+@CENTERED
+def test_held_out_images_are_predicted_from_the_mean_of_their_trials_by_the_single_trials_of_others(problem, centered):
+    X, Y, trials = problem["X"], problem["Y"], problem["image_of_trial"]
+    expected = np.empty(Y.shape)
+    for _, images in KFold(5, shuffle=True, random_state=3).split(Y):
+        fitted = np.array([image not in images for image in trials])
+        scaler = StandardScaler().fit(X[fitted])
+        ridge = Ridge(alpha=10.0, fit_intercept=centered).fit(scaler.transform(X[fitted]), Y[trials[fitted]])
+        for image in images:
+            expected[image] = ridge.predict(scaler.transform(X[trials == image])).mean(axis=0)  # linear: the same
+    held_out = held_out_predictions(X, Y, trials, centered, [10.0], seed=3)
+    np.testing.assert_allclose(held_out, expected, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> dict[str, np.ndarray]:
+    """As `problem`, but voxels so noisy that a third of the variance is left; each image has three trials."""
+    rng = np.random.default_rng(2)
+    image_of_trial = rng.permutation(np.repeat(np.arange(400), 3))
+    images, test_images = rng.normal(size=(400, 30)), rng.normal(size=(300, 30))
+    W = rng.normal(size=(30, 6)) / 30**0.5
+    Y = (3 + 2 * images @ W).astype(np.float32)
+    Y[:, 0] = np.float32(3.3)
+    X = images[image_of_trial] + 2 * rng.normal(size=(1200, 30))
+    X_test = (test_images[:, None] + 2 * rng.normal(size=(300, 3, 30))).mean(axis=1)
+    return {"X": X, "Y": Y, "image_of_trial": image_of_trial, "X_test": X_test}
+
+
+def test_restored_outputs_have_the_deviation_and_the_mean_of_the_targets(noisy):
+    X, Y, trials = noisy["X"], noisy["Y"], noisy["image_of_trial"]
+    decoded, held_out = predict(noisy, centered=True), held_out_predictions(X, Y, trials, True, ALPHAS, seed=0)
+    restored, rest = restore(decoded, held_out, Y), slice(1, None)
+
+    def spread(values):
+        return (values.std(axis=0) / Y.std(axis=0))[rest]
+
+    assert (spread(decoded) < 0.75).all()
+    np.testing.assert_allclose(spread(restore(held_out, held_out, Y)), 1, rtol=1e-5)
+    np.testing.assert_allclose(spread(restored), 1, atol=0.15)  # of 300 and 400 images: four times its standard error
+    np.testing.assert_allclose(restored.mean(axis=0), Y.mean(axis=0), atol=4 * 2 / 300**0.5)
+    # Predictions of single trials would spread more, and so give too little back.
+    every_trial = np.arange(len(X))
+    by_single = restore(decoded, held_out_predictions(X, Y[trials], every_trial, True, ALPHAS, seed=0), Y)
+    assert (spread(by_single) < 0.8).all()
+
+
+def test_restored_correlations_are_unchanged_and_a_constant_output_is_exact(noisy):
+    X, Y, trials = noisy["X"], noisy["Y"].copy(), noisy["image_of_trial"]
+    Y[:, 1] = np.float32(1.7)
+    Y[::7, 1] += np.float32(2e-7)  # of captions in batches of different size: the same but for the last bit
+    problem = noisy | {"Y": Y}
+    for centered in (True, False):  # without an intercept what is decoded of a constant is noise, and is left alone
+        decoded = predict(problem, centered)
+        restored = restore(decoded, held_out_predictions(X, Y, trials, centered, ALPHAS, seed=0), Y)
+        assert restored.dtype == decoded.dtype == np.float32
+        np.testing.assert_array_equal(restored[:, :2], decoded[:, :2])
+        for output in range(2, 6):
+            assert np.corrcoef(restored[:, output], decoded[:, output])[0, 1] == pytest.approx(1)
+
+
+def test_restored_a_test_image_alone_is_decoded_as_in_the_batch(noisy):
+    X, Y, trials, X_test = (noisy[key] for key in ("X", "Y", "image_of_trial", "X_test"))
+    held_out = held_out_predictions(X, Y, trials, True, ALPHAS, seed=0)
+    batch = restore(predict(noisy, centered=True), held_out, Y)
+    alone = restore(predict(noisy, centered=True, X_test=X_test[:1]), held_out, Y)
+    np.testing.assert_allclose(alone, batch[:1], rtol=1e-4)

@@ -14,14 +14,15 @@ from transformers import ResNetConfig, ResNetModel
 from baselines.ozcelik.features import instance_features, invert
 from baselines.ozcelik.generator import Generator, generator_of, open_generator
 from baselines.regression import fit_predict, held_out_predictions
+from baselines.takagi import recipes
 from baselines.takagi.pictures import encode_again
 from feature_decoding.ridge import Scaler
 from feature_decoding.variance import restore_variance
 from feature_extraction.latents import decode, encode, to_model_range
-from minddiffuser.config import Experiment
+from minddiffuser.config import Config, Experiment
 from minddiffuser.config.method import Sampler
 from minddiffuser.config.ozcelik import Ozcelik, ozcelik_form
-from minddiffuser.config.takagi import Takagi, takagi_form
+from minddiffuser.config.takagi import TAKAGI_FORMS, Takagi, takagi_form
 from minddiffuser.pretrained.files import MissingModelError
 from minddiffuser.pretrained.icgan import InstanceEncoder, icgan_state, open_instance_encoder
 from minddiffuser.store import DataError
@@ -44,12 +45,14 @@ def test_timesteps_of_takagis_forms():
     assert timesteps_of(of["corrected"].sampler)[:3] == [781, 781, 761]  # as diffusers does at strength .8
     assert timesteps_of(of["original"].sampler)[:3] == [801, 781, 761]  # as CompVis' script does
     assert timesteps_of(of["minddiffuser"].sampler)[:3] == [741, 681, 661]
-    assert [len(timesteps_of(form.sampler)) - 1 for form in of.values()] == [40, 40, 35]
+    assert [len(timesteps_of(form.sampler)) - 1 for form in of.values()] == [40, 40, 40, 35]
 
 
 def test_forms_differ_in_what_they_are_said_to_differ_in():
     experiment = Experiment()
-    original, corrected, bundled = (takagi_form(experiment.sampler, Takagi(), name) for name in Takagi().forms)
+    assert Takagi().forms == tuple(TAKAGI_FORMS)
+    original, corrected, restored, bundled = (takagi_form(experiment.sampler, Takagi(), name) for name in TAKAGI_FORMS)
+    assert restored == corrected.model_copy(update={"restore_variance": "train"})
     assert (original.center_targets, corrected.center_targets) == (False, True)
     assert (bundled.decoder, bundled.encoded_range, bundled.n_samples) == ("voxel_selection", "unit", 1)
     assert {original.n_samples, corrected.n_samples} == {5}
@@ -64,6 +67,28 @@ def test_forms_differ_in_what_they_are_said_to_differ_in():
     assert (original.unit_length, corrected.unit_length, bundled.noise) == (False, True, "random")
     miniature = takagi_form(experiment.sampler, Takagi(alphas=(7.0,), n_samples=2), "original")
     assert (miniature.alphas, miniature.n_samples) == ((7.0,), 2)  # what is no matter of forms is as configured
+
+
+def test_only_a_form_that_decodes_trials_is_restored():
+    with pytest.raises(ValueError, match=r"restore_variance: train is of decoder: ridge_cv"):
+        Takagi(decoder="voxel_selection", restore_variance="train")
+    everywhere, sampler = Takagi(restore_variance="train"), Experiment().sampler
+    assert takagi_form(sampler, everywhere, "minddiffuser").restore_variance == "none"
+    restored = takagi_form(sampler, Takagi(decoder="voxel_selection"), "restored")
+    assert (restored.decoder, restored.restore_variance) == ("ridge_cv", "train")
+
+
+def test_only_a_restored_form_depends_on_the_folds():
+    def settings_of(name, seed):
+        config = Config(name="x", experiment=Experiment(seed=seed))
+        return recipes.decoded(config, "subj01", name).settings
+
+    ridge = ["decoder", "center_targets", "alphas", "posterior"]
+    for name in ("original", "corrected"):
+        assert list(settings_of(name, 0)) == [f"experiment.takagi.{key}" for key in ridge]
+    assert settings_of("minddiffuser", 0) == settings_of("minddiffuser", 1)
+    own = {"experiment.takagi.restore_variance": "train", "experiment.seed": 1}
+    assert settings_of("restored", 1) == settings_of("corrected", 1) | own
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +141,8 @@ def test_variance_is_restored_to_that_of_the_training_targets(problem):
     np.testing.assert_allclose(transductive.mean(axis=0), Y.mean(axis=0))
     by_training = restore_variance(decoded, Scaler.of(held_out_predictions(X, Y, 500, seed=0)), Scaler.of(Y))
     np.testing.assert_allclose(by_training.std(axis=0), Y.std(axis=0), rtol=0.4)
-    fitted = restore_variance(decoded, Scaler.of(Ridge(500).fit(X, Y).predict(X)), Scaler.of(Y))  # of images that were fitted
+    of_fitted = Scaler.of(Ridge(500).fit(X, Y).predict(X))
+    fitted = restore_variance(decoded, of_fitted, Scaler.of(Y))
     assert (fitted.std(axis=0) < by_training.std(axis=0)).all()
 
 
@@ -126,8 +152,10 @@ def test_by_training_statistics_an_image_does_not_depend_on_the_others(problem):
     batch = restore_variance(model.predict(X_test), Scaler.of(held_out), Scaler.of(Y))
     alone = restore_variance(model.predict(X_test[:1]), Scaler.of(held_out), Scaler.of(Y))
     np.testing.assert_allclose(alone[0], batch[0])
-    few = restore_variance(model.predict(X_test[:5]), Scaler.of(model.predict(X_test[:5])), Scaler.of(Y))
-    assert np.abs(few[0] - restore_variance(model.predict(X_test), Scaler.of(model.predict(X_test)), Scaler.of(Y))[0]).max() > 0.1
+    few, every = (
+        restore_variance(decoded, Scaler.of(decoded), Scaler.of(Y)) for decoded in map(model.predict, (X_test[:5], X_test))
+    )
+    assert np.abs(few[0] - every[0]).max() > 0.1
 
 
 @pytest.fixture(scope="module")
