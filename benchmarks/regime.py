@@ -20,6 +20,7 @@ import json
 
 import numpy as np
 import torch
+from validation import CPU, DECODED, LEVELS, TARGETS, Scores, prepare, rule, sampler_of, true_targets
 
 from feature_decoding import recipes
 from feature_decoding.ridge import Scaler
@@ -27,7 +28,6 @@ from minddiffuser.config import Config
 from minddiffuser.correlation import correlate_pairs
 from minddiffuser.store import open_made
 from reconstruction.sampler import draw_noise
-from validation import CPU, DECODED, LEVELS, TARGETS, Scores, prepare, rule, sampler_of, true_targets
 
 
 def main() -> None:

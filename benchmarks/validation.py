@@ -1,7 +1,7 @@
 """What benchmarks share that try settings on validation images: training images held out; no test image is read.
 
-`experiment.data.validation_rows` makes the last training images stand in for the test images, which are left out. So the
-stage scripts decode them as they would decode test images, in `runs/miniature_validation/`.
+`experiment.data.validation_rows` makes the last training images stand in for the test images, which are left out. So
+the stage scripts decode them as they would decode test images, in `runs/miniature_validation/`.
 """
 
 import subprocess
@@ -88,7 +88,7 @@ class Scores:
         self.config, self.stimuli = config, Stimuli(config.nsd).read(ids)
 
     @cached_property
-    def _scorer(self):  # noqa: ANN202
+    def _scorer(self):
         models = self.config.experiment.models
         return open_clip_model(models.scoring_clip, models.scoring_clip_weights, CPU)
 
@@ -106,7 +106,7 @@ class Scores:
 
 
 def rule(scores: np.ndarray) -> float:
-    """What stage 1's settings are chosen by: the sum of PixCorr and two-way identification."""
+    """Sum PixCorr and two-way identification, by which stage 1's settings are chosen."""
     return float(scores[:, 0].mean() + scores[:, 2].mean())
 
 

@@ -8,8 +8,8 @@ Reads `prepared.h5` and `features/semantic.h5`. Fits `decoders/semantic.h5` on t
     c       (n_test, 15, width) float32  token 0 is the same for every caption: its training mean, not decoded
     nsd_id  (n_test,)
 
-With `decoding.restore_variance: train` also `decoders/spread/semantic.h5`, the spread of cross-validated predictions, and
-`decoded/restored/semantic.h5`, the same with its variance restored (feature_decoding/variance.py).
+With `decoding.restore_variance: train` it also writes `decoders/spread/semantic.h5`, the spread of cross-validated
+predictions, and `decoded/restored/semantic.h5`, the same with its variance restored (variance.py).
 
 Peak memory: 3.6 GB at the real size: voxels of the training images twice in float64, c, and a Gram matrix of voxels.
 """
@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> None:
         wanted = [decoder, decoded]
         if decoding.restore_variance == "train":
             wanted += [Artifact(of(run.config, subject, "semantic")) for of in (recipes.spread, recipes.restored)]
-        if all([artifact.is_done(run.overwrite) for artifact in wanted]):
+        done = [artifact.is_done(run.overwrite) for artifact in wanted]  # all: --overwrite deletes what is asked
+        if all(done):
             print(f"{decoded.path} is there already")
             continue
         X, X_test = load_voxels(run.config, subject, decoding.test_scaling)

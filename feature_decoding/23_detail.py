@@ -8,8 +8,8 @@ Reads `prepared.h5` and `features/detail.h5`. Fits `decoders/detail.h5` on the t
     z       (n_test, 4, height, width) float32
     nsd_id  (n_test,)
 
-With `decoding.restore_variance: train` also `decoders/spread/detail.h5`, the spread of cross-validated predictions, and
-`decoded/restored/detail.h5`, the same with its variance restored (feature_decoding/variance.py).
+With `decoding.restore_variance: train` it also writes `decoders/spread/detail.h5`, the spread of cross-validated
+predictions, and `decoded/restored/detail.h5`, the same with its variance restored (variance.py).
 
 Peak memory: 4.1 GB at the real size: voxels of the training images twice in float64, z, and a Gram matrix of voxels.
 """
@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> None:
         wanted = [decoder, decoded]
         if decoding.restore_variance == "train":
             wanted += [Artifact(of(run.config, subject, "detail")) for of in (recipes.spread, recipes.restored)]
-        if all([artifact.is_done(run.overwrite) for artifact in wanted]):
+        done = [artifact.is_done(run.overwrite) for artifact in wanted]  # all: --overwrite deletes what is asked
+        if all(done):
             print(f"{decoded.path} is there already")
             continue
         X, X_test = load_voxels(run.config, subject, decoding.test_scaling)

@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> None:
         decoded = Artifact(recipes.decoded(config, subject, "structural"))
         restored = Artifact(recipes.restored(config, subject, "structural"))
         wanted = [*decoders.values(), decoded, *([*spreads.values(), restored] if restores else [])]
-        if all([artifact.is_done(run.overwrite) for artifact in wanted]):
+        done = [artifact.is_done(run.overwrite) for artifact in wanted]  # all: --overwrite deletes what is asked
+        if all(done):
             print(f"{decoded.path} is there already")
             continue
         X, X_test = load_voxels(config, subject, decoding.test_scaling)

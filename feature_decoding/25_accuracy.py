@@ -4,11 +4,15 @@
 
 Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes `decoded/accuracy.csv` and `decoded/accuracy.png`:
 
-    target, roi, measure, r, floor, n  measure "unit": correlation over test images, mean over n units;
+    target, roi, measure, r, floor, n, ...  measure "unit": correlation over test images, mean over n units;
                                   measure "image": correlation over standardised units, mean over n test images;
                                   roi "all" is what reconstruction uses; the others are ridge regressions on all voxels
                                   of one ROI, with the penalty of unit selection; floor: the 95th percentile of
                                   r over 200 permutations of the test images
+    deviation, error              of standardised decoded targets, in the rows of roi "all" and measure "unit": their
+                                  deviation over test images, mean over units (the true ones have about 1; what is
+                                  shrunk has less), and the mean squared error
+    restored_deviation, restored_error  the same of `decoded/restored/`, where `decoding.restore_variance` is "train"
     target "voxels"               the square root of the ROI's median noise ceiling: the correlation that a perfect
                                   prediction of a voxel would have with the mean of three trials
 
@@ -16,6 +20,7 @@ Peak memory: 3 GB at the real size, for the regressions of 11 ROIs and one targe
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
@@ -35,6 +40,7 @@ from minddiffuser.progress import progress
 from minddiffuser.store import Files, open_made
 
 UNITS_AT_ONCE = 1024
+SPREADS = ("deviation", "error", "restored_deviation", "restored_error")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -53,21 +59,32 @@ def main(argv: list[str] | None = None) -> None:
             for r in rois
         ]
         operators = open_operators(run.config, subject, roi_of)
-        for name, Y, Y_test, decoded in read_targets(run.config, subject):
+        restores = run.config.experiment.decoding.restore_variance == "train"
+        spreads = {}
+        for name, Y, Y_test, decoded, restored in read_targets(run.config, subject, restores):
             scaler = Scaler.of(Y)
             true = scaler.apply(Y_test)
+            spreads[name] = [*deviation_and_error(scaler.apply(decoded), true)]
+            spreads[name] += deviation_and_error(scaler.apply(restored), true) if restored is not None else [np.nan] * 2
             for roi in progress(["all", *rois], desc=f"{subject} {name}"):
                 predicted = scaler.apply(decoded) if roi == "all" else predict(operators[roi], scaler, Y)
                 rows.append((name, roi, "unit", *correlation_and_floor(predicted, true, axis=0), Y.shape[1]))
                 rows.append((name, roi, "image", *correlation_and_floor(predicted, true, axis=1), len(true)))
             del Y  # before the next target is read
         table = pd.DataFrame(rows, columns=["target", "roi", "measure", "r", "floor", "n"])
+        joined = (table["roi"] == "all") & (table["measure"] == "unit")
+        for k, column in enumerate(SPREADS):
+            table.loc[joined, column] = [values[k] for values in spreads.values()]
         text = table.to_csv(index=False, float_format="%.4f")
         output.write({"accuracy.csv": text, "accuracy.png": draw(table, subject)})
         joint = table[table["roi"] == "all"].pivot_table(
             index="target", columns="measure", values=["r", "floor"], sort=False
         )
         print(f"{subject}: mean correlation of decoded and true test targets, from all ROIs\n{joint.round(3)}\n")
+        spread = table[joined].set_index("target")[list(SPREADS)].dropna(axis=1).round(3)
+        print(
+            f"{subject}: deviation (of true targets about 1) and squared error of standardised decoded ones\n{spread}\n"
+        )
 
 
 def open_operators(config: Config, subject: str, roi_of: np.ndarray) -> dict[str, np.ndarray]:
@@ -92,27 +109,34 @@ def predict(operator: np.ndarray, scaler: Scaler, Y: np.ndarray) -> np.ndarray:
     return found
 
 
-def read_targets(config: Config, subject: str) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the name, the true targets of training and test images, and the decoded ones (rows flat)."""
+def deviation_and_error(decoded: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """Deviation over images, mean over units, and mean squared error, of standardised targets (n_images, n_units)."""
+    return float(decoded.std(axis=0).mean()), float(np.mean((decoded - true) ** 2))
+
+
+def read_targets(
+    config: Config, subject: str, restores: bool
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Yield the name, the true targets of training and test images, the decoded and the restored ones (rows flat)."""
     for family in recipes.SCRIPTS:
         keys = [recipes.FAMILIES[family]] if family in recipes.FAMILIES else recipes.names_of(config, family)
-        with (
-            open_made(features(config, subject, family)) as true,
-            open_made(recipes.decoded(config, subject, family)) as decoded,
-        ):
+        with ExitStack() as stack:
+            true = stack.enter_context(open_made(features(config, subject, family)))
+            decoded = stack.enter_context(open_made(recipes.decoded(config, subject, family)))
+            restored = stack.enter_context(open_made(recipes.restored(config, subject, family))) if restores else None
             for key in keys:
                 if key == EMBEDDING:
                     continue
-                predicted = decoded[key][:]
-                n_test, units = len(predicted), np.arange(int(np.prod(true[key].shape[1:])))
-                predicted = predicted.reshape(n_test, -1)
+                n_test, units = len(decoded[key]), np.arange(int(np.prod(true[key].shape[1:])))
+                predicted = [file[key][:].reshape(n_test, -1) for file in (decoded, restored) if file]
                 if key == "c":  # begin of text is not decoded
                     first = true[key].shape[2]
-                    units, predicted = units[first:], predicted[:, first:]
+                    units, predicted = units[first:], [values[:, first:] for values in predicted]
                 if family == "structural":
                     units = decoded[f"{key}_units"][:]
                 Y_test = read_units(true[key], slice(n_test), units)
-                yield key, read_units(true[key], slice(n_test, None), units), Y_test, predicted
+                Y = read_units(true[key], slice(n_test, None), units)
+                yield key, Y, Y_test, predicted[0], predicted[1] if restores else None
 
 
 def draw(table: pd.DataFrame, subject: str) -> bytes:

@@ -73,12 +73,17 @@ def units(s: Subject, m: Means) -> Row:
 
 def decoders(s: Subject, m: Means) -> Row:
     """22 to 24: decoders of c, z and the CLIP layers, each script with a Gram matrix of its own."""
-    three = families(s, m)
+    three, decoding = families(s, m), m.config.experiment.decoding
     operations = fitting(s, three) + 2 * fitting(s, [])
+    how, levers = "operations by count", lower_voxels(m.config, "semantic", "detail", "structural")
+    if decoding.restore_variance == "train":
+        n = decoding.restore_folds
+        operations += n * (fitting(s, three) + (len(three) - 1) * fitting(s, []))
+        how += f", and {n} fits more to restore variance"
+        levers = (f"lower experiment.decoding.restore_folds (now {n})", *levers)
     return Row(
         s.name, "22-24", "decoders", operations / m.speed.factorise, *fitting_memory(s, m, three), stored(three),
-        "operations by count",
-        lower_voxels(m.config, "semantic", "detail", "structural"),
+        how, levers,
     )  # fmt: skip
 
 

@@ -109,6 +109,8 @@ def splits(config: Config, subject: str) -> Recipe:
 def accuracy(config: Config, subject: str) -> Recipe:
     """Recipe of the table and figure of how well targets are decoded, `decoded/accuracy.csv` and `.png`."""
     inputs = tuple(decoded(config, subject, family) for family in SCRIPTS)
+    if config.experiment.decoding.restore_variance == "train":
+        inputs += tuple(restored(config, subject, family) for family in SCRIPTS)
     settings = pick(config.experiment, "units.alpha")
     script = "feature_decoding/25_accuracy.py"
     return Recipe(config.folder(subject), "decoded/accuracy.json", subject, script, settings, inputs)

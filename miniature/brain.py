@@ -175,9 +175,9 @@ def channel_deviations(images: np.ndarray) -> np.ndarray:
 
 
 def attributes(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """What higher areas are tuned to: a point in a space of many dimensions for each object, and for the place.
+    """Place each object, and the place, in the space of many dimensions that higher areas are tuned to.
 
-    A name says little of where a thing lies in it: `_OF_NAME` of the variance is its kind's, as much its colour's, and
+    A name tells little of where a thing lies in it: `_OF_NAME` of the variance is its kind's, as much its colour's, and
     the rest its own, as an object has a pose, a material and a history that no caption tells. The own part is the same
     whenever the scene is seen, and for every subject.
 

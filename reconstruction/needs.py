@@ -3,6 +3,7 @@
 from data.nsd_needs import subjects_of
 from feature_extraction.needs import known
 from minddiffuser.config import Config
+from minddiffuser.config.method import Guidance
 from minddiffuser.needs import models
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.rows import FLOAT32, Means, Row, Subject, lower_batch, picture
@@ -43,21 +44,41 @@ def n_controls(m: Means) -> int:
     return 3 + len(controls.ranks) + controls.n_seeds
 
 
+def n_passes(m: Means) -> int:
+    """Count the pictures of stage 1 of an image: from what is decoded, and with its variance restored."""
+    return 1 + (m.config.experiment.decoding.restore_variance == "train")
+
+
 def stage1(s: Subject, m: Means) -> Row:
-    """31: a pass of the sampler an image."""
-    seconds = s.n_test * m.config.experiment.sampler.denoise_steps * m.speed.generate
+    """31: a pass of the sampler an image, or two."""
+    n_pictures = n_passes(m) * s.n_test
+    seconds = n_pictures * m.config.experiment.sampler.denoise_steps * m.speed.generate
     memory = m.models.stable_diffusion + m.speed.generate_memory
     return Row(
-        s.name, "31", "stage 1", seconds, m.models.unet, memory, s.n_test * picture(m.config),
+        s.name, "31", "stage 1", seconds, m.models.unet, memory, n_pictures * picture(m.config),
         f"a U-Net call, {m.speed.generate:.3g} s a picture", lower_batch(m.config, "generate"),
     )  # fmt: skip
 
 
-def stage2(s: Subject, m: Means) -> Row:
-    """32: passes of the sampler forward, forward again and back, in each iteration."""
-    sampler, guidance = m.config.experiment.sampler, m.config.experiment.guidance
+def descent(m: Means, guidance: Guidance) -> float:
+    """Seconds to refine an image: passes of the sampler forward, forward again and back, in each iteration."""
     a_call = 2 * m.speed.refine + m.speed.refine_backward
-    seconds = n_refined(s, m) * guidance.n_iterations * sampler.denoise_steps * a_call * 1.15
+    return guidance.n_iterations * m.config.experiment.sampler.denoise_steps * a_call * 1.15
+
+
+def choice(m: Means, guidance: Guidance) -> float:
+    """Seconds to choose among noises for an image: passes of the sampler forward."""
+    return guidance.n_iterations * m.config.experiment.sampler.denoise_steps * m.speed.refine * 1.15
+
+
+def stage2(s: Subject, m: Means) -> Row:
+    """32: stage 2, and what is made from restored z and c."""
+    experiment = m.config.experiment
+    guidance, ours = experiment.guidance, experiment.restored.guidance
+    seconds = n_refined(s, m) * descent(m, guidance)
+    if n_passes(m) > 1:
+        each = choice(m, ours) + experiment.restored.stage2 * descent(m, ours)
+        seconds += min(ours.n_images or s.n_test, s.n_test) * each
     memory = m.models.stable_diffusion + m.clip + m.speed.refine_memory
     kept = () if m.config.execution.checkpoint_steps else ("set execution.checkpoint_steps to true",)
     n_pictures = n_refined(s, m) * guidance.n_iterations / guidance.save_every
@@ -70,20 +91,22 @@ def stage2(s: Subject, m: Means) -> Row:
 
 def picture_controls(s: Subject, m: Means) -> Row:
     """33: stage 1 from other targets, and training images."""
-    once = stage1(s, m)
+    once, n = stage1(s, m), n_passes(m)
     memory = 4 * s.n_train * (m.n_z + m.n_c) * FLOAT32 + m.models.unet
     return once._replace(
-        scripts="33", name="controls", seconds=n_controls(m) * once.seconds, memory=memory,
-        disk=(n_controls(m) + 4) * once.disk, how=f"31 {n_controls(m)} times",
+        scripts="33", name="controls", seconds=n_controls(m) * once.seconds / n, memory=memory,
+        disk=(n_controls(m) + 4) * once.disk / n, how=f"stage 1 {n_controls(m)} times",
     )  # fmt: skip
 
 
 def ablations(s: Subject, m: Means) -> Row:
-    """34: stage 2 of fewer images, twice."""
-    once, share = stage2(s, m), 2 * n_ablated(s, m) / max(n_refined(s, m), 1)
+    """34: stage 2 of fewer images, three times and once more among noises."""
+    guidance, once = m.config.experiment.guidance, stage2(s, m)
+    seconds = n_ablated(s, m) * (3 * descent(m, guidance) + choice(m, guidance))
+    share = 3 * n_ablated(s, m) / max(n_refined(s, m), 1)
     return once._replace(
-        scripts="34", name="ablations", seconds=share * once.seconds, disk=share * once.disk,
-        how="32 of fewer images, twice",
+        scripts="34", name="ablations", seconds=seconds, disk=share * once.disk,
+        how="stage 2 of fewer images, three times, and a choice among noises",
     )  # fmt: skip
 
 

@@ -201,6 +201,18 @@ class Guidance(Section):
         return self
 
 
+class RestoredGuidance(Guidance):
+    """Stage 2's settings where decoded features have their variance restored: the same fields, other defaults."""
+
+    n_iterations: int = Field(default=10, ge=1, description="and as many noises for best_of_k")
+    learning_rate: float = Field(default=0.03, gt=0)
+    schedule: Literal["exponential", "cosine"] = "cosine"
+    loss: Literal["weighted", "sum", "variance_restored"] = "variance_restored"
+    latent_weight: float = Field(default=2.0, ge=0)
+    noise: Literal["fresh", "fixed"] = Field(default="fixed", description="of the descent; best_of_k's are fresh")
+    result: Literal["lowest_loss", "last"] = "last"
+
+
 class Restored(Section):
     """What is made of decoded features whose variance is restored (decoding.restore_variance: train); all of it ours.
 
@@ -208,15 +220,7 @@ class Restored(Section):
     as many noises as `guidance.n_iterations`, which costs as many U-Net calls as descending the loss.
     """
 
-    guidance: Guidance = Guidance(
-        n_iterations=10,
-        learning_rate=0.03,
-        schedule="cosine",
-        loss="variance_restored",
-        latent_weight=2.0,
-        noise="fixed",
-        result="last",
-    )
+    guidance: RestoredGuidance = RestoredGuidance()
     stage2: bool = Field(
         default=False, description="also descend this loss from restored z and c: minddiffuser/restored_stage2"
     )

@@ -130,8 +130,9 @@ def test_averages_over_trials_regain_the_spread_of_the_targets_without_other_ima
     def spread(features):
         return features.std(axis=0).mean() / Y.std(axis=0).mean()
 
-    assert spread(restore_variance(raw, Scaler.of(held_out), Scaler.of(Y))) < 0.75  # single trials' spread is no measure of averages'
-    assert spread(restore_variance(raw, Scaler.of(held_out), Scaler.of(Y), factor[:, None])) == pytest.approx(1, abs=0.15)
+    predictions, targets = Scaler.of(held_out), Scaler.of(Y)
+    assert spread(restore_variance(raw, predictions, targets)) < 0.75  # as if single trials' spread were averages'
+    assert spread(restore_variance(raw, predictions, targets, factor[:, None])) == pytest.approx(1, abs=0.15)
     few = image < 3  # an image's factor does not depend on the others
     np.testing.assert_allclose(spread_of_averages(held_out, by_folds[:, few], trials[few], image[few]), factor[:3])
     one = np.arange(0, len(image), 35)  # of one trial each nothing is averaged

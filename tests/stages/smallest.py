@@ -41,10 +41,17 @@ def write_config(folder: Path, **execution: str) -> Path:
         miniature={"n_shared": 6, "n_own": 24, "sessions": 5, "roi_scale": 0.02},
         data={"sessions": 4},
         units={"keep": 0.1, "n_folds": 2},
-        decoding={"n_voxels_semantic": 20, "n_voxels_detail": 20, "n_voxels_structural": [10] * 6},
+        decoding={
+            "n_voxels_semantic": 20,
+            "n_voxels_detail": 20,
+            "n_voxels_structural": [10] * 6,
+            "restore_variance": "train",
+            "restore_folds": 2,
+        },
         search={"n_voxels": [5, 20, 10000], "alphas": [1.0, 1000.0], "n_folds": 2, "n_units": 10},
         sampler={"n_steps": 6, "noise_index": 4, "denoise_steps": 4},
         guidance={"n_iterations": 2, "n_images": 4, "save_every": 1},
+        restored={"guidance": {"n_iterations": 2, "n_images": 4, "save_every": 1}, "stage2": True},
         evaluation={"image_size": 64, "networks": "scoring_clip", "n_bootstrap": 100, "n_flips": 100},
         takagi={
             "alphas": [1.0, 1000.0],

@@ -53,8 +53,8 @@ def copy_until(whole_run, folder, script):
         "data/02_prepare_subject.py": ["runs"],
         "miniature/03_make_god.py": ["god", "imagenet"],
         f"{CONCEPTS}/14_bank.py": ["runs/smallest/bank"],
-        "feature_decoding/23_detail.py": ["decoders/detail.*", "decoded/detail.*"],
-        "reconstruction/32_stage2.py": ["reconstruction/minddiffuser/stage2"],
+        "feature_decoding/23_detail.py": ["deco*/detail.*", "deco*/*/detail.*"],
+        "reconstruction/32_stage2.py": ["reconstruction/minddiffuser/*[2k]"],
         "baselines/takagi/35_decode_takagi.py": ["takagi"],
         "baselines/takagi/36_reconstruct_takagi.py": ["reconstruction/takagi"],
         "baselines/ozcelik/37_decode_ozcelik.py": ["ozcelik"],
@@ -83,7 +83,9 @@ def test_every_script_leaves_what_its_docstring_says(whole_run):
             assert all(file[f"linear_{k:02d}"].shape == (n_images, 65, 96) for k in range(2, 13, 2))
         with open_arrays(folder / "decoders" / "units.h5", "", subject) as file:
             assert all(len(file[f"linear_{k:02d}_units"]) == 624 for k in range(2, 13, 2))
-        for system, n in (("minddiffuser/stage1", n_test), ("minddiffuser/stage2", 4), ("control/ceiling", n_test)):
+        whole = ("minddiffuser/stage1", "minddiffuser/restored", "control/ceiling")
+        refined = ("minddiffuser/stage2", "minddiffuser/best_of_k", "minddiffuser/restored_stage2")
+        for system, n in (*((name, n_test) for name in whole), *((name, 4) for name in refined)):
             _, images = read(folder / "reconstruction" / system)
             assert images.shape == (n, 64, 64, 3)
             assert images.std() > 5
@@ -93,7 +95,11 @@ def test_decoding_accuracy_stands_beside_its_floor(whole_run):
     for subject in ("subj01", "subj02"):
         decoded = whole_run / "runs" / "smallest" / subject / "decoded"
         table = pd.read_csv(decoded / "accuracy.csv")
-        assert list(table) == ["target", "roi", "measure", "r", "floor", "n"]
+        spread = ["deviation", "error", "restored_deviation", "restored_error"]
+        assert list(table) == ["target", "roi", "measure", "r", "floor", "n", *spread]
+        joined = table[(table["roi"] == "all") & (table["measure"] == "unit")]
+        assert len(joined) == 8
+        assert joined[spread].notna().all(axis=None)
         targets = table[table["target"] != "voxels"]
         assert targets["floor"].notna().all()
         assert (targets.groupby(["target", "measure"])["roi"].count() == 12).all()  # jointly, and by ROI
