@@ -136,14 +136,24 @@ def choose_stage_1(config: Config, ids: np.ndarray, decoded: dict, score, tried:
     """Grid over noise levels and guidance scales; returns the best sampler."""
     n, seed = N_STAGE_1, config.experiment.seed
     noise = draw_noise(decoded["detail"].shape[1:], seed, ids[:n], CPU)
+
+    def run(settings: Sampler) -> dict[str, float]:
+        with torch.no_grad():
+            return score(sampler_of(config, settings)(decoded["detail"][:n], decoded["semantic"][:n], noise))
+
     results, samplers = [], []
     for (timestep, steps), scale in itertools.product(LEVELS.items(), (1.0, 2.0, 4.0, 8.0)):
-        settings = Sampler(**steps, guidance_scale=scale)
-        with torch.no_grad():
-            scores = score(sampler_of(config, settings)(decoded["detail"][:n], decoded["semantic"][:n], noise))
-        results.append({"grid": "stage 1", "settings": f"timestep {timestep}: {settings.model_dump_json()}", **scores})
-        samplers.append(settings)
-    return samplers[mark_best(results, tried, "pixcorr", "two_way")]
+        samplers.append(Sampler(**steps, guidance_scale=scale))
+        text = f"timestep {timestep}: {samplers[-1].model_dump_json()}"
+        results.append({"grid": "stage 1", "settings": text, **run(samplers[-1])})
+    best = samplers[mark_best(results, tried, "pixcorr", "two_way")]
+    # For comparison, not for choice: with as many steps as the paper has, and as it has them.
+    for steps in ({"noise_index": 37, "denoise_steps": 38}, {"noise_index": 37, "denoise_steps": 35}):
+        settings = Sampler(n_steps=50, **steps, guidance_scale=best.guidance_scale)
+        row = {"grid": "stage 1, the paper's steps", "settings": settings.model_dump_json(), **run(settings)}
+        tried.append({**row, "chosen": False})
+        print(row, flush=True)
+    return best
 
 
 def choose_strength(config: Config, ids, decoded, restored, settings: Sampler, score, tried: list[dict]) -> None:

@@ -20,7 +20,6 @@ _GRID = IMAGE_SIZE // 2
 _MARGIN = 10  # half the width of a Gabor filter
 _PADDED = (IMAGE_SIZE + 2 * _MARGIN,) * 2
 N_ATTRIBUTES = 48
-_OF_NAME = 0.03  # share of the variance of an object's attributes that its kind's name tells, or its colour's
 _N_OPPONENT = 6
 _CHANNEL_WEIGHTS = np.r_[np.full(_N_OPPONENT, 0.15), np.ones(8)]  # energy dominates
 _BLOCK = 32  # pictures that are multiplied with the fields at once: one alone takes four times as long
@@ -108,6 +107,7 @@ def simulate_signal(
     visible: list[np.ndarray],
     rois: np.ndarray,
     rng: np.random.Generator,
+    named: float = 0.06,
 ) -> np.ndarray:
     """Noise-free response of each voxel to each scene.
 
@@ -120,6 +120,8 @@ def simulate_signal(
     rois : array of shape (n_voxels,), str
     rng : Generator
         Draws the receptive fields and tunings: another generator is another brain.
+    named : float
+        How much of what higher areas are tuned to the names of things tell (`attributes`).
 
     Returns
     -------
@@ -147,7 +149,7 @@ def simulate_signal(
     for row, (scene, seen) in enumerate(zip(scenes, visible, strict=True)):
         coarse = seen.reshape(-1, _GRID, 2, _GRID, 2).mean(axis=(2, 4)).reshape(len(seen), -1).astype(np.float32)
         in_field = np.sqrt(coarse @ fields)  # (n_objects, n_voxels)
-        objects, place = attributes(scene)
+        objects, place = attributes(scene, named)
         things[row] = (in_field * np.maximum(objects @ tuning, 0)).sum(axis=0)
         places[row] = np.maximum(place @ place_tuning, 0)
     semantic = (1 - place_share) * _standardise(things) + place_share * _standardise(places)
@@ -174,12 +176,17 @@ def channel_deviations(images: np.ndarray) -> np.ndarray:
     return np.stack([contrast_channels(image) for image in images[:200]]).std(axis=(0, 2, 3))
 
 
-def attributes(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+def attributes(scene: Scene, named: float) -> tuple[np.ndarray, np.ndarray]:
     """Place each object, and the place, in the space of many dimensions that higher areas are tuned to.
 
-    A name tells little of where a thing lies in it: `_OF_NAME` of the variance is its kind's, as much its colour's, and
-    the rest its own, as an object has a pose, a material and a history that no caption tells. The own part is the same
-    whenever the scene is seen, and for every subject.
+    A name tells little of where a thing lies in it. The rest is its own, as an object has a pose, a material and a
+    history that no caption tells; it is the same whenever the scene is seen, and for every subject.
+
+    Parameters
+    ----------
+    scene : Scene
+    named : float
+        Share of the variance that names tell: of an object half by its kind and half by its colour.
 
     Returns
     -------
@@ -189,12 +196,10 @@ def attributes(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     own = np.random.default_rng([scene.texture_seed, 1]).normal(size=(len(scene.objects) + 1, N_ATTRIBUTES))
     kinds = [_KIND_ATTRIBUTES[KINDS.index(item.kind)] for item in scene.objects]
     colours = [_COLOUR_ATTRIBUTES[list(COLOURS).index(item.colour)] for item in scene.objects]
-    of_names = np.stack(kinds) + np.stack(colours)
     place = _PLACE_ATTRIBUTES[BACKGROUNDS.index(scene.background)]
-    return (
-        np.sqrt(_OF_NAME) * of_names + np.sqrt(1 - 2 * _OF_NAME) * own[1:],
-        np.sqrt(2 * _OF_NAME) * place + np.sqrt(1 - 2 * _OF_NAME) * own[0],
-    )
+    of_names, of_own = np.sqrt(named), np.sqrt(1 - named)
+    objects = of_names * (np.stack(kinds) + np.stack(colours)) / np.sqrt(2) + of_own * own[1:]
+    return objects, of_names * place + of_own * own[0]
 
 
 _WORLD = np.random.default_rng(1959)

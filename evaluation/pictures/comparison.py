@@ -68,7 +68,8 @@ def compare(
     remarks = [f"{label(name)}: an image's score is the mean over {n} samples" for name, n in samples.items()]
     remarks += scores.remarks_on(CATALOGUE, record, states, missing_of, arguments)
     files = {"comparison.csv": table.to_csv(index=False, float_format="%.6f")}
-    return tables.Comparison(sections(table, quoted), remarks, files)
+    *found, last = sections(table, quoted)
+    return tables.Comparison([*found, *sections_of_ours(summary, paired), last], remarks, files)
 
 
 def joined(summary: pd.DataFrame, paired: pd.DataFrame, quoted: pd.DataFrame) -> pd.DataFrame:
@@ -162,6 +163,30 @@ def sections(comparison: pd.DataFrame, quoted: pd.DataFrame) -> list[tuple[str, 
     wide = quoted.pivot_table(index="system", columns="metric", values="value", aggfunc="first")
     wide = wide.loc[quoted["system"].unique(), names].rename(columns=lambda name: CATALOGUE.metric(name).label)
     return [*found, (title, tables.plain("system, as the paper has it", wide))]
+
+
+def sections_of_ours(summary: pd.DataFrame, paired: pd.DataFrame) -> list[tuple[str, tables.Rows]]:
+    """Lay out, for each subject, what restored has more than others, and the losses of stage 2 and of the stimuli."""
+    found = []
+    for subject in sorted(set(summary["subject"]), key=lambda name: (name != ALL_SUBJECTS, name)):
+        name = "Mean over subjects" if subject == ALL_SUBJECTS else str(subject)
+        rows = paired[(paired["subject"] == subject) & (paired["system"] == RESTORED)]
+        if len(rows):
+            title = (
+                f"{name}: MindDiffuser (restored: stage 1 with the variance of z and c restored) minus each system on "
+                "the same images, in the same way. Positive: restored is better."
+            )
+            parts = [(label(str(other)), of_other) for other, of_other in rows.groupby("baseline", sort=False)]
+            metrics = CATALOGUE.metrics_of("main", set(rows["metric"]))
+            table = tables.lay_out("restored minus", parts, metrics, CATALOGUE, tables.difference_cell)
+            found.append((title, table))
+        rows = summary[(summary["subject"] == subject) & summary["metric"].isin(CATALOGUE.metrics_of("losses"))]
+        if len(rows):
+            parts = [(label(str(system)), of_system) for system, of_system in rows.groupby("system", sort=False)]
+            metrics = CATALOGUE.metrics_of("losses", set(rows["metric"]))
+            table = tables.lay_out("system", parts, metrics, CATALOGUE)
+            found.append((f"{name}: {CATALOGUE.groups['losses']}.", table))
+    return found
 
 
 def _scores(rows: pd.DataFrame) -> tables.Rows:

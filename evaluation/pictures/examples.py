@@ -7,10 +7,10 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.page.album import choose_examples
-from evaluation.pictures.catalogue import CATALOGUE, CEILING, STAGE1, STAGE2
+from evaluation.pictures.catalogue import CATALOGUE, CEILING, RESTORED, STAGE1, STAGE2
 from evaluation.pictures.shown import SubjectResults
 
-RIVALS = ("takagi/corrected", "ozcelik/corrected")  # shown where they are there
+OTHERS = (RESTORED, "takagi/corrected", "ozcelik/corrected")  # shown where they are there
 _TILE = 128  # pixels
 
 
@@ -21,8 +21,8 @@ def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 
     """
     gap, left, head, foot = 4, 92, 44, 34
     step = _TILE + gap
-    rivals = [name for name in RIVALS if any(name in subject.pictures for subject in subjects)]
-    rows = [None, STAGE1, STAGE2, *rivals, CEILING]
+    others = [name for name in OTHERS if any(name in subject.pictures for subject in subjects)]
+    rows = [None, STAGE1, STAGE2, *others, CEILING]
     block = head + len(rows) * step
     sheet = Image.new("RGB", (left + n * step + gap, len(subjects) * block + foot), "white")
     draw = ImageDraw.Draw(sheet)

@@ -1,5 +1,8 @@
 """The image-to-image pass against diffusers' own pipeline, the paper's schedule, and finite differences."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
@@ -11,8 +14,8 @@ from minddiffuser.config.takagi import Takagi
 from minddiffuser.pretrained.clip import Clip
 from miniature import networks
 from reconstruction import guidance
-from reconstruction.guidance import Targets, feature_loss, learning_rate, refine
-from reconstruction.sampler import ImageToImage
+from reconstruction.guidance import Targets, best_of, feature_loss, learning_rate, refine
+from reconstruction.sampler import ImageToImage, draw_noise
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,18 @@ def test_checkpointing_changes_neither_value_nor_gradient(models):
         assert plain.abs().sum() > 0
 
 
+def test_a_picture_is_that_of_its_final_latents(models):
+    """Which are on the scale of z, or they could not be compared with it."""
+    sampler = image_to_image(models, Sampler(n_steps=6, noise_index=4, denoise_steps=4))
+    z, c, noise = inputs()
+    with torch.no_grad():
+        latents = sampler.denoise(z, c, noise)
+        assert latents.shape == z.shape
+        assert torch.equal(sampler(z, c, noise), sampler.draw(latents))
+        decoded = models["vae"].decode(latents / models["vae"].config.scaling_factor).sample
+        torch.testing.assert_close(sampler.draw(latents), (decoded / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-6)
+
+
 def test_an_image_does_not_depend_on_its_batch(models):
     sampler = image_to_image(models, Sampler(n_steps=6, noise_index=4, denoise_steps=4))
     z, c, noise = inputs(3)
@@ -123,18 +138,33 @@ def targets_for(encoder, n, dtype=torch.float32):
     return Targets(values, units)
 
 
-@pytest.mark.parametrize("kind", ["weighted", "sum"])
+def restored_targets_for(encoder, n, dtype=torch.float32):
+    """Targets of the loss "variance_restored": also latents, and deviations, which are far from 1 and from equal."""
+    generator = torch.Generator().manual_seed(7)
+    latents = torch.randn(n, 4, 8, 8, generator=generator, dtype=dtype)
+    deviations = {
+        name: 0.2 + 2 * torch.rand(shape, generator=generator, dtype=dtype)
+        for name, shape in {"linear_02": 300, "linear_04": 300, "latents": (4, 8, 8)}.items()
+    }
+    return replace(targets_for(encoder, n, dtype), latents=latents, deviations=deviations)
+
+
+RESTORED = Guidance(loss="variance_restored", latent_weight=2.0)
+
+
+@pytest.mark.parametrize("kind", ["weighted", "sum", "variance_restored"])
 def test_gradients_of_the_loss_agree_with_finite_differences(models, encoder, kind):
     """Through CLIP, the decoder and every denoising step, in double precision."""
     double = torch.float64
     sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3), True, double)
     encoder.visual.double()
-    targets = targets_for(encoder, 1, double)
-    settings = Guidance(loss=kind, layer_weights=(1.5, 1.2))
+    targets = restored_targets_for(encoder, 1, double)
+    settings = RESTORED if kind == "variance_restored" else Guidance(loss=kind, layer_weights=(1.5, 1.2))
     z, c, noise = inputs(1, double)
 
     def loss(z, c):
-        return feature_loss(encoder(sampler(z, c, noise), "bicubic"), targets, settings).sum()
+        latents = sampler.denoise(z, c, noise)
+        return feature_loss(encoder(sampler.draw(latents), "bicubic"), targets, settings, latents).sum()
 
     z.requires_grad_()
     c.requires_grad_()
@@ -204,7 +234,7 @@ def test_every_economy_has_the_losses_of_the_plain_loop(models, encoder, precisi
     plain = [
         plain_losses(
             models, encoder, settings, refinement, z[k : k + 1], c[k : k + 1], noise[k : k + 1],
-            Targets({name: value[k : k + 1] for name, value in targets.values.items()}, targets.units),
+            targets.of(slice(k, k + 1)),
         )
         for k in range(2)
     ]  # fmt: skip
@@ -218,34 +248,44 @@ def test_every_economy_has_the_losses_of_the_plain_loop(models, encoder, precisi
     torch.testing.assert_close(result.losses.T, torch.tensor(plain), rtol=tolerance, atol=0)
 
 
-class Counted:
+class Plain:
+    """A sampler of one function, whose final latents are its pictures."""
+
+    def __init__(self, denoise):
+        self.denoise = denoise
+
+    def draw(self, latents):
+        return latents
+
+
+class Counted(Plain):
     """A sampler that does nothing, cheaply; its calls are counted, and some have gradients that are not finite."""
 
     def __init__(self, broken_from=None, broken_until=None):
         self.n_calls, self.broken = 0, range(broken_from or 0, 10**6 if broken_until is None else broken_until)
 
-    def __call__(self, z, c, noise):
+    def denoise(self, z, c, noise):
         factor = float("nan") if self.n_calls in self.broken else 1.0
         self.n_calls += 1
         return (z.mean() + c.mean()) * factor + noise
 
 
-def refine_counted(sample, precision, n_iterations=3):
+def refine_counted(sampler, precision, n_iterations=3):
     targets = Targets({"layer": torch.ones(1, 5)}, {"layer": torch.arange(5)})
     z, c, noise = inputs(1)
     settings = Guidance(n_iterations=n_iterations, layer_weights=(1,))
     extract = lambda x: {"layer": x.flatten(start_dim=1)[:, :9]}  # noqa: E731
-    return refine(z, c, sample, extract, lambda _: noise, targets, settings, precision)
+    return refine(z, c, sampler, extract, lambda _: noise, targets, settings, precision)
 
 
 def test_gradients_that_overflow_in_float16_are_taken_again_with_a_smaller_scale():
-    usual, sample = refine_counted(Counted(broken_until=0), "float16"), Counted(broken_from=1, broken_until=3)
-    assert torch.equal(refine_counted(sample, "float16").losses, usual.losses)
-    assert sample.n_calls == 3 + 2
-    sample = Counted(broken_from=1)
+    usual, sampler = refine_counted(Counted(broken_until=0), "float16"), Counted(broken_from=1, broken_until=3)
+    assert torch.equal(refine_counted(sampler, "float16").losses, usual.losses)
+    assert sampler.n_calls == 3 + 2
+    sampler = Counted(broken_from=1)
     with pytest.raises(FloatingPointError, match=r"iteration 1; set experiment\.sampler\.precision to float32 or tf32"):
-        refine_counted(sample, "float16")
-    assert sample.n_calls == 1 + len(guidance._LOSS_SCALES)
+        refine_counted(sampler, "float16")
+    assert sampler.n_calls == 1 + len(guidance._LOSS_SCALES)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
@@ -253,10 +293,10 @@ def test_gradients_that_overflow_in_float16_are_taken_again_with_a_smaller_scale
     ("broken_from", "way_out"), [(0, "look at decoded/"), (2, r"lower experiment\.guidance\.learning_rate")]
 )
 def test_gradients_that_are_not_finite_without_a_scale_stop_at_once_and_say_what_to_do(precision, broken_from, way_out):
-    sample = Counted(broken_from)
+    sampler = Counted(broken_from)
     with pytest.raises(FloatingPointError, match=f"iteration {broken_from}; .*{way_out}") as caught:
-        refine_counted(sample, precision)
-    assert sample.n_calls == broken_from + 1
+        refine_counted(sampler, precision)
+    assert sampler.n_calls == broken_from + 1
     assert "precision" not in str(caught.value)
 
 
@@ -291,7 +331,7 @@ def test_images_stop_one_by_one_when_their_loss_no_longer_falls(encoder):
     z, c, _ = inputs()
     settings = Guidance(n_iterations=50, patience=2, layer_weights=(1, 1))
     noise = lambda k: torch.full((2, 3, 8, 8), float(k))  # noqa: E731
-    result = refine(z, c, flat, extract, noise, targets, settings)
+    result = refine(z, c, Plain(flat), extract, noise, targets, settings)
     assert result.iteration.tolist() == [2, 5]
     assert len(result.losses) == 8  # six that fell and two of patience
     assert result.losses.isnan().sum(dim=0).tolist() == [3, 0]
@@ -353,12 +393,12 @@ def test_tf32_is_allowed_in_the_whole_refinement_also_backwards_or_in_none_of_it
     before, seen, plain = flags(), [], Counted(broken_until=0)
 
     def spy(z, c, noise):
-        images = plain(z, c, noise)
+        images = plain.denoise(z, c, noise)
         seen.append(flags())
         images.register_hook(lambda _: seen.append(flags()))
         return images
 
-    refine_counted(spy, precision, n_iterations=1)
+    refine_counted(Plain(spy), precision, n_iterations=1)
     assert seen == [(allowed, allowed)] * 2
     assert flags() == before
     with pytest.raises(FloatingPointError):
@@ -373,9 +413,13 @@ def test_a_loss_of_targets_that_do_not_fit_is_refused_not_broadcast(encoder):
             feature_loss(generated, targets, Guidance(layer_weights=weights))
     with pytest.raises(ValueError, match="no target of the embedding"):
         feature_loss(generated, targets, Guidance(layer_weights=(1, 1), embedding_weight=0.5))
-    of_one = Targets({name: value[:1] for name, value in targets.values.items()}, targets.units)
-    with pytest.raises(ValueError, match=r"linear_02: targets are \(1, 300\), what is generated \(2, 300\)"):
-        feature_loss(generated, of_one, Guidance(layer_weights=(1, 1)))
+    for settings in (Guidance(layer_weights=(1, 1)), RESTORED):
+        with pytest.raises(ValueError, match=r"linear_02: targets are \(1, 300\), what is generated \(2, 300\)"):
+            feature_loss(generated, targets.of(slice(1)), settings)
+    restored, latents = restored_targets_for(encoder, 2), torch.zeros(2, 4, 8, 8)
+    for lacking, given in ((replace(restored, latents=None), latents), (restored, None)):
+        with pytest.raises(ValueError, match=r"latent_weight is 2\.0, but there are no latents to compare"):
+            feature_loss(generated, lacking, RESTORED, given)
 
 
 def test_learning_rates():
@@ -397,7 +441,7 @@ def test_refinement_uses_the_learning_rate_of_each_iteration(models, encoder, mo
     features = {name: torch.zeros(1, 65, 96) for name in targets.values}
     extract = lambda x: {name: value + x.mean() for name, value in features.items()}  # noqa: E731
     z, c, _ = inputs(1)
-    refine(z, c, flat, extract, lambda _: torch.zeros(1, 3, 8, 8), targets, settings)
+    refine(z, c, Plain(flat), extract, lambda _: torch.zeros(1, 3, 8, 8), targets, settings)
     assert seen == [learning_rate(k, settings) for k in range(3)]
 
 
@@ -411,7 +455,7 @@ def test_optimising_z_only_leaves_c(models, encoder):
         return sampler(z_now, c_now, noise_now)
 
     settings = Guidance(n_iterations=3, optimise="z", layer_weights=(1, 1))
-    refine(z, c, spy, lambda x: encoder(x, "bicubic"), lambda _: noise, targets_for(encoder, 1), settings)
+    refine(z, c, Plain(spy), lambda x: encoder(x, "bicubic"), lambda _: noise, targets_for(encoder, 1), settings)
     assert all(torch.equal(c, c_now) for c_now in seen)
 
 
@@ -430,3 +474,92 @@ def test_weighted_loss_is_the_released_formula(encoder):
         squared = (dense - mask * generated[name].reshape(-1)).square().mean()
         expected += inverse[k] / sum(inverse) * settings.layer_weights[k] * squared
     torch.testing.assert_close(feature_loss(generated, targets, settings)[0], expected)
+
+
+@pytest.mark.parametrize("latent_weight", [0.0, 2.0])
+def test_restored_loss_is_its_formula(encoder, latent_weight):
+    """In numpy, image by image and layer by layer; weights of layers, which are of another loss, do not matter."""
+    targets, generator = restored_targets_for(encoder, 3), torch.Generator().manual_seed(6)
+    generated = {name: torch.randn(3, 65, 96, generator=generator) for name in targets.values}
+    latents = torch.randn(3, 4, 8, 8, generator=generator)
+    expected = []
+    for k in range(3):
+        of_layers = []
+        for name, value in targets.values.items():
+            found = generated[name][k].numpy().ravel()[targets.units[name].numpy()]
+            of_layers.append(np.mean(((value[k].numpy() - found) / targets.deviations[name].numpy()) ** 2))
+        off = (targets.latents[k].numpy() - latents[k].numpy()) / targets.deviations["latents"].numpy()
+        expected.append(np.mean(of_layers) + latent_weight * np.mean(off**2))
+    settings = Guidance(loss="variance_restored", latent_weight=latent_weight, layer_weights=(5,))
+    losses = feature_loss(generated, targets, settings, latents)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    if not latent_weight:
+        assert torch.equal(feature_loss(generated, targets, settings), losses)  # it asks for no latents
+    last = {name: values[2:] for name, values in generated.items()}
+    torch.testing.assert_close(feature_loss(last, targets.of(slice(2, 3)), settings, latents[2:]), losses[2:])
+
+
+@pytest.mark.parametrize("result", ["lowest_loss", "last"])
+def test_the_loss_is_of_the_latents_whose_picture_is_returned(models, encoder, monkeypatch, result):
+    sampler, seen = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3)), []
+    z, c, noise = inputs()
+
+    def spy(generated, targets, settings, latents):
+        seen.append(latents.detach().clone())
+        return feature_loss(generated, targets, settings, latents)
+
+    monkeypatch.setattr(guidance, "feature_loss", spy)
+    settings = RESTORED.model_copy(update={"n_iterations": 3, "learning_rate": 0.3, "result": result})
+    targets = restored_targets_for(encoder, 2)
+    found = refine(z, c, sampler, lambda x: encoder(x, "bicubic"), lambda _: noise, targets, settings)
+    assert len(seen) == 3
+    torch.testing.assert_close(seen[0], sampler.denoise(z, c, noise), rtol=0, atol=1e-6)
+    assert result == "lowest_loss" or found.iteration.tolist() == [2, 2]
+    for k, iteration in enumerate(found.iteration):
+        torch.testing.assert_close(found.images[k], sampler.draw(seen[iteration])[k], rtol=0, atol=1e-6)
+
+
+def test_the_latents_alone_can_be_descended(models):
+    """With features that do not depend on the picture, the loss is that of the latents, and it falls."""
+    sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3))
+    z, c, noise = inputs(1)
+    aim = sampler.denoise(z + 0.3, c, noise).detach()
+    deviations = {"layer": torch.ones(5), "latents": torch.ones(4, 8, 8)}
+    targets = Targets({"layer": torch.zeros(1, 5)}, {"layer": torch.arange(5)}, None, aim, deviations)
+    settings = RESTORED.model_copy(update={"n_iterations": 12, "learning_rate": 0.05})
+    extract = lambda x: {"layer": torch.zeros(len(x), 1, 9)}  # noqa: E731
+    losses = refine(z, c, sampler, extract, lambda _: noise, targets, settings).losses[:, 0]
+    assert losses[-1] < losses[0] / 2
+
+
+def drawn(ids, k=0):
+    """Noise of a draw, of each image's own generator."""
+    return draw_noise((4, 8, 8), 42, ids, torch.device("cpu"), "fresh", k)
+
+
+def test_the_best_of_several_noises_is_the_lowest_of_all_their_losses(models, encoder):
+    sampler = image_to_image(models, Sampler(n_steps=5, noise_index=3, denoise_steps=3))
+    (z, c, _), targets, ids = inputs(3), restored_targets_for(encoder, 3), [5, 11, 70]
+    extract = lambda x: encoder(x, "bicubic")  # noqa: E731
+    settings = RESTORED.model_copy(update={"n_iterations": 6})
+    found = best_of(z, c, sampler, extract, lambda k: drawn(ids, k), targets, settings)
+    with torch.no_grad():
+        latents = [sampler.denoise(z, c, drawn(ids, k)) for k in range(6)]
+        pictures = [sampler.draw(each) for each in latents]
+        pairs = zip(pictures, latents, strict=True)
+        losses = torch.stack([feature_loss(extract(x), targets, settings, each) for x, each in pairs])
+    torch.testing.assert_close(found.losses, losses)
+    assert found.iteration.tolist() == losses.argmin(dim=0).tolist()
+    assert len(set(found.iteration.tolist())) > 1  # it is chosen image by image
+    for k, draw in enumerate(found.iteration):
+        torch.testing.assert_close(found.images[k], pictures[draw][k], rtol=0, atol=1e-6)
+
+    first = best_of(z, c, sampler, extract, lambda k: drawn(ids, k), targets, Guidance(n_iterations=1, loss="sum"))
+    torch.testing.assert_close(first.images, sampler(z, c, drawn(ids)), rtol=0, atol=1e-6)  # stage 1's picture
+    assert not first.iteration.any()
+
+    own = slice(1, 2)
+    alone = best_of(z[own], c[own], sampler, extract, lambda k: drawn(ids[own], k), targets.of(own), settings)
+    torch.testing.assert_close(alone.losses, found.losses[:, own], rtol=1e-4, atol=0)
+    assert torch.equal(alone.iteration, found.iteration[own])
+    torch.testing.assert_close(alone.images, found.images[own], rtol=0, atol=1e-5)
