@@ -2,9 +2,9 @@
 
     python benchmarks/assess_models.py
 
-Reads `miniature/weights/` and the training curves in `runs/training/` (left out of the card where they are
-absent). Writes `miniature/weights/README.md` and the figures beside it. Held-out scenes have a seed that no
-training uses. Takes about three minutes on two cores.
+Reads `miniature/weights/` and the training curves in `runs/training/` (where they are absent, the card keeps the
+figures of them that it has). Writes `miniature/weights/README.md` and the figures beside it. Held-out scenes have a
+seed that no training uses. Takes about three minutes on two cores.
 """
 
 import json
@@ -29,7 +29,7 @@ from minddiffuser.pretrained.icgan import open_instance_encoder
 from minddiffuser.pretrained.stable_diffusion import open_scheduler, open_text_encoder, open_unet, open_vae
 from miniature.adversarial import small_pictures, two_views
 from miniature.networks import WEIGHTS
-from miniature.train import SCENE_SEEDS, STEPS, WORK, draw_scenes
+from miniature.train import CONTINUED_STEPS, SCENE_SEEDS, STEPS, WORK, draw_scenes
 from reconstruction.folder import to_uint8
 from reconstruction.sampler import ImageToImage
 
@@ -118,7 +118,7 @@ def main() -> None:
         )
         _sheet([*images[:10], *redrawn[:10]], 10, WEIGHTS / "image_to_image.png")
     rows += _assess_icgan(images)
-    _write_card(rows, _draw_curves())
+    _write_card(rows, _draw_curves(STEPS) + _draw_curves(CONTINUED_STEPS, "_continued"))
 
 
 def _assess_icgan(images: np.ndarray) -> list[tuple[str, str, str]]:
@@ -158,21 +158,22 @@ def _sheet(images: list[np.ndarray], n_columns: int, path: Path) -> None:
     Image.fromarray(np.concatenate(rows).repeat(2, axis=0).repeat(2, axis=1)).save(path)
 
 
-def _draw_curves() -> str:
-    curves = {name: WORK / name / "curve.csv" for name in STEPS}
-    if not all(path.exists() for path in curves.values()):
-        return ""
-    remarks = ["\n![Training loss](curves.png)\n", "Of the generator it is the discriminator's loss.\n"]
-    figure, axes = plt.subplots(2, 3, figsize=(10, 5), layout="constrained")
-    for axis, (name, path) in zip(axes.flat, curves.items(), strict=True):
-        curve = pd.read_csv(path)
-        axis.plot(curve["step"], curve["loss"])
-        if (last := curve["step"].iloc[-1]) < STEPS[name]:
-            remarks.append(f"The curve of {name} after step {last:,} was lost, its weights are of the last.\n")
-        minutes = (curve["seconds_per_step"] * curve["step"].diff().fillna(curve["step"])).sum() / 60
-        axis.set(title=f"{name} ({minutes:.0f} min)", xlabel="step", ylabel="training loss", yscale="log")
-    figure.savefig(WEIGHTS / "curves.png", dpi=80, metadata={"Software": None})
-    return "\n".join(remarks)
+def _draw_curves(steps: dict[str, int], suffix: str = "") -> str:
+    """Draw the losses of all trainings, or of those that were continued, where their curves are there.
+
+    Gives the lines of the card on the figure, which may be there from an earlier time.
+    """
+    curves = {name: WORK / f"{name}{suffix}" / "curve.csv" for name in steps}
+    path, n_columns = WEIGHTS / f"curves{suffix}.png", min(len(curves), 3)
+    if all(curve.exists() for curve in curves.values()):
+        n_rows = -(-len(curves) // n_columns)
+        figure, axes = plt.subplots(n_rows, n_columns, figsize=(10, 2.5 * n_rows), layout="constrained")
+        for axis, (name, curve_path) in zip(axes.flat, curves.items(), strict=True):
+            curve = pd.read_csv(curve_path)
+            axis.plot(curve["step"], curve["loss"])
+            axis.set(title=name + suffix.replace("_", ", "), xlabel="step", ylabel="training loss", yscale="log")
+        figure.savefig(path, dpi=80, metadata={"Software": None})
+    return f"\n![Training loss]({path.name})\n" if path.exists() else ""
 
 
 def _write_card(rows: list[tuple[str, str, str]], curves: str) -> None:
@@ -187,8 +188,8 @@ hub's layout, scaling factor {scale}), two open_clip CLIPs, one to guide and one
 and, for the rival that needs it, IC-GAN's generator with the ResNet whose features condition it, trained without labels
 (32 pixels). They are for trying the methods on a laptop; they know nothing but these scenes.
 
-Made by, in this order, on two CPU cores (30,000 scenes for each of two scene seeds; steps {STEPS};
-scene seeds {SCENE_SEEDS}, weights and batches seeded in `miniature/train.py`):
+Made by, in this order, on two CPU cores (30,000 scenes for each of two scene seeds; steps {STEPS},
+continued for {CONTINUED_STEPS}; scene seeds {SCENE_SEEDS}, weights and batches seeded in `miniature/train.py`):
 
     python miniature/train.py vae
     python miniature/train.py clip
@@ -196,10 +197,15 @@ scene seeds {SCENE_SEEDS}, weights and batches seeded in `miniature/train.py`):
     python miniature/train.py diffusion
     python miniature/train.py instance_encoder
     python miniature/train.py generator
+    python miniature/train.py vae --continued
+    python miniature/train.py diffusion --continued
 
 Sizes in MB (float16, opened as float32): {", ".join(f"{name} {size:.1f}" for name, size in sizes.items())};
 together {sum(sizes.values()):.1f}.
 {curves}
+The first figure is of the first trainings (of the generator it is the discriminator's loss; of scoring_clip what came
+after step 600 was lost), the second of those that were continued.
+
 ## Quality on held-out scenes
 
 Printed by `python benchmarks/assess_models.py`:

@@ -26,6 +26,10 @@ with several samples, folders `sample_2` ... inside its own, an image's score is
 
 `evaluation/pictures/catalogue.py` says what each system and metric is. Folders that did not change are not scored
 again.
+
+Among the metrics are the losses of stage 2: that of stage 1's picture, of the result, and of the stimulus, and whether
+the stimulus has the lower one. They are there as soon as 31_stage1.py and 24_structural.py are done, and say before
+stage 2 is run whether descending its loss can help.
 Peak memory: 11 GB for 982 real images: the test stimuli and one system's pictures, and the features of all
 networks (7.3 GB, benchmarks/metrics.py), and CLIP ViT-L/14 on a CPU.
 """

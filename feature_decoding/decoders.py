@@ -211,7 +211,9 @@ def measure_spread(run: Run, artifact: Artifact, X: np.ndarray, targets: np.ndar
 
     Folds are parts, which survive a kill and which shards share. Writes `mean` and `std` (n_folds, n_units), in units
     of the training targets' deviations, and `n` (n_folds,), the images of each fold. Training and test images are means
-    over as many trials, so that what is measured of the first holds for the second.
+    over as many trials, so that what is measured of the first holds for the second. Where the penalty is strong, decoders
+    of fewer images shrink a little more than the one of all: restored targets of new images then have a deviation a
+    little above 1 (1.06 to 1.09 on the miniature with five folds), and more folds bring it nearer.
 
     Parameters
     ----------
@@ -224,6 +226,11 @@ def measure_spread(run: Run, artifact: Artifact, X: np.ndarray, targets: np.ndar
     -------
     bool
         Whether the whole file is there (other shards may still be at work).
+
+    Raises
+    ------
+    DataError
+        A target is not finite, or `experiment.decoding.alpha` too small.
     """
     experiment, n_units = run.config.experiment, targets.shape[1]
     n_folds = min(experiment.decoding.restore_folds, len(X))
@@ -238,7 +245,10 @@ def measure_spread(run: Run, artifact: Artifact, X: np.ndarray, targets: np.ndar
             here = slice(start, start + UNITS_PER_PART)
             Y = targets[:, here].astype(np.float64)
             scaler, scale_y = Scaler.of(Y), Scaler.of(Y[train])
-            decoder = fit(gram, scale_y.apply(Y[train]), experiment.decoding.alpha, min(n_voxels, X.shape[1]))
+            try:
+                decoder = fit(gram, scale_y.apply(Y[train]), experiment.decoding.alpha, min(n_voxels, X.shape[1]))
+            except ValueError as error:
+                raise DataError(f"{artifact.path}, outputs {here.start} to {here.stop - 1}: {error}") from error
             predicted = scaler.apply(scale_y.undo(predict(X_new, decoder)))
             mean[0, here], std[0, here] = predicted.mean(axis=0), predicted.std(axis=0)
         del gram  # before the next fold has its own

@@ -286,7 +286,7 @@ def _tokenize(tokenizer: networks.CLIPTokenizer, texts: list[list[str]]) -> torc
 STEPS = {
     "vae": 5000, "clip": 2000, "scoring_clip": 1500, "diffusion": 8500, "instance_encoder": 3000, "generator": 2000,
 }  # fmt: skip
-CONTINUED_STEPS = {"vae": 5000, "diffusion": 4000}
+CONTINUED_STEPS = {"vae": 5000, "diffusion": 2500}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -123,6 +123,10 @@ def feature_loss(
         if settings.latent_weight:
             if targets.latents is None or latents is None:
                 raise ValueError(f"latent_weight is {settings.latent_weight}, but there are no latents to compare")
+            if targets.latents.shape != latents.shape:
+                raise ValueError(
+                    f"the decoded z are {tuple(targets.latents.shape)}, final latents {tuple(latents.shape)}"
+                )
             difference = (targets.latents - latents) / targets.deviations["latents"]
             loss = loss + settings.latent_weight * difference.square().flatten(start_dim=1).mean(dim=1)
         return loss
@@ -274,6 +278,7 @@ def best_of(
     noise: Callable[[int], torch.Tensor],
     targets: Targets,
     settings: Guidance,
+    precision: Precision = "float32",
 ) -> Refinement:
     """Draw `n_iterations` pictures of each image, from different noises, and take that of the lowest loss.
 
@@ -283,7 +288,7 @@ def best_of(
     best, best_loss = torch.zeros(0), torch.full((len(z),), torch.inf, device=z.device)
     chosen = torch.zeros(len(z), dtype=torch.long, device=z.device)
     losses = []
-    with torch.no_grad():
+    with torch.no_grad(), products(precision):
         for k in range(settings.n_iterations):
             latents = sampler.denoise(z, c, noise(k))
             images = sampler.draw(latents)

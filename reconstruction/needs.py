@@ -101,8 +101,11 @@ def picture_controls(s: Subject, m: Means) -> Row:
 
 def ablations(s: Subject, m: Means) -> Row:
     """34: stage 2 of fewer images, three times and once more among noises."""
-    guidance, once = m.config.experiment.guidance, stage2(s, m)
-    seconds = n_ablated(s, m) * (3 * descent(m, guidance) + choice(m, guidance))
+    experiment, once = m.config.experiment, stage2(s, m)
+    each = 3 * descent(m, experiment.guidance) + choice(m, experiment.guidance)
+    if n_passes(m) > 1 and experiment.restored.stage2:
+        each += descent(m, experiment.restored.guidance)
+    seconds = n_ablated(s, m) * each
     share = 3 * n_ablated(s, m) / max(n_refined(s, m), 1)
     return once._replace(
         scripts="34", name="ablations", seconds=seconds, disk=share * once.disk,

@@ -127,11 +127,11 @@ def refine_images(
         noise = partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, kind)
         z, c = (part[rows].to(run.device) for part in (decoded.z, decoded.c))
         targets = decoded.targets.of(rows).to(run.device)
+        precision = experiment.sampler.precision
         if among_noises:
-            result = best_of(z, c, sampler, extract, noise, targets, guidance)
+            result = best_of(z, c, sampler, extract, noise, targets, guidance, precision)
             rates = [0.0] * len(result.losses)
         else:
-            precision = experiment.sampler.precision
             state, keep = _read_state(state_path), partial(_keep, path, state_path, ids)
             result = refine(z, c, sampler, extract, noise, targets, guidance, precision, state, keep)
             rates = [learning_rate(k, guidance) for k in range(len(result.losses))]

@@ -51,7 +51,7 @@ def score_losses(config: Config, subject: str, name: str, device: torch.device) 
     rows = np.array([row_of[nsd_id] for nsd_id in index["nsd_id"]])
     found = {"nsd_id": index["nsd_id"].to_numpy()}
     if name == STAGE1:
-        found["loss_stage1"] = _loss_of_pictures(config, subject, decoded.targets, guidance, device)
+        found["loss_stage1"] = _loss_of_pictures(config, subject, decoded.targets.of(rows), guidance, device)
     else:
         ways = [pd.read_csv(path / "trajectory" / f"{nsd_id:05d}.csv")["loss"] for nsd_id in index["nsd_id"]]
         found |= {"loss_stage1": np.array([way[0] for way in ways]), "loss_result": index["loss"].to_numpy()}
@@ -70,8 +70,9 @@ def _loss_of_stimuli(
     ):
 
         def read(part: np.ndarray) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-            true = {name: torch.from_numpy(file[name][:][part]) for name in (*targets.values, EMBEDDING)}
-            return true, torch.from_numpy(detail["z"][:][part])
+            here, of_part = slice(part.min(), part.max() + 1), part - part.min()
+            true = {name: torch.from_numpy(file[name][here][of_part]) for name in (*targets.values, EMBEDDING)}
+            return true, torch.from_numpy(detail["z"][here][of_part])
 
         return _in_parts(targets, guidance, rows, read)
 

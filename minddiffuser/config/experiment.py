@@ -76,6 +76,7 @@ class Experiment(Section):
         for name, values in (
             ("decoding.n_voxels_structural", self.decoding.n_voxels_structural),
             ("guidance.layer_weights", self.guidance.layer_weights),
+            *self._weights_of_ours(),
         ):
             if len(values) != n_layers:
                 raise ValueError(
@@ -83,10 +84,16 @@ class Experiment(Section):
                 )
         return self
 
+    def _weights_of_ours(self) -> list[tuple[str, tuple[float, ...]]]:
+        ours = self.restored.guidance
+        return [("restored.guidance.layer_weights", ours.layer_weights)] if ours.loss == "weighted" else []
+
     @model_validator(mode="after")
     def _restored_targets_are_decoded(self) -> "Experiment":
         if self.guidance.loss == "variance_restored" and self.decoding.restore_variance == "none":
             raise ValueError("guidance.loss: variance_restored needs decoding.restore_variance: train")
+        if self.restored.guidance.embedding_weight and not self.guidance.embedding_weight:
+            raise ValueError("restored.guidance.embedding_weight needs guidance.embedding_weight, or it is not decoded")
         return self
 
 

@@ -1,6 +1,8 @@
 """The simulated brain and its scenes: rich, reproducible, and not built from what is decoded."""
 
 import ast
+import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,12 +78,87 @@ def _background_only(scene):
     return np.asarray(scenes._draw_background(scene, np.random.default_rng(scene.texture_seed)).resize((64, 64)))
 
 
-def test_noise_ceilings_are_those_asked_for():
+@pytest.fixture(scope="module")
+def early(pictures):
+    """Signals of the pictures in the same 150 voxels of V1."""
+
+    def signal(images):
+        rois, rng = np.array(["V1"] * 150), np.random.default_rng(0)
+        return brain.simulate_signal(images, pictures.scenes, pictures.visible, rois, rng)
+
+    return signal
+
+
+def agreement(first, second):
+    """Correlate two signals over pictures: the median over voxels."""
+    return np.median([np.corrcoef(a, b)[0, 1] for a, b in zip(first.T, second.T, strict=True)])
+
+
+def test_energy_dominates_what_early_voxels_respond_to(pictures, early, monkeypatch):
+    """Without colour and brightness nearly the same is left; without energy nothing that is like it."""
+    whole, is_energy = early(pictures.images), np.arange(14) >= 6
+    left = []
+    for channels in (is_energy, ~is_energy):
+        with monkeypatch.context() as patch:
+            patch.setattr(brain, "_CHANNEL_WEIGHTS", brain._CHANNEL_WEIGHTS * channels)
+            left.append(agreement(early(pictures.images), whole))
+    assert left[0] > 0.95
+    assert abs(left[1]) < 0.3
+
+
+def test_early_voxels_hardly_tell_a_picture_from_its_negative(pictures, early, monkeypatch):
+    negative = 255 - pictures.images
+    assert agreement(early(pictures.images), early(negative)) > 0.9
+    monkeypatch.setattr(brain, "_CHANNEL_WEIGHTS", np.ones(14))  # with as much colour and brightness they would
+    assert agreement(early(pictures.images), early(negative)) < 0.6
+
+
+@pytest.mark.parametrize("named", [0.06, 0.5])
+def test_names_tell_their_share_of_the_attributes_and_no_more(named):
+    """By least squares on kinds and colours, and on backgrounds; a fit of that many columns finds a little more."""
+    rng = np.random.default_rng(0)
+    drawn = [scenes.sample_scene(rng) for _ in range(1500)]
+    objects, places = zip(*(brain.attributes(scene, named) for scene in drawn), strict=True)
+    items = [item for scene in drawn for item in scene.objects]
+    kinds = np.array([[item.kind == kind for kind in scenes.KINDS] for item in items])
+    colours = np.array([[item.colour == colour for colour in scenes.COLOURS] for item in items])
+    backgrounds = np.array([[scene.background == name for name in scenes.BACKGROUNDS] for scene in drawn])
+    for values, names in (
+        (np.concatenate(objects), np.hstack([kinds, colours]).astype(float)),
+        (np.stack(places), backgrounds.astype(float)),
+    ):
+        told = names @ np.linalg.lstsq(names, values, rcond=None)[0]
+        assert values.var(axis=0).mean() == pytest.approx(1, abs=0.1)
+        assert told.var(axis=0).mean() / values.var(axis=0).mean() == pytest.approx(named, abs=0.07)
+
+
+def test_most_of_what_higher_areas_are_tuned_to_has_no_name():
+    assert inspect.signature(brain.simulate_signal).parameters["named"].default < 0.2
+
+
+def test_attributes_of_a_scene_are_the_same_every_time_and_for_every_subject(pictures):
+    def of_all(scenes):
+        return np.concatenate([np.vstack(brain.attributes(scene, 0.06)) for scene in scenes])
+
+    first = of_all(pictures.scenes)
+    for subject in range(2):
+        rois, rng = np.array(["VO"] * 5), np.random.default_rng(subject)
+        brain.simulate_signal(pictures.images, pictures.scenes, pictures.visible, rois, rng)
+        np.testing.assert_array_equal(of_all(pictures.scenes), first)
+    np.testing.assert_array_equal(of_all(nsd.draw_pictures(60, seed=5).scenes), first)  # of a drawing of its own
+    moved = [replace(scene, horizon=0.5, objects=scene.objects[:1]) for scene in pictures.scenes]
+    for scene, other in zip(pictures.scenes, moved, strict=True):  # nor do others in the scene matter
+        np.testing.assert_array_equal(brain.attributes(other, 0.06)[0], brain.attributes(scene, 0.06)[0][:1])
+    assert len({brain.attributes(scene, 0.0)[1].tobytes() for scene in pictures.scenes}) == 60
+
+
+@pytest.mark.parametrize("quality", [1.0, 0.5, 0.2])
+def test_noise_ceilings_are_those_asked_for(quality):
     rng = np.random.default_rng(0)
     for roi in ("V1", "IPS"):
-        noise = brain.noise_deviation(np.array([roi] * 4000), 1.0, rng)
+        noise = brain.noise_deviation(np.array([roi] * 20000), quality, rng)
         ceiling = 100 / (1 + noise**2 / 3)
-        assert ceiling.mean() == pytest.approx(brain.AREAS[roi].ceiling, abs=1.5)
+        assert ceiling.mean() == pytest.approx(quality * brain.AREAS[roi].ceiling, abs=0.6)
 
 
 def test_the_design_counts_repetitions_as_nsd_does():

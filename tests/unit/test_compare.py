@@ -5,18 +5,22 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from smallest import run, write_config
 
 from data.recipes import prepared
 from evaluation import scores as results
 from evaluation import significance
-from evaluation.pictures import comparison, systems
-from evaluation.pictures.catalogue import CATALOGUE, CEILING, KINDS, STAGE1, STAGE2, SYSTEMS
+from evaluation.pictures import comparison, losses, systems
+from evaluation.pictures.catalogue import BEST_OF_K, CATALOGUE, CEILING, KINDS, STAGE1, STAGE2, SYSTEMS
 from evaluation.tables import as_markdown, as_text, number, read_quoted
-from minddiffuser.config import REPOSITORY, Experiment, load
+from feature_decoding import recipes as decoding
+from feature_extraction.recipes import features
+from minddiffuser.config import REPOSITORY, Config, Experiment, load
 from minddiffuser.config.ozcelik import Ozcelik
 from minddiffuser.recipe import Recipe
-from minddiffuser.store import Artifact
+from minddiffuser.store import Artifact, open_made, write_atomically
+from reconstruction import recipes
 from reconstruction.folder import ReconstructionFolder
 
 MAIN = CATALOGUE.metrics_of("main")
@@ -171,15 +175,22 @@ def test_stage_1_alone_is_compared_with_nothing():
 
 
 def test_every_system_of_the_catalogue_has_a_script_that_makes_it():
-    absent = comparison.absent_systems([], Experiment())
+    def wanted(experiment):
+        return {name for names in comparison.absent_systems([], experiment).values() for name in names}
+
+    everything = Experiment.model_validate({"decoding": {"restore_variance": "train"}, "restored": {"stage2": True}})
+    absent = comparison.absent_systems([], everything)
     assert sorted(name for names in absent.values() for name in names) == sorted(SYSTEMS)
     for scripts in absent:
         assert scripts
         assert all((REPOSITORY / script).is_file() for script in scripts)
-    assert comparison.absent_systems(SYSTEMS, Experiment()) == {}
-    without = Experiment(takagi=None, ozcelik=Ozcelik(forms=("corrected",)))
-    wanted = {name for names in comparison.absent_systems([], without).values() for name in names}
-    assert set(SYSTEMS) - wanted == {
+    assert comparison.absent_systems(SYSTEMS, everything) == {}
+    descended = {"minddiffuser/restored_stage2", "ablation/restored_other_targets"}
+    restored = everything.model_copy(update={"restored": Experiment().restored})
+    assert set(SYSTEMS) - wanted(restored) == descended
+    assert set(SYSTEMS) - wanted(Experiment()) == descended | {"minddiffuser/restored", "minddiffuser/best_of_k"}
+    without = everything.model_copy(update={"takagi": None, "ozcelik": Ozcelik(forms=("corrected",))})
+    assert set(SYSTEMS) - wanted(without) == {
         "takagi/original", "takagi/corrected", "takagi/restored", "takagi/minddiffuser",
         "ozcelik/original", "ozcelik/minddiffuser",
     }  # fmt: skip
@@ -243,7 +254,9 @@ def test_tables_are_printed_and_written_and_the_absent_listed_with_their_command
         assert as_text(table) in done.stdout
     for text in (done.stdout, markdown):
         command = f"python reconstruction/34_ablations.py --config {config}"
-        assert f"subj01, subj02: absent: ablation/without_c; made by: {command}" in text
+        others = ("without_c", "best_of_k", "other_targets", "restored_other_targets")
+        absent = ", ".join(f"ablation/{name}" for name in others)
+        assert f"subj01, subj02: absent: {absent}; made by: {command}" in text
         assert "Takagi, corrected: an image's score is the mean over 5 samples" in text
         assert "absent: Generic Object Decoding; made by: python baselines/semantic_brain_decoding/14_bank.py" in text
         assert "constant label" not in text  # nor any other system of that dataset
@@ -300,3 +313,87 @@ def test_a_run_stops_at_the_first_script_that_fails(tmp_path):
     done = run("evaluation/42_compare.py", write_config(tmp_path), "--run", "--shard", "1-of-2")
     assert done.returncode == 2
     assert "--shard" in done.stderr
+
+
+# Losses of stimuli and pictures
+
+
+BRIGHTER = 40  # each picture than the one before, of 255
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Decoded and true features of seven test images, restored ones with deviations; two layers, of few units.
+
+    What is restored of an odd image is one deviation off, in every unit and latent; of the others it is what is true.
+    What is not restored is the same in all units, and larger for each image by as much.
+    """
+    layers = {"structural": {"layers": [2, 4]}, "guidance": {"loss": "sum", "layer_weights": [1, 1]}}
+    counts = {"decoding": {"n_voxels_structural": [5, 5], "restore_variance": "train"}}
+    config = Config.model_validate({"name": "x", "experiment": layers | counts, "execution": {"runs": tmp_path}})
+    rng, ids, names, of = np.random.default_rng(0), np.arange(100, 112), ("linear_02", "linear_04"), (config, "subj01")
+    units = {name: np.sort(rng.permutation(20)[:6]) for name in names}
+    true = {name: rng.normal(size=(12, 5, 4)).astype(np.float32) for name in names}
+    z, std = rng.normal(size=(12, 4, 2, 2)).astype(np.float32), rng.uniform(0.5, 3, 16)
+    Artifact(prepared(*of)).write({"nsd_id": ids, "is_test": ids < 107})
+    Artifact(features(*of, "structural")).write({"nsd_id": ids, "embedding": rng.normal(size=(12, 3)), **true})
+    Artifact(features(*of, "detail")).write({"nsd_id": ids, "z": z})
+    Artifact(decoding.decoder(*of, "detail")).write({"std": std})
+    arrays, off = {"nsd_id": ids[:7]}, (np.arange(7) % 2)[:, None].astype(np.float32)
+    selected = {f"{name}_units": units[name] for name in names}
+    deviations = {f"{name}_std": rng.uniform(0.5, 3, 6) for name in names}
+    restored = {name: true[name][:7].reshape(7, -1)[:, units[name]] + off * deviations[f"{name}_std"] for name in names}
+    levels = np.repeat(BRIGHTER / 255 * np.arange(7)[:, None], 6, axis=1)
+    for made, z_made, layers_made in (
+        (decoding.decoded, 0 * z[:7], dict.fromkeys(names, levels)),
+        (decoding.restored, z[:7] + (off * std).reshape(7, 4, 2, 2), restored | deviations),
+    ):
+        Artifact(made(*of, "semantic")).write({**arrays, "c": np.zeros((7, 3, 5), np.float32)})
+        Artifact(made(*of, "detail")).write({**arrays, "z": z_made.astype(np.float32)})
+        found = {name: np.float32(values) for name, values in layers_made.items()}
+        Artifact(made(*of, "structural")).write({**arrays, **selected, **found})
+    return config
+
+
+def test_the_loss_of_what_was_seen_is_zero_where_its_features_were_decoded(config):
+    """Of a folder that lacks pictures, each image has its own."""
+    output, ids = ReconstructionFolder(recipes.best_of_k(config, "subj01"), 7), [106, 101, 104]
+    output.save(ids, np.zeros((3, 4, 4, 3), np.uint8), seed=0, losses=[0.5, 0.2, 0.3], iterations=[1, 0, 1])
+    output.write_index()
+    for nsd_id, first in zip(ids, (0.7, 0.2, 0.9), strict=True):
+        write_atomically(output.path / "trajectory" / f"{nsd_id:05d}.csv", f"iteration,loss\n0,{first}\n1,0.3\n")
+    found = losses.score_losses(config, "subj01", BEST_OF_K, torch.device("cpu"))
+    assert found["nsd_id"].tolist() == [101, 104, 106]
+    latent_weight = config.experiment.restored.guidance.latent_weight
+    np.testing.assert_allclose(found["loss_truth"], [1 + latent_weight, 0, 0], rtol=1e-5, atol=1e-9)
+    assert found["loss_stage1"].tolist() == [0.2, 0.9, 0.7]
+    assert found["loss_result"].tolist() == [0.2, 0.3, 0.5]
+    assert found["truth_is_lower"].tolist() == [0, 1, 1]
+    assert losses.score_losses(config, "subj01", "control/grey", torch.device("cpu")) == {}
+
+
+@pytest.mark.parametrize("rows", [range(7), range(1, 7, 2)], ids=["whole", "one shard of two"])
+def test_the_loss_of_stage_1_is_that_of_its_picture_beside_that_of_its_stimulus(config, monkeypatch, rows):
+    """By a CLIP that sees brightness alone, which is decoded of each image as its picture has it."""
+
+    def encoder(pixels, _):
+        brightness = pixels.mean(dim=(1, 2, 3))[:, None, None].expand(-1, 5, 4)
+        return {"linear_02": brightness, "linear_04": brightness}
+
+    monkeypatch.setattr(losses, "open_clip_model", lambda *_: None)
+    monkeypatch.setattr(losses, "ClipLayers", lambda *_: encoder)
+    output, ids = ReconstructionFolder(recipes.stage1(config, "subj01"), 7), [100 + row for row in rows]
+    pictures = np.stack([np.full((4, 4, 3), BRIGHTER * row, np.uint8) for row in rows])
+    output.save(ids, pictures, seed=0)
+    output.write_index()
+    found = losses.score_losses(config, "subj01", STAGE1, torch.device("cpu"))
+    assert found["nsd_id"].tolist() == ids
+    with (
+        open_made(features(config, "subj01", "structural")) as file,
+        open_made(decoding.decoded(config, "subj01", "structural")) as decoded,
+    ):
+        for row, loss in zip(rows, found["loss_truth"], strict=True):
+            seen = [file[name][row].ravel()[decoded[f"{name}_units"][:]] for name in ("linear_02", "linear_04")]
+            assert loss == pytest.approx(((np.concatenate(seen) - BRIGHTER * row / 255) ** 2).sum(), rel=1e-5)
+    np.testing.assert_allclose(found["loss_stage1"], 0, atol=1e-9)
+    assert not found["truth_is_lower"].any()

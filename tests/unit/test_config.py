@@ -133,6 +133,46 @@ def test_patience_without_a_lowest_loss_to_wait_for_is_refused(tmp_path):
         load(write(tmp_path, "name: x\nexperiment: {guidance: {patience: 5, result: last}}"))
 
 
+RESTORED_LOSS = "guidance: {loss: variance_restored, latent_weight: 2}"
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [
+        (RESTORED_LOSS, "guidance.loss: variance_restored needs decoding.restore_variance: train"),
+        ("guidance: {latent_weight: 2}", "latent_weight is of loss variance_restored, not of weighted: set it to 0"),
+        ("guidance: {loss: sum, latent_weight: 2}", "latent_weight is of loss variance_restored, not of sum"),
+        (
+            "decoding: {restore_variance: train}, guidance: {loss: variance_restored, embedding_weight: 0.5}",
+            "embedding_weight is of loss weighted: set it to 0",
+        ),
+        ("restored: {guidance: {embedding_weight: 0.5}}", "embedding_weight is of loss weighted: set it to 0"),
+        ("restored: {guidance: {loss: sum}}", "latent_weight is of loss variance_restored, not of sum: set it to 0"),
+    ],
+)
+def test_terms_of_another_loss_and_a_loss_without_its_targets_are_refused(tmp_path, sections, named):
+    with pytest.raises(ConfigError, match=named):
+        load(write(tmp_path, f"name: x\nexperiment: {{{sections}}}"))
+
+
+def test_the_restored_loss_is_taken_where_variance_is_restored(tmp_path):
+    sections = f"decoding: {{restore_variance: train}}, {RESTORED_LOSS}"
+    guidance = load(write(tmp_path, f"name: x\nexperiment: {{{sections}}}")).experiment.guidance
+    assert (guidance.loss, guidance.latent_weight) == ("variance_restored", 2)
+
+
+def test_one_setting_of_the_restored_guidance_leaves_its_others(tmp_path):
+    """Whose defaults are not those of stage 2."""
+    default = load(write(tmp_path, "name: x")).experiment.restored
+    for text, overrides in (
+        ("name: x\nexperiment: {restored: {guidance: {n_iterations: 5}}}", []),
+        ("name: x", ["experiment.restored.guidance.n_iterations=5"]),
+    ):
+        found = load(write(tmp_path, text), overrides).experiment.restored
+        assert found.guidance == default.guidance.model_copy(update={"n_iterations": 5})
+        assert found.guidance.loss == "variance_restored"
+
+
 def test_the_loaded_preset_changes_two_voxel_counts_and_nothing_else(tmp_path):
     default = load(write(tmp_path, "name: x")).experiment
     loaded = load(write(tmp_path, "name: x\npreset: as_loaded")).experiment
