@@ -211,9 +211,9 @@ def measure_spread(run: Run, artifact: Artifact, X: np.ndarray, targets: np.ndar
 
     Folds are parts, which survive a kill and which shards share. Writes `mean` and `std` (n_folds, n_units), in units
     of the training targets' deviations, and `n` (n_folds,), the images of each fold. Training and test images are means
-    over as many trials, so that what is measured of the first holds for the second. Where the penalty is strong, decoders
-    of fewer images shrink a little more than the one of all: restored targets of new images then have a deviation a
-    little above 1 (1.06 to 1.09 on the miniature with five folds), and more folds bring it nearer.
+    over as many trials, so that what is measured of the first holds for the second. Where the penalty is strong,
+    decoders of fewer images shrink a little more than the one of all: restored targets of new images then have a
+    deviation a little above 1 (1.06 to 1.09 on the miniature with five folds), and more folds bring it nearer.
 
     Parameters
     ----------

@@ -140,7 +140,8 @@ def train_vae(images: torch.Tensor, n_steps: int, seed: int, continued: bool) ->
     vae: Any = networks.build_vae()  # diffusers' annotations do not say what encode and decode give
     preview = nn.Conv2d(vae.config.latent_channels, 3, kernel_size=1)
     if continued:
-        vae = networks.AutoencoderKL.from_pretrained(networks.WEIGHTS / "stable-diffusion" / "vae").float()
+        stored = networks.AutoencoderKL.from_pretrained(networks.WEIGHTS / "stable-diffusion" / "vae")
+        vae.load_state_dict(stored.state_dict())
         _fit_preview(preview, vae, images[:2000])
 
     def loss_at(generator: torch.Generator) -> torch.Tensor:
@@ -228,8 +229,8 @@ def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, 
     unet, text_encoder = networks.build_unet(), networks.build_text_encoder(tokenizer)
     if continued:
         stored = networks.WEIGHTS / "stable-diffusion"
-        unet = networks.UNet2DConditionModel.from_pretrained(stored / "unet").float()
-        text_encoder = networks.CLIPTextModel.from_pretrained(stored / "text_encoder").float()
+        unet.load_state_dict(networks.UNet2DConditionModel.from_pretrained(stored / "unet").state_dict())
+        text_encoder.load_state_dict(networks.CLIPTextModel.from_pretrained(stored / "text_encoder").state_dict())
     model = nn.ModuleDict({"unet": unet, "text": text_encoder})
 
     def loss_at(generator: torch.Generator) -> torch.Tensor:

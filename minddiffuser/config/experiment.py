@@ -72,21 +72,18 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _one_number_a_layer(self) -> "Experiment":
-        n_layers = len(self.structural.layers)
+        n_layers, ours = len(self.structural.layers), self.restored.guidance
+        of_ours = [("restored.guidance.layer_weights", ours.layer_weights)] if ours.loss == "weighted" else []
         for name, values in (
             ("decoding.n_voxels_structural", self.decoding.n_voxels_structural),
             ("guidance.layer_weights", self.guidance.layer_weights),
-            *self._weights_of_ours(),
+            *of_ours,
         ):
             if len(values) != n_layers:
                 raise ValueError(
                     f"{name} has {len(values)} numbers for {n_layers} structural.layers: one each is needed"
                 )
         return self
-
-    def _weights_of_ours(self) -> list[tuple[str, tuple[float, ...]]]:
-        ours = self.restored.guidance
-        return [("restored.guidance.layer_weights", ours.layer_weights)] if ours.loss == "weighted" else []
 
     @model_validator(mode="after")
     def _restored_targets_are_decoded(self) -> "Experiment":
