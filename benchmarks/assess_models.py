@@ -204,7 +204,8 @@ Sizes in MB (float16, opened as float32): {", ".join(f"{name} {size:.1f}" for na
 together {sum(sizes.values()):.1f}.
 {curves}
 The first figure is of the first trainings (of the generator it is the discriminator's loss; of scoring_clip what came
-after step 600 was lost), the second of those that were continued.
+after step 600 was lost), the second of those that were continued (diffusion's began with the schedules of 5,000 and
+4,000 steps, and was shortened after 225, for time).
 
 ## Quality on held-out scenes
 
