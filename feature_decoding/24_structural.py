@@ -19,6 +19,9 @@ Peak memory: 3.8 GB at the real size: voxels of the training images twice in flo
 Gram matrix of voxels.
 """
 
+import functools
+
+import h5py
 import numpy as np
 
 from feature_decoding import recipes
@@ -61,10 +64,11 @@ def main(argv: list[str] | None = None) -> None:
                     fit_decoder(run, decoders[name], gram, targets, n_voxels)
             del gram  # before the folds have theirs
             if restores:
-                for name, spread in spreads.items():
-                    if not spread.path.exists():
-                        targets = read_units(file[name], train, constants[f"{name}_units"])
-                        measure_spread(run, spread, X, targets, recipes.n_voxels(config)[name][1])
+                missing = {name: spread for name, spread in spreads.items() if not spread.path.exists()}
+                n_voxels = {name: recipes.n_voxels(config)[name][1] for name in missing}
+                read = functools.partial(read_layer, file, train, constants)
+                if missing:
+                    measure_spread(run, missing, X, read, n_voxels)
         if not all(decoder.path.exists() for decoder in decoders.values()):
             continue
         if not decoded.is_done():
@@ -72,6 +76,11 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{decoded.path}: {len(X_test)} test images")
         if restores and all(spread.path.exists() for spread in spreads.values()) and not restored.is_done():
             restored.write(constants | restore(decoders, spreads, X_test, decoding.restore_strength))
+
+
+def read_layer(file: h5py.File, train: slice, units: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """Read a layer of the training images at its selected units."""
+    return read_units(file[name], train, units[f"{name}_units"])
 
 
 def restore(

@@ -1,6 +1,6 @@
 """Fit a decoder of a target family to a file, and apply it: what all scripts have in common that decode with it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import h5py
@@ -195,8 +195,8 @@ def restore_family(run: Run, subject: str, family: str, X: np.ndarray, X_test: n
     spread = Artifact(recipes.spread(config, subject, family))
     output = Artifact(recipes.restored(config, subject, family))
     of = read_family(config, subject, family, len(X_test))
-    n_voxels = recipes.n_voxels(config)[family][1]
-    if not spread.is_done() and not measure_spread(run, spread, X, of.training, n_voxels):
+    one, n_voxels = {family: spread}, {family: recipes.n_voxels(config)[family][1]}
+    if not spread.is_done() and not measure_spread(run, one, X, lambda _: of.training, n_voxels):
         return
     decoder, strength = recipes.decoder(config, subject, family), config.experiment.decoding.restore_strength
     if not decoder.path.exists():
@@ -206,54 +206,73 @@ def restore_family(run: Run, subject: str, family: str, X: np.ndarray, X_test: n
     print(f"{output.path}: {len(X_test)} test images")
 
 
-def measure_spread(run: Run, artifact: Artifact, X: np.ndarray, targets: np.ndarray, n_voxels: int) -> bool:
+def measure_spread(
+    run: Run,
+    artifacts: Mapping[str, Artifact],
+    X: np.ndarray,
+    read: Callable[[str], np.ndarray],
+    n_voxels: Mapping[str, int],
+) -> bool:
     """Measure mean and deviation of predictions of training images by decoders that did not see them.
 
-    Folds are parts, which survive a kill and which shards share. Writes `mean` and `std` (n_folds, n_units), in units
-    of the training targets' deviations, and `n` (n_folds,), the images of each fold. Training and test images are means
-    over as many trials, so that what is measured of the first holds for the second. Where the penalty is strong,
-    decoders of fewer images shrink a little more than the one of all: restored targets of new images then have a
-    deviation a little above 1 (1.06 to 1.09 on the miniature with five folds), and more folds bring it nearer.
+    Folds are parts, which survive a kill and which shards share; the Gram matrix of a fold serves all targets. Writes
+    `mean` and `std` (n_folds, n_units), in units of the training targets' deviations, and `n` (n_folds,), the images of
+    each fold. Training and test images are means over as many trials, so that what is measured of the first holds for
+    the second. Where the penalty is strong, decoders of fewer images shrink a little more than the one of all: restored
+    targets of new images then have a deviation a little above 1, and more folds bring it nearer.
 
     Parameters
     ----------
+    artifacts : dict of Artifact
+        By name of the decoder.
     X : array of shape (n_train, n_voxels_in_all)
-    targets : array of shape (n_train, n_units)
-    n_voxels : int
-        Of each output.
+    read : callable
+        From the name to targets (n_train, n_units).
+    n_voxels : dict of int
+        Of each output, by name.
 
     Returns
     -------
     bool
-        Whether the whole file is there (other shards may still be at work).
+        Whether the whole files are there (other shards may still be at work).
 
     Raises
     ------
     DataError
         A target is not finite, or `experiment.decoding.alpha` too small.
     """
-    experiment, n_units = run.config.experiment, targets.shape[1]
+    experiment = run.config.experiment
     n_folds = min(experiment.decoding.restore_folds, len(X))
     folds = list(KFold(n_folds, shuffle=True, random_state=experiment.seed).split(X))
-    name = f"{artifact.recipe.subject} {artifact.path.stem}, spread"
-    for number, rows in progress(artifact.parts_to_do(n_folds, 1, run.shard), desc=name):
-        train, held_out = folds[rows.start]
+    todo: dict[int, list[str]] = {}
+    for name, artifact in artifacts.items():
+        for number, _ in artifact.parts_to_do(n_folds, 1, run.shard):
+            todo.setdefault(number, []).append(name)
+    what = next(iter(artifacts.values())).recipe
+    for number in progress(sorted(todo), desc=f"{what.subject} {what.path.stem}, spread"):
+        train, held_out = folds[number]
         scale_x = Scaler.of(X[train])
         gram, X_new = Gram(scale_x.apply(X[train]), run.device), scale_x.apply(X[held_out])
-        mean, std = np.empty((1, n_units)), np.empty((1, n_units))
-        for start in range(0, n_units, UNITS_PER_PART):
-            here = slice(start, start + UNITS_PER_PART)
-            Y = targets[:, here].astype(np.float64)
-            scaler, scale_y = Scaler.of(Y), Scaler.of(Y[train])
-            try:
-                decoder = fit(gram, scale_y.apply(Y[train]), experiment.decoding.alpha, min(n_voxels, X.shape[1]))
-            except ValueError as error:
-                raise DataError(f"{artifact.path}, outputs {here.start} to {here.stop - 1}: {error}") from error
-            predicted = scaler.apply(scale_y.undo(predict(X_new, decoder)))
-            mean[0, here], std[0, here] = predicted.mean(axis=0), predicted.std(axis=0)
+        for name in todo[number]:
+            targets = read(name)
+            n_units = targets.shape[1]
+            mean, std = np.empty((1, n_units)), np.empty((1, n_units))
+            for start in range(0, n_units, UNITS_PER_PART):
+                here = slice(start, start + UNITS_PER_PART)
+                Y = targets[:, here].astype(np.float64)
+                scaler, scale_y = Scaler.of(Y), Scaler.of(Y[train])
+                try:
+                    k = min(n_voxels[name], X.shape[1])
+                    decoder = fit(gram, scale_y.apply(Y[train]), experiment.decoding.alpha, k)
+                except ValueError as error:
+                    where = f"{artifacts[name].path}, outputs {here.start} to {here.stop - 1}"
+                    raise DataError(f"{where}: {error}") from error
+                predicted = scaler.apply(scale_y.undo(predict(X_new, decoder)))
+                mean[0, here], std[0, here] = predicted.mean(axis=0), predicted.std(axis=0)
+            artifacts[name].write_part(number, {"mean": mean, "std": std, "n": np.array([len(held_out)])})
         del gram  # before the next fold has its own
-        artifact.write_part(number, {"mean": mean, "std": std, "n": np.array([len(held_out)])})
-    return artifact.join(n_folds, 1)
+    done = [artifact.join(n_folds, 1) for artifact in artifacts.values()]  # all that can be joined are
+    return all(done)
 
 
 def read_spread(spread: Recipe) -> Scaler:

@@ -161,7 +161,7 @@ class Noisy:
         """Recipes of a decoder with that many voxels an output, and of its spread."""
         decoder, spread, run = artifact_in(folder), artifact_in(folder, "spread.h5"), run_with(alpha=ALPHA)
         assert decoders.fit_decoder(run, decoder, Gram(self.X), self.Y, n_voxels)
-        assert decoders.measure_spread(run, spread, self.X, self.Y, n_voxels)
+        assert decoders.measure_spread(run, {"a": spread}, self.X, lambda _: self.Y, {"a": n_voxels})
         return decoder.recipe, spread.recipe
 
 
@@ -235,7 +235,9 @@ def test_an_image_alone_is_restored_as_among_others(noisy, fitted):
 def spread_to_file(folder, shard="1-of-1"):
     """Measure the spread with 20 voxels each, in three folds, of 27 or 26 images."""
     artifact = artifact_in(folder, "spread.h5")
-    return artifact.path, decoders.measure_spread(run_with(shard, restore_folds=3), artifact, X, Y, 20)
+    return artifact.path, decoders.measure_spread(
+        run_with(shard, restore_folds=3), {"a": artifact}, X, lambda _: Y, {"a": 20}
+    )
 
 
 @pytest.mark.parametrize("n_blocks_before", [0, 5, 8])
