@@ -36,7 +36,7 @@ def test_every_script_leaves_what_its_docstring_says(folder):
     features = arrays_of(folder / "takagi" / "features.h5")
     assert features["z_mean"].shape == features["z_sample"].shape == (n_images, 4, 5, 5)  # of 40 pixels of 64
     assert features["c"].shape == (n_images, 15, 128)
-    for form, size in zip(FORMS, (5, 5, 8), strict=True):
+    for form, size in zip((*FORMS, "restored"), (5, 5, 8, 5), strict=True):
         decoded = arrays_of(folder / "takagi" / "decoded" / f"{form}.h5")
         assert (decoded["z"].shape, decoded["c"].shape) == ((n_test, 4, size, size), (n_test, 15, 128))
         place = folder / "reconstruction" / "takagi" / form
@@ -60,8 +60,8 @@ def test_what_uses_statistics_of_the_test_set_says_so(folder):
         f"{system}/{form}": json.loads((folder / "reconstruction" / system / form / "settings.json").read_text())[
             "flags"
         ]
-        for system in ("takagi", "ozcelik")
-        for form in FORMS
+        for system, forms in (("takagi", (*FORMS, "restored")), ("ozcelik", FORMS))
+        for form in forms
     }
     flagged = {"takagi/minddiffuser", "ozcelik/original", "ozcelik/minddiffuser"}
     assert flags == {name: [TEST_STATISTICS] if name in flagged else [] for name in flags}
@@ -104,6 +104,9 @@ def test_as_released_the_first_token_is_lost_and_corrected_it_is_exact(folder):
     )
     assert np.abs(c[0, 0]).mean() > 0.1
     assert np.abs(original[:, 0]).mean() < 0.2 * np.abs(c[0, 0]).mean()
+    restored = arrays_of(folder / "takagi" / "decoded" / "restored.h5")["c"]
+    np.testing.assert_array_equal(restored[:, 0, constant], corrected[:, 0, constant])
+    assert restored[:, 1:].std(axis=0).mean() > 1.1 * corrected[:, 1:].std(axis=0).mean()
 
 
 def test_ablations_start_elsewhere_and_are_otherwise_stage_2(folder):
