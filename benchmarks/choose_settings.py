@@ -148,8 +148,8 @@ def choose_stage_1(config: Config, ids: np.ndarray, decoded: dict, score, tried:
         results.append({"grid": "stage 1", "settings": text, **run(samplers[-1])})
     best = samplers[mark_best(results, tried, "pixcorr", "two_way")]
     # For comparison, not for choice: with as many steps as the paper has, and as it has them.
-    for steps in ({"noise_index": 37, "denoise_steps": 38}, {"noise_index": 37, "denoise_steps": 35}):
-        settings = Sampler(n_steps=50, **steps, guidance_scale=best.guidance_scale)
+    for denoise_steps in (38, 35):
+        settings = Sampler(denoise_steps=denoise_steps, guidance_scale=best.guidance_scale)
         row = {"grid": "stage 1, the paper's steps", "settings": settings.model_dump_json(), **run(settings)}
         tried.append({**row, "chosen": False})
         print(row, flush=True)

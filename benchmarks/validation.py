@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from reconstruction.sampler import ImageToImage, open_sampler
 CPU, N_VALIDATION = torch.device("cpu"), 100
 METRICS = ("pixcorr", "ssim", "two_way", "clip")
 # Noise levels by the timestep that images are noised to; denoising begins there, in as few steps as were found to do.
-LEVELS = {
+LEVELS: dict[int, dict[str, Any]] = {
     101: {"n_steps": 10, "noise_index": 1, "denoise_steps": 2},
     251: {"n_steps": 4, "noise_index": 1, "denoise_steps": 2},
     501: {"n_steps": 4, "noise_index": 2, "denoise_steps": 3},
