@@ -211,6 +211,7 @@ def _differences(rows: pd.DataFrame) -> tables.Rows:
     parts = [
         (label(str(name)), of_system[of_system["difference"].notna()])
         for name, of_system in others.groupby("system", sort=False)
+        if of_system["difference"].notna().any()  # ours are compared with restored, not all with stage 2
     ]
     return tables.lay_out("stage 2 minus", parts, metrics, CATALOGUE, tables.difference_cell)
 
