@@ -7,7 +7,7 @@
     python miniature/train.py instance_encoder
     python miniature/train.py generator        # needs the instance encoder
     python miniature/train.py vae --continued        # goes on from the stored weights, with a schedule of its own
-    python miniature/train.py diffusion --continued
+    python miniature/train.py diffusion --continued --device cuda
 
 Reads nothing (the scenes are drawn from seeds that no NSD stimulus of the miniature uses); writes
 `miniature/weights/` and, while it trains, `runs/training/<model>/`: a checkpoint every 100 steps, from
@@ -82,7 +82,7 @@ def optimise(
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
     start, curve = 0, []
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=next(model.parameters()).device)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average, start, curve = state["average"], state["step"], state["curve"]
@@ -98,14 +98,14 @@ def optimise(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         decay = min(0.998, (step + 1) / (step + 10))
-        for key, value in model.state_dict().items():
-            if value.is_floating_point():
-                average[key].lerp_(value, 1 - decay)
-            else:
-                average[key].copy_(value)
-        losses.append(loss.item())
+        now = model.state_dict()
+        floats = [key for key in now if now[key].is_floating_point()]
+        torch._foreach_lerp_([average[key] for key in floats], [now[key] for key in floats], 1 - decay)
+        for key in now.keys() - floats:
+            average[key].copy_(now[key])
+        losses.append(loss.detach())  # read below, a hundred at once: each reading would wait for a GPU
         if (step + 1) % 100 == 0 or step + 1 == n_steps:
-            curve.append([step + 1, float(np.mean(losses)), (time.monotonic() - began) / max(len(losses), 1)])
+            curve.append([step + 1, torch.stack(losses).mean().item(), (time.monotonic() - began) / len(losses)])
             began, losses = time.monotonic(), []
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
             torch.save({**state, "step": step + 1, "curve": curve}, checkpoint.with_suffix(".partial"))
@@ -207,7 +207,15 @@ def train_clip(images: torch.Tensor, texts: list[list[str]], n_steps: int, seed:
     save_file(weights, folder / "open_clip_model.safetensors")
 
 
-def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, seed: int, continued: bool) -> None:
+def train_diffusion(
+    images: torch.Tensor,
+    texts: list[list[str]],
+    n_steps: int,
+    seed: int,
+    continued: bool,
+    device: torch.device,
+    batch_size: int,
+) -> None:
     """Predict the noise in the latents from the caption, which is left out one time in ten.
 
     Errors are weighted by min(SNR, 5) / SNR (Hang et al. 2023, arXiv 2303.09556, equation for noise prediction):
@@ -218,9 +226,12 @@ def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, 
     tokenizer = _tokenizer()
     ids = _tokenize(tokenizer, texts)
     empty = _tokenize(tokenizer, [[""]])[0]
-    vae: Any = open_vae(str(networks.WEIGHTS / "stable-diffusion"), None, torch.device("cpu"))
+    vae: Any = open_vae(str(networks.WEIGHTS / "stable-diffusion"), None, device)
     with torch.no_grad():
-        parts = [vae.encode(_pixels(b)).latent_dist.mean for b in progress(images.split(100), desc="encoding")]
+        parts = [
+            vae.encode(_pixels(batch).to(device)).latent_dist.mean.cpu()
+            for batch in progress(images.split(100), desc="encoding")
+        ]
     latents = torch.cat(parts) * vae.config.scaling_factor
     scheduler = networks.build_scheduler()
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
@@ -231,20 +242,22 @@ def train_diffusion(images: torch.Tensor, texts: list[list[str]], n_steps: int, 
         stored = networks.WEIGHTS / "stable-diffusion"
         unet.load_state_dict(networks.UNet2DConditionModel.from_pretrained(stored / "unet").state_dict())
         text_encoder.load_state_dict(networks.CLIPTextModel.from_pretrained(stored / "text_encoder").state_dict())
-    model = nn.ModuleDict({"unet": unet, "text": text_encoder})
+    model = nn.ModuleDict({"unet": unet, "text": text_encoder}).to(device)
 
     def loss_at(generator: torch.Generator) -> torch.Tensor:
-        rows = _pick(latents, 64, generator)
-        which = torch.randint(0, ids.shape[1], (64,), generator=generator)
-        dropped = torch.rand(64, generator=generator) < 0.1
+        rows = _pick(latents, batch_size, generator)
+        which = torch.randint(0, ids.shape[1], (batch_size,), generator=generator)
+        dropped = torch.rand(batch_size, generator=generator) < 0.1
         tokens = torch.where(dropped[:, None], empty, ids[rows, which])
         noise = torch.randn(latents[rows].shape, generator=generator)
-        t = torch.randint(0, 1000, (64,), generator=generator)
+        t = torch.randint(0, 1000, (batch_size,), generator=generator)
         noisy = scheduler.add_noise(latents[rows], noise, t)  # type: ignore[arg-type]
+        noisy, noise, t, tokens, weight = (x.to(device) for x in (noisy, noise, t, tokens, weights[t]))
         predicted = unet(noisy, t, text_encoder(tokens).last_hidden_state).sample
-        return (weights[t] * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
+        return (weight * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
 
     optimise(_name("diffusion", continued), model, loss_at, n_steps, 1e-3, seed)
+    model.cpu()
     folder = networks.WEIGHTS / "stable-diffusion"
     unet.half().save_pretrained(folder / "unet")
     text_encoder.half().save_pretrained(folder / "text_encoder")
