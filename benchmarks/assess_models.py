@@ -8,6 +8,7 @@ seed that no training uses. Takes about three minutes on two cores.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -118,7 +119,7 @@ def main() -> None:
         )
         _sheet([*images[:10], *redrawn[:10]], 10, WEIGHTS / "image_to_image.png")
     rows += _assess_icgan(images)
-    _write_card(rows, _draw_curves(STEPS) + _draw_curves(CONTINUED_STEPS, "_continued"))
+    _write_card(rows, _draw_curves(STEPS) + _draw_curves(CONTINUED_STEPS, "_continued") + _draw_curves(["diffusion"], "_cuda"))
 
 
 def _assess_icgan(images: np.ndarray) -> list[tuple[str, str, str]]:
@@ -158,16 +159,17 @@ def _sheet(images: list[np.ndarray], n_columns: int, path: Path) -> None:
     Image.fromarray(np.concatenate(rows).repeat(2, axis=0).repeat(2, axis=1)).save(path)
 
 
-def _draw_curves(steps: dict[str, int], suffix: str = "") -> str:
+def _draw_curves(models: Iterable[str], suffix: str = "") -> str:
     """Draw the losses of all trainings, or of those that were continued, where their curves are there.
 
     Gives the lines of the card on the figure, which may be there from an earlier time.
     """
-    curves = {name: WORK / f"{name}{suffix}" / "curve.csv" for name in steps}
+    curves = {name: WORK / f"{name}{suffix}" / "curve.csv" for name in models}
     path, n_columns = WEIGHTS / f"curves{suffix}.png", min(len(curves), 3)
     if all(curve.exists() for curve in curves.values()):
         n_rows = -(-len(curves) // n_columns)
-        figure, axes = plt.subplots(n_rows, n_columns, figsize=(10, 2.5 * n_rows), layout="constrained")
+        size = (10 / 3 * n_columns, 2.5 * n_rows)
+        figure, axes = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)
         for axis, (name, curve_path) in zip(axes.flat, curves.items(), strict=True):
             curve = pd.read_csv(curve_path)
             axis.plot(curve["step"], curve["loss"])
@@ -188,8 +190,8 @@ hub's layout, scaling factor {scale}), two open_clip CLIPs, one to guide and one
 and, for the rival that needs it, IC-GAN's generator with the ResNet whose features condition it, trained without labels
 (32 pixels). They are for trying the methods on a laptop; they know nothing but these scenes.
 
-Made by, in this order, on two CPU cores (30,000 scenes for each of two scene seeds; steps {STEPS},
-continued for {CONTINUED_STEPS}; scene seeds {SCENE_SEEDS}, weights and batches seeded in `miniature/train.py`):
+Made by, in this order (steps {STEPS}, continued for {CONTINUED_STEPS}; scene seeds
+{SCENE_SEEDS}, 30,000 scenes of each where nothing else is said; weights and batches seeded in `miniature/train.py`):
 
     python miniature/train.py vae
     python miniature/train.py clip
@@ -199,13 +201,20 @@ continued for {CONTINUED_STEPS}; scene seeds {SCENE_SEEDS}, weights and batches 
     python miniature/train.py generator
     python miniature/train.py vae --continued
     python miniature/train.py diffusion --continued
+    python miniature/train.py diffusion --continued --steps 4900 --seed 20 --batch-size 256 --scenes 60000 --device cuda
+    python miniature/train.py diffusion --continued --steps 1800 --seed 20 --batch-size 256 --scenes 60000 --device cuda
+
+The last two ran on an H100, in 301 and 103 seconds; all others on two CPU cores. Before those two, the noise schedule
+had all of Stable Diffusion's betas; they and all that uses the weights have half of them (`build_scheduler` in
+`miniature/networks.py` says why).
 
 Sizes in MB (float16, opened as float32): {", ".join(f"{name} {size:.1f}" for name, size in sizes.items())};
 together {sum(sizes.values()):.1f}.
 {curves}
 The first figure is of the first trainings (of the generator it is the discriminator's loss; of scoring_clip what came
 after step 600 was lost), the second of those that were continued (diffusion's began with the schedules of 5,000 and
-4,000 steps, and was shortened after 225, for time).
+4,000 steps, and was shortened after 225, for time), the third of the two on the H100 (losses of another noise schedule
+are not comparable).
 
 ## Quality on held-out scenes
 

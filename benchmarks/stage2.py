@@ -12,8 +12,8 @@ Both use the paper's schedule (50 steps, the last 35 run). Printed are
                              of one step. On the CPU the peak is of torch's own allocations (its profiler)
     speedup_vs_as_released   seconds an image of one iteration as released (one image, float32, two U-Net calls a step,
                              gradients of all weights), over those of ours, in batches
-    fraction_of_peak         on a GPU: the share of its float16 matrix rate, measured here by a large product, that the
-                             counted operations of an iteration reach
+    fraction_of_peak         with --full: the share of the float16 matrix rate, measured here by a large product, that the
+                             operations of an iteration, counted, reach
 
 Without --full it also prints the operations that an image takes at Stable Diffusion's size, counted and not timed. The
 last line is JSON.
@@ -71,7 +71,13 @@ def main() -> None:
     print(f"ours: {ours_seconds:.3f} s an iteration of {args.batch_size} images; bare U-Net {bare_seconds:.3f} s")
 
     if not args.full:
-        count_operations()
+        for preset, n_steps, n_iterations in (("default", 35, 300), ("fast", 18, 75)):
+            stage1, iteration = count_operations(n_steps)
+            print(
+                f"by count, {preset}: stage 1 {stage1:.1f} TFLOP an image; stage 2 {iteration:.1f} TFLOP an iteration, "
+                f"{iteration * n_iterations / 1e3:.1f} PFLOP an image",
+                flush=True,
+            )
 
     counts = (1, 6, 11) if device.type == "cpu" else (1, 18, 35)
     peaks = [peak_memory(ours, sampler, n, device) for n in counts]
@@ -81,15 +87,11 @@ def main() -> None:
     result = {"overhead_over_bare_unet": round(overhead, 3), "memory_growth_per_step": round(growth, 5)}
 
     per_image = ours_seconds / args.batch_size
-    if device.type == "cuda":
-        # Of one image: while it counts, attention is computed the plain way, whose memory a batch would not leave.
-        one = Iteration(sampler, encoder, *make_problem(encoder, shapes, 1, device))
-        with FlopCounterMode(display=False) as counter:
-            one()
-        rate, limit = counter.get_total_flops() * args.batch_size / ours_seconds, matrix_rate(device)
-        print(f"{rate / 1e12:.0f} of {limit / 1e12:.0f} TFLOP/s")
+    if args.full:
+        rate = args.batch_size * count_operations(args.steps)[1] / ours_seconds
+        limit = matrix_rate(device) / 1e12
+        print(f"{rate:.0f} of {limit:.0f} TFLOP/s")
         result["fraction_of_peak"] = round(rate / limit, 3)
-        del counter
     released_sampler, _, _ = (sampler, None, None) if args.full else open_models(False, device, "float32", args.steps)
     released = AsReleased(released_sampler, encoder, *make_problem(encoder, shapes, 1, device))
     (released_seconds,) = alternate([released], device, n_times=3)
@@ -139,8 +141,12 @@ def make_problem(
     return z, c, noise, Targets(values, units)
 
 
-def count_operations() -> None:
-    """Print the operations of an image at Stable Diffusion v1-4's size (multiplications and additions both count)."""
+def count_operations(n_steps: int) -> tuple[float, float]:
+    """Count the TFLOP of an image at Stable Diffusion v1-4's size, in stage 1 and in an iteration of stage 2.
+
+    Multiplications and additions both count. Nothing is computed: torch's counter keeps all that checkpoints should
+    free, which no GPU has room for.
+    """
     models = random_stable_diffusion(torch.device("meta"))
     teraflops = {}
     for backward in (False, True):
@@ -154,14 +160,8 @@ def count_operations() -> None:
                     out.sum().backward()
             teraflops[name, backward] = counter.get_total_flops() / 1e12
     step = teraflops["unet", False] + teraflops["unet", True]
-    for preset, n_steps, n_iterations in (("default", 35, 300), ("fast", 18, 75)):
-        stage1 = n_steps * teraflops["unet", False] + teraflops["decoder", False]
-        iteration = n_steps * step + teraflops["decoder", False] + teraflops["decoder", True]
-        print(
-            f"by count, {preset}: stage 1 {stage1:.1f} TFLOP an image; stage 2 {iteration:.1f} TFLOP an iteration, "
-            f"{iteration * n_iterations / 1e3:.1f} PFLOP an image",
-            flush=True,
-        )
+    stage1 = n_steps * teraflops["unet", False] + teraflops["decoder", False]
+    return stage1, n_steps * step + teraflops["decoder", False] + teraflops["decoder", True]
 
 
 class Iteration:

@@ -95,11 +95,17 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion v1's noise schedule, as CompVis' DDIM sampler uses it."""
+    """Stable Diffusion v1's noise schedule with half of its betas.
+
+    The same noise hides more of a small picture than of a large one, which has more pixels to average it away over. To
+    leave as much, a picture with 1/64 of the pixels needs 64 times the signal-to-noise ratio (Hoogeboom et al. 2023,
+    arXiv 2301.11093, section 3.1). Half of the betas gives 5 times the ratio at timestep 751: part of the way, because
+    timestep 999 has to stay nearly pure noise, from which text to image begins.
+    """
     return DDIMScheduler(
         num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
+        beta_start=0.00085 / 2,
+        beta_end=0.012 / 2,
         beta_schedule="scaled_linear",
         clip_sample=False,
         set_alpha_to_one=False,

@@ -7,7 +7,8 @@
     python miniature/train.py instance_encoder
     python miniature/train.py generator        # needs the instance encoder
     python miniature/train.py vae --continued        # goes on from the stored weights, with a schedule of its own
-    python miniature/train.py diffusion --continued --device cuda
+    python miniature/train.py diffusion --continued
+    python miniature/train.py diffusion --continued --steps 4900 --seed 20 --batch-size 256 --scenes 60000 --device cuda
 
 Reads nothing (the scenes are drawn from seeds that no NSD stimulus of the miniature uses); writes
 `miniature/weights/` and, while it trains, `runs/training/<model>/`: a checkpoint every 100 steps, from
@@ -121,6 +122,11 @@ def _name(model: str, continued: bool) -> str:
     return f"{model}_continued" if continued else model
 
 
+def _forget(model: str, continued: bool) -> None:
+    """Remove a finished training's checkpoint, from which another continuation would go on instead of the weights."""
+    (WORK / _name(model, continued) / "checkpoint.pt").unlink()
+
+
 def _pick(images: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
     return torch.randint(0, len(images), (n,), generator=generator)
 
@@ -163,6 +169,7 @@ def train_vae(images: torch.Tensor, n_steps: int, seed: int, continued: bool) ->
         latents = torch.cat([vae.encode(_pixels(batch)).latent_dist.mean for batch in images[:2000].split(100)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     vae.half().save_pretrained(networks.WEIGHTS / "stable-diffusion" / "vae")
+    _forget("vae", continued)
 
 
 def _fit_preview(preview: nn.Conv2d, vae: Any, images: torch.Tensor) -> None:
@@ -263,6 +270,7 @@ def train_diffusion(
     text_encoder.half().save_pretrained(folder / "text_encoder")
     scheduler.save_pretrained(folder / "scheduler")
     tokenizer.save_pretrained(folder / "tokenizer")
+    _forget("diffusion", continued)
 
 
 def train_instance_encoder(images: torch.Tensor, n_steps: int, seed: int) -> None:
@@ -312,6 +320,9 @@ def main(argv: list[str] | None = None) -> None:
         "--continued", action="store_true", help=f"go on from the stored weights ({' and '.join(CONTINUED_STEPS)})"
     )
     parser.add_argument("--scenes", type=int, default=30_000, help="number of training scenes")
+    parser.add_argument("--seed", type=int, help="seed of the batches (default: one for each training)")
+    parser.add_argument("--batch-size", type=int, default=64, help="of diffusion (default: 64)")
+    parser.add_argument("--device", default="cpu", help="of diffusion: cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     args = parser.parse_args(argv)
     if args.continued and args.model not in CONTINUED_STEPS:
@@ -323,7 +334,10 @@ def main(argv: list[str] | None = None) -> None:
     if args.model == "vae":
         train_vae(pictures, n_steps, 18 if args.continued else 11, args.continued)
     elif args.model == "diffusion":
-        train_diffusion(pictures, texts, n_steps, 19 if args.continued else 13, args.continued)
+        seed = args.seed or (19 if args.continued else 13)
+        torch.set_float32_matmul_precision("high")  # TF32, on GPUs
+        device = torch.device(args.device)
+        train_diffusion(pictures, texts, n_steps, seed, args.continued, device, args.batch_size)
     elif args.model == "instance_encoder":
         train_instance_encoder(pictures, n_steps, seed=16)
     elif args.model == "generator":

@@ -22,7 +22,7 @@ SYSTEMS = {
         "restored", "stage 1 from z and c whose variance, which regression takes away, is restored; ours", "method"
     ),
     BEST_OF_K: System(
-        "best of K", "of restored pictures from K noises the one whose features match best; ours", "method"
+        "restored, best of K", "of restored pictures from K noises the one whose features match best; ours", "method"
     ),
     RESTORED_STAGE2: System(
         "restored stage 2", "restored, refined until its features match the restored ones; ours", "method"
@@ -30,7 +30,7 @@ SYSTEMS = {
     "ablation/without_z": System("without z", "stage 2 from random latents in place of the decoded z", "ablation"),
     "ablation/without_c": System("without c", "stage 2 from a random embedding in place of the decoded c", "ablation"),
     "ablation/best_of_k": System(
-        "best of K noises", "not descending stage 2's loss, but the lowest of as many noises as iterations", "ablation"
+        "stage 2, best of K", "not descending stage 2's loss, but the lowest of as many noises as iterations", "ablation"
     ),
     "ablation/other_targets": System(
         "targets of another image", "stage 2 with the Z_CLIP that was decoded of another test image", "ablation"
