@@ -119,7 +119,9 @@ def main() -> None:
         )
         _sheet([*images[:10], *redrawn[:10]], 10, WEIGHTS / "image_to_image.png")
     rows += _assess_icgan(images)
-    _write_card(rows, _draw_curves(STEPS) + _draw_curves(CONTINUED_STEPS, "_continued") + _draw_curves(["diffusion"], "_cuda"))
+    _write_card(
+        rows, _draw_curves(STEPS) + _draw_curves(CONTINUED_STEPS, "_continued") + _draw_curves(["diffusion"], "_cuda")
+    )
 
 
 def _assess_icgan(images: np.ndarray) -> list[tuple[str, str, str]]:

@@ -35,7 +35,7 @@ import torch
 from validation import CPU, DECODED, METRICS, TARGETS, Scores, interval, open_encoder, prepare
 
 from feature_decoding import recipes
-from feature_decoding.decoders import read_spread
+from feature_decoding.spread import read_spread
 from feature_extraction.clip_layers import ClipLayers
 from feature_extraction.recipes import features as features_recipe
 from minddiffuser.config import REPOSITORY, Config

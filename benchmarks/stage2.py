@@ -12,8 +12,8 @@ Both use the paper's schedule (50 steps, the last 35 run). Printed are
                              of one step. On the CPU the peak is of torch's own allocations (its profiler)
     speedup_vs_as_released   seconds an image of one iteration as released (one image, float32, two U-Net calls a step,
                              gradients of all weights), over those of ours, in batches
-    fraction_of_peak         with --full: the share of the float16 matrix rate, measured here by a large product, that the
-                             operations of an iteration, counted, reach
+    fraction_of_peak         with --full: the share of the float16 matrix rate, measured here by a large product, that
+                             the operations of an iteration, counted, reach
 
 Without --full it also prints the operations that an image takes at Stable Diffusion's size, counted and not timed. The
 last line is JSON.

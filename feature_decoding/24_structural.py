@@ -25,8 +25,9 @@ import h5py
 import numpy as np
 
 from feature_decoding import recipes
-from feature_decoding.decoders import decode, fit_decoder, load_voxels, measure_spread, read_units
+from feature_decoding.decoders import decode, fit_decoder, load_voxels, read_units
 from feature_decoding.ridge import Gram
+from feature_decoding.spread import measure_spread
 from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
 from minddiffuser.config.method import EMBEDDING

@@ -30,7 +30,9 @@ SYSTEMS = {
     "ablation/without_z": System("without z", "stage 2 from random latents in place of the decoded z", "ablation"),
     "ablation/without_c": System("without c", "stage 2 from a random embedding in place of the decoded c", "ablation"),
     "ablation/best_of_k": System(
-        "stage 2, best of K", "not descending stage 2's loss, but the lowest of as many noises as iterations", "ablation"
+        "stage 2, best of K",
+        "not descending stage 2's loss, but the lowest of as many noises as iterations",
+        "ablation",
     ),
     "ablation/other_targets": System(
         "targets of another image", "stage 2 with the Z_CLIP that was decoded of another test image", "ablation"

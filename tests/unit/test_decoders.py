@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from data.recipes import prepared
 from feature_decoding import decoders, recipes
 from feature_decoding.ridge import Gram, Scaler, fit, predict
+from feature_decoding.spread import measure_spread, read_spread
 from feature_extraction.recipes import features
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
@@ -161,7 +162,7 @@ class Noisy:
         """Recipes of a decoder with that many voxels an output, and of its spread."""
         decoder, spread, run = artifact_in(folder), artifact_in(folder, "spread.h5"), run_with(alpha=ALPHA)
         assert decoders.fit_decoder(run, decoder, Gram(self.X), self.Y, n_voxels)
-        assert decoders.measure_spread(run, {"a": spread}, self.X, lambda _: self.Y, {"a": n_voxels})
+        assert measure_spread(run, {"a": spread}, self.X, lambda _: self.Y, {"a": n_voxels})
         return decoder.recipe, spread.recipe
 
 
@@ -192,13 +193,14 @@ def test_restored_predictions_of_new_images_spread_as_much_as_the_targets(noisy,
 
 def test_the_spread_is_that_of_scikit_learns_cross_validated_predictions(noisy, tmp_path, monkeypatch):
     monkeypatch.setattr(decoders, "UNITS_PER_PART", 5)
+    monkeypatch.setattr("feature_decoding.spread._UNITS_AT_ONCE", 5)
     decoder, spread = noisy.fitted(tmp_path, 60)
     ridge = make_pipeline(StandardScaler(), Ridge(ALPHA))
     model = TransformedTargetRegressor(ridge, transformer=StandardScaler())
     Y, varies = noisy.Y.astype(np.float64), noisy.varies
     folds = KFold(5, shuffle=True, random_state=Config(name="x").experiment.seed)
     of_targets, of_predictions = Scaler.of(Y), Scaler.of(cross_val_predict(model, noisy.X, Y, cv=folds))
-    found = decoders.read_spread(spread)
+    found = read_spread(spread)
     np.testing.assert_allclose(found.std[varies], (of_predictions.std / of_targets.std)[varies], rtol=1e-8)
     expected = (of_predictions.mean - of_targets.mean) / of_targets.std
     np.testing.assert_allclose(found.mean[varies], expected[varies], atol=1e-8)
@@ -209,7 +211,7 @@ def test_the_spread_is_that_of_scikit_learns_cross_validated_predictions(noisy, 
 
 def test_strength_is_a_power_of_the_deviation(noisy, fitted):
     decoder, spread = fitted
-    of_targets, found = Scaler.of(noisy.Y), decoders.read_spread(spread)
+    of_targets, found = Scaler.of(noisy.Y), read_spread(spread)
     plain = of_targets.apply(decoders.decode(decoder, noisy.X_new))
     for strength, divided_by in ((1.0, found.std), (0.5, np.sqrt(found.std)), (0.25, found.std**0.25)):
         restored = of_targets.apply(decoders.decode(decoder, noisy.X_new, spread, strength))
@@ -235,15 +237,13 @@ def test_an_image_alone_is_restored_as_among_others(noisy, fitted):
 def spread_to_file(folder, shard="1-of-1"):
     """Measure the spread with 20 voxels each, in three folds, of 27 or 26 images."""
     artifact = artifact_in(folder, "spread.h5")
-    return artifact.path, decoders.measure_spread(
-        run_with(shard, restore_folds=3), {"a": artifact}, X, lambda _: Y, {"a": 20}
-    )
+    return artifact.path, measure_spread(run_with(shard, restore_folds=3), {"a": artifact}, X, lambda _: Y, {"a": 20})
 
 
 @pytest.mark.parametrize("n_blocks_before", [0, 5, 8])
 def test_a_spread_that_was_killed_and_measured_again_is_the_same_file(tmp_path, monkeypatch, n_blocks_before):
     """Folds are kept; the blocks of outputs of one that was not finished are done again."""
-    monkeypatch.setattr(decoders, "UNITS_PER_PART", 5)
+    monkeypatch.setattr("feature_decoding.spread._UNITS_AT_ONCE", 5)
     path, complete = spread_to_file(tmp_path / "whole")
     assert complete
     calls = []
@@ -254,12 +254,12 @@ def test_a_spread_that_was_killed_and_measured_again_is_the_same_file(tmp_path, 
         calls.append(arguments)
         return fit(*arguments)
 
-    monkeypatch.setattr(decoders, "fit", killed)
+    monkeypatch.setattr("feature_decoding.spread.fit", killed)
     with pytest.raises(KeyboardInterrupt):
         spread_to_file(tmp_path)
     assert not (tmp_path / "spread.h5").exists()
     calls = []
-    monkeypatch.setattr(decoders, "fit", lambda *arguments: calls.append(arguments) or fit(*arguments))
+    monkeypatch.setattr("feature_decoding.spread.fit", lambda *arguments: calls.append(arguments) or fit(*arguments))
     assert spread_to_file(tmp_path)[1]
     assert len(calls) == 5 * (3 - n_blocks_before // 5)
     assert (tmp_path / "spread.h5").read_bytes() == path.read_bytes()
@@ -268,7 +268,9 @@ def test_a_spread_that_was_killed_and_measured_again_is_the_same_file(tmp_path, 
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_shards_measure_the_same_spread_as_one_run(tmp_path, monkeypatch, n):
     path, _ = spread_to_file(tmp_path / "whole")
-    monkeypatch.setattr(decoders, "UNITS_PER_PART", 5)  # nor do blocks of outputs matter, but for the last digits
+    monkeypatch.setattr(
+        "feature_decoding.spread._UNITS_AT_ONCE", 5
+    )  # nor do blocks of outputs, but for the last digits
     spread_to_file(tmp_path / "in blocks")
     complete = [spread_to_file(tmp_path, f"{k}-of-{n}")[1] for k in range(1, n + 1)]
     assert complete == [False] * 2 + [True] * (n - 2) if n > 2 else complete == [False, True]
