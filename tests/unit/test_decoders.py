@@ -268,9 +268,7 @@ def test_a_spread_that_was_killed_and_measured_again_is_the_same_file(tmp_path, 
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_shards_measure_the_same_spread_as_one_run(tmp_path, monkeypatch, n):
     path, _ = spread_to_file(tmp_path / "whole")
-    monkeypatch.setattr(
-        "feature_decoding.spread._UNITS_AT_ONCE", 5
-    )  # blocks matter in last digits alone
+    monkeypatch.setattr("feature_decoding.spread._UNITS_AT_ONCE", 5)  # blocks matter in last digits alone
     spread_to_file(tmp_path / "in blocks")
     complete = [spread_to_file(tmp_path, f"{k}-of-{n}")[1] for k in range(1, n + 1)]
     assert complete == [False] * 2 + [True] * (n - 2) if n > 2 else complete == [False, True]
