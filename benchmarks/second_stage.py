@@ -104,7 +104,8 @@ def open_setting(config: Config, subject: str) -> Setting:
 def try_all(setting: Setting, few: bool) -> list[dict[str, Any]]:
     """Try all ways, or a few of them, on one subject: a row each."""
     experiment = setting.config.experiment
-    released, ours = experiment.guidance, experiment.restored.guidance
+    released = experiment.guidance
+    ours = experiment.restored.guidance.model_copy(update={"latent_weight": 2.0})
     k = released.n_iterations
     from_decoded, from_restored = stage1(setting, setting.released), stage1(setting, setting.ours)
     restored_aims = replace(setting.released, targets=setting.ours.targets)
@@ -114,14 +115,16 @@ def try_all(setting: Setting, few: bool) -> list[dict[str, Any]]:
         *_of("as decoded", "variance_restored", setting, restored_aims, ours),
         *_of("restored", "variance_restored", setting, setting.ours, ours),
     ]
+    clip, a = ours.model_copy(update={"latent_weight": 0.0}), setting
+    ways += [
+        ("restored", "variance_restored, CLIP alone", partial(descend, a, a.ours, clip), a.ours, clip),
+        ("restored", "variance_restored, CLIP alone, best of K", partial(choose, a, a.ours, clip), a.ours, clip),
+    ]
     if not few:
-        clip, low = ours.model_copy(update={"latent_weight": 0.0}), layers_of(setting.ours, 2, 4)
+        low = layers_of(setting.ours, 2, 4)
         z_alone = ours.model_copy(update={"optimise": "z"})
         half = ours.model_copy(update={"n_iterations": k // 2})
-        a = setting
         ways += [
-            ("restored", "variance_restored, CLIP alone", partial(descend, a, a.ours, clip), a.ours, clip),
-            ("restored", "variance_restored, CLIP alone, best of K", partial(choose, a, a.ours, clip), a.ours, clip),
             ("restored", "low layers", partial(descend, a, low, clip), low, clip),
             ("restored", "low layers, best of K", partial(choose, a, low, clip), low, clip),
             ("restored", "low layers and latents", partial(descend, a, low, ours), low, ours),

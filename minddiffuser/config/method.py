@@ -208,7 +208,6 @@ class RestoredGuidance(Guidance):
     learning_rate: float = Field(default=0.03, gt=0)
     schedule: Literal["exponential", "cosine"] = "cosine"
     loss: Literal["weighted", "sum", "variance_restored"] = "variance_restored"
-    latent_weight: float = Field(default=2.0, ge=0)
     noise: Literal["fresh", "fixed"] = Field(default="fixed", description="of the descent; best_of_k's are fresh")
     result: Literal["lowest_loss", "last"] = "last"
 

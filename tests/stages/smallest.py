@@ -51,7 +51,7 @@ def write_config(folder: Path, **execution: str) -> Path:
         search={"n_voxels": [5, 20, 10000], "alphas": [1.0, 1000.0], "n_folds": 2, "n_units": 10},
         sampler={"n_steps": 6, "noise_index": 4, "denoise_steps": 4},
         guidance={"n_iterations": 2, "n_images": 4, "save_every": 1},
-        restored={"guidance": {"n_iterations": 2, "n_images": 4, "save_every": 1}, "stage2": True},
+        restored={"guidance": {"n_iterations": 2, "n_images": 4, "save_every": 1, "latent_weight": 2}, "stage2": True},
         evaluation={"image_size": 64, "networks": "scoring_clip", "n_bootstrap": 100, "n_flips": 100},
         takagi={
             "alphas": [1.0, 1000.0],

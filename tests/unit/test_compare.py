@@ -329,6 +329,7 @@ def config(tmp_path):
     What is not restored is the same in all units, and larger for each image by as much.
     """
     layers = {"structural": {"layers": [2, 4]}, "guidance": {"loss": "sum", "layer_weights": [1, 1]}}
+    layers["restored"] = {"guidance": {"latent_weight": 2}}
     counts = {"decoding": {"n_voxels_structural": [5, 5], "restore_variance": "train"}}
     config = Config.model_validate({"name": "x", "experiment": layers | counts, "execution": {"runs": tmp_path}})
     rng, ids, names, of = np.random.default_rng(0), np.arange(100, 112), ("linear_02", "linear_04"), (config, "subj01")
@@ -364,8 +365,7 @@ def test_the_loss_of_what_was_seen_is_zero_where_its_features_were_decoded(confi
         write_atomically(output.path / "trajectory" / f"{nsd_id:05d}.csv", f"iteration,loss\n0,{first}\n1,0.3\n")
     found = losses.score_losses(config, "subj01", BEST_OF_K, torch.device("cpu"))
     assert found["nsd_id"].tolist() == [101, 104, 106]
-    latent_weight = config.experiment.restored.guidance.latent_weight
-    np.testing.assert_allclose(found["loss_truth"], [1 + latent_weight, 0, 0], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(found["loss_truth"], [1 + 2, 0, 0], rtol=1e-5, atol=1e-9)
     assert found["loss_stage1"].tolist() == [0.2, 0.9, 0.7]
     assert found["loss_result"].tolist() == [0.2, 0.3, 0.5]
     assert found["truth_is_lower"].tolist() == [0, 1, 1]
