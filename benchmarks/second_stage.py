@@ -51,8 +51,8 @@ N_IMAGES, BATCH = 64, 16
 TABLES = REPOSITORY / "docs" / "second_stage.md"
 RESULTS = {
     "second_stage": "With the miniature's decoders",
-    "second_stage_paper_images": "With the paper's own decoders (penalty .15; voxels an output as a share of the images)",
-    "second_stage_paper_voxels": "With the paper's own decoders (penalty .15; voxels an output as a share of all voxels)",
+    "second_stage_paper_images": "With the paper's own decoders (penalty .15, voxels as a share of the images)",
+    "second_stage_paper_voxels": "With the paper's own decoders (penalty .15, voxels as a share of all voxels)",
 }
 # The paper's alpha, and its numbers of voxels: as shares of the voxels, or of the images that they are fitted to. With
 # as many voxels as images and next to no penalty, as the first gives z here (not in NSD), little can be decoded.
