@@ -149,6 +149,15 @@ def test_a_lane_that_is_ended_takes_its_script_with_it(house, forks):
     assert noted(house) == []
 
 
+@pytest.fixture
+def interruptible():
+    """Processes that are started heed Ctrl-C, also where the tests themselves run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("forks", [False, True])
 def test_ctrl_c_waits_for_what_the_script_has_to_finish(house, forks):
     house.with_name("tidy.py").write_text(TIDY)
