@@ -162,7 +162,7 @@ def _sheet(images: list[np.ndarray], n_columns: int, path: Path) -> None:
 
 
 def _draw_curves(models: Iterable[str], suffix: str = "") -> str:
-    """Draw the losses of all trainings, or of those that were continued, where their curves are there.
+    """Draw the losses of all trainings, of those that were continued, or of those on a GPU, where they are there.
 
     Gives the lines of the card on the figure, which may be there from an earlier time.
     """
@@ -215,8 +215,8 @@ together {sum(sizes.values()):.1f}.
 {curves}
 The first figure is of the first trainings (of the generator it is the discriminator's loss; of scoring_clip what came
 after step 600 was lost), the second of those that were continued (diffusion's began with the schedules of 5,000 and
-4,000 steps, and was shortened after 225, for time), the third of the two on the H100 (losses of another noise schedule
-are not comparable).
+4,000 steps, and was shortened after 225, for time), the third of the two on the H100, one after the other (losses
+of another noise schedule are not comparable). Both of these drew the same batches for 1,800 steps, having one seed.
 
 ## Quality on held-out scenes
 

@@ -7,20 +7,24 @@ Settings are looked at on subj01 and replicated on subj02, both on training imag
 no test image is used. Each way is compared with stage 1 of the same noise and the same images: as decoded where it
 starts from what is decoded as published, and with variance restored where it starts from that.
 
-    released            stage 2 as released: its loss, fresh noise, the picture of the lowest loss
-    ... best of K       not descending, but the best by that loss of as many noises
-    ... other targets   the same descent towards what was decoded of another image
-    variance_restored   z-scored units, restored targets, and twice the same between final latents and decoded z
-    CLIP alone, latents alone, low layers (2 and 4)   parts of that loss
-    posterior           towards the posterior's mean (what ridge regression predicts), each unit weighted by its
-                        residual variance: the expected loss over the posterior in place of a point
-    z alone             c stays as it was decoded
-    best, then descent  half of the calls choose among noises, half descend from there
-    mean of K           the mean of the final latents of K noises, then the decoder
+    released              the released loss, with the miniature's settings (experiment.guidance)
+    ... best of K         not descending, but the best by that loss of as many noises
+    ... other targets     the same descent towards what was decoded of another image
+    features and latents  the loss variance_restored: units in their deviations, restored targets, and twice the same
+                          between final latents and decoded z
+    features alone        the same without latents; its best of K is minddiffuser/best_of_k
+    low layers            the same of layers 2 and 4 alone
+    posterior             towards the posterior's mean (what ridge regression predicts), each unit weighted by its
+                          residual variance: the expected loss over the posterior in place of a point
+    z alone               c stays as it was decoded
+    best, then descent    half of the calls choose among noises, half descend from there
+    mean of K             the mean of the final latents of K noises, then the decoder
 
-Prints each row, and writes `docs/second_stage.csv` (subject, start, way, n, four scores of the baseline and of the
-result, differences with 95 % bootstrap intervals over images, and the mean losses of stage 1's picture, of the result
-and of the stimulus) and, of both runs, the tables of `docs/second_stage.md`.
+Descents from restored z and c all have the settings of experiment.restored.guidance (ten iterations, rate .03).
+
+Prints each row, and writes `docs/second_stage.csv`, or `docs/second_stage_paper_*.csv` (subject, start, way, n, four
+scores of the baseline and of the result, differences with 95 % bootstrap intervals over images, and the mean losses of
+stage 1's picture, of the result and of the stimulus) and, of all runs, the tables of `docs/second_stage.md`.
 """
 
 import argparse
@@ -55,7 +59,7 @@ RESULTS = {
     "second_stage_paper_voxels": "With the paper's own decoders (penalty .15, voxels as a share of all voxels)",
 }
 # The paper's alpha, and its numbers of voxels: as shares of the voxels, or of the images that they are fitted to. With
-# as many voxels as images and next to no penalty, as the first gives z here (not in NSD), little can be decoded.
+# more voxels than images and next to no penalty, as the first gives z here (not in NSD), little can be decoded.
 PAPER = {
     "voxels": {"semantic": 210, "detail": 1400, "structural": [160, 160, 160, 115, 115, 115]},
     "images": {"semantic": 48, "detail": 320, "structural": [37, 37, 37, 27, 27, 27]},
@@ -119,24 +123,22 @@ def try_all(setting: Setting, few: bool) -> list[dict[str, Any]]:
     k = released.n_iterations
     from_decoded, from_restored = stage1(setting, setting.released), stage1(setting, setting.ours)
     restored_aims = replace(setting.released, targets=setting.ours.targets)
+    alone, a = ours.model_copy(update={"latent_weight": 0.0}), setting
     ways: list[tuple[str, str, Callable[[], torch.Tensor | Refinement], Decoded, Guidance]] = [
         ("as decoded", "stage 1 with variance restored", lambda: from_restored, setting.released, released),
         *_of("as decoded", "released", setting, setting.released, released),
-        *_of("as decoded", "variance_restored", setting, restored_aims, ours),
-        *_of("restored", "variance_restored", setting, setting.ours, ours),
-    ]
-    clip, a = ours.model_copy(update={"latent_weight": 0.0}), setting
-    ways += [
-        ("restored", "variance_restored, CLIP alone", partial(descend, a, a.ours, clip), a.ours, clip),
-        ("restored", "variance_restored, CLIP alone, best of K", partial(choose, a, a.ours, clip), a.ours, clip),
+        ("restored", "features alone", partial(descend, a, a.ours, alone), a.ours, alone),
+        ("restored", "features alone, best of K", partial(choose, a, a.ours, alone), a.ours, alone),
     ]
     if not few:
         low = layers_of(setting.ours, 2, 4)
         z_alone = ours.model_copy(update={"optimise": "z"})
         half = ours.model_copy(update={"n_iterations": k // 2})
         ways += [
-            ("restored", "low layers", partial(descend, a, low, clip), low, clip),
-            ("restored", "low layers, best of K", partial(choose, a, low, clip), low, clip),
+            *_of("as decoded", "features and latents", setting, restored_aims, ours),
+            *_of("restored", "features and latents", setting, setting.ours, ours),
+            ("restored", "low layers", partial(descend, a, low, alone), low, alone),
+            ("restored", "low layers, best of K", partial(choose, a, low, alone), low, alone),
             ("restored", "low layers and latents", partial(descend, a, low, ours), low, ours),
             ("restored", "posterior", partial(descend, a, posterior(a), ours), posterior(a), ours),
             ("restored", "posterior, best of K", partial(choose, a, posterior(a), ours), posterior(a), ours),
@@ -284,10 +286,12 @@ def tables() -> str:
     text = [
         "# What a second stage gains over stage 1",
         "Written by `python benchmarks/second_stage.py`, whose `--help` says what the ways are. Differences of "
-        f"{N_IMAGES} validation images of each subject (training images held out; no test image), with 95 % bootstrap "
+        f"{N_IMAGES} validation images of a subject (training images held out; no test image), with 95 % bootstrap "
         "intervals over images; not corrected for the number of ways. *As decoded* and *restored* name the stage 1 "
         "that a way starts from and is compared with. Losses are of stage 1's picture, of the result and of the true "
-        "stimulus: where the last is not the lowest, descending the loss leads away from what was seen.",
+        "stimulus: where the stimulus has a higher one than stage 1's picture, descending leads away from what was "
+        "seen. *Stimulus lower* is the share of images in which it has the lower one. With other targets all three "
+        "are distances from what was decoded of another image.",
     ]
     for name, title in RESULTS.items():
         path = TABLES.with_name(f"{name}.csv")

@@ -12,8 +12,8 @@ Both use the paper's schedule (50 steps, the last 35 run). Printed are
                              of one step. On the CPU the peak is of torch's own allocations (its profiler)
     speedup_vs_as_released   seconds an image of one iteration as released (one image, float32, two U-Net calls a step,
                              gradients of all weights), over those of ours, in batches
-    fraction_of_peak         with --full: the share of the float16 matrix rate, measured here by a large product, that
-                             the operations of an iteration, counted, reach
+    fraction_of_peak         with --full on a GPU: the share of the float16 matrix rate, measured here by a large
+                             product, that the operations of an iteration, counted, reach
 
 Without --full it also prints the operations that an image takes at Stable Diffusion's size, counted and not timed. The
 last line is JSON.
@@ -87,7 +87,7 @@ def main() -> None:
     result = {"overhead_over_bare_unet": round(overhead, 3), "memory_growth_per_step": round(growth, 5)}
 
     per_image = ours_seconds / args.batch_size
-    if args.full:
+    if args.full and device.type == "cuda":
         rate = args.batch_size * count_operations(args.steps)[1] / ours_seconds
         limit = matrix_rate(device) / 1e12
         print(f"{rate:.0f} of {limit:.0f} TFLOP/s")
@@ -144,8 +144,8 @@ def make_problem(
 def count_operations(n_steps: int) -> tuple[float, float]:
     """Count the TFLOP of an image at Stable Diffusion v1-4's size, in stage 1 and in an iteration of stage 2.
 
-    Multiplications and additions both count. Nothing is computed: torch's counter keeps all that checkpoints should
-    free, which no GPU has room for.
+    Multiplications and additions both count. They are counted on the meta device, where nothing is computed: on a GPU
+    torch's counter undoes what checkpoints save, and the memory does not suffice.
     """
     models = random_stable_diffusion(torch.device("meta"))
     teraflops = {}

@@ -100,7 +100,7 @@ def build_scheduler() -> DDIMScheduler:
     The same noise hides more of a small picture than of a large one, which has more pixels to average it away over. To
     leave as much, a picture with 1/64 of the pixels needs 64 times the signal-to-noise ratio (Hoogeboom et al. 2023,
     arXiv 2301.11093, section 3.1). Half of the betas gives 5 times the ratio at timestep 751: part of the way, because
-    timestep 999 has to stay nearly pure noise, from which text to image begins.
+    text to image begins from timestep 999, where 7 % of the variance is signal then (Stable Diffusion: .5 %).
     """
     return DDIMScheduler(
         num_train_timesteps=1000,

@@ -9,10 +9,11 @@
     python miniature/train.py vae --continued        # goes on from the stored weights, with a schedule of its own
     python miniature/train.py diffusion --continued
     python miniature/train.py diffusion --continued --steps 4900 --seed 20 --batch-size 256 --scenes 60000 --device cuda
+    python miniature/train.py diffusion --continued --steps 1800 --seed 20 --batch-size 256 --scenes 60000 --device cuda
 
 Reads nothing (the scenes are drawn from seeds that no NSD stimulus of the miniature uses); writes
 `miniature/weights/` and, while it trains, `runs/training/<model>/`: a checkpoint every 100 steps, from
-which a killed run goes on as if it had not been killed, and `curve.csv`.
+which a killed run goes on as if it had not been killed (removed when a continued training ends), and `curve.csv`.
 """
 
 import argparse
@@ -117,14 +118,9 @@ def optimise(
     model.eval()
 
 
-def _name(model: str, continued: bool) -> str:
-    """Folder of a training's checkpoints."""
-    return f"{model}_continued" if continued else model
-
-
-def _forget(model: str, continued: bool) -> None:
-    """Remove a finished training's checkpoint, from which another continuation would go on instead of the weights."""
-    (WORK / _name(model, continued) / "checkpoint.pt").unlink()
+def _forget(name: str) -> None:
+    """Remove a finished continuation's checkpoint, from which the next would go on instead of from the weights."""
+    (WORK / name / "checkpoint.pt").unlink()
 
 
 def _pick(images: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
@@ -164,12 +160,14 @@ def train_vae(images: torch.Tensor, n_steps: int, seed: int, continued: bool) ->
         return (y - x).abs().mean() + 0.5 * edges + (y - x).square().mean() + coarse + 5e-3 * divergence
 
     model = nn.ModuleDict({"vae": vae, "preview": preview})
-    optimise(_name("vae", continued), model, loss_at, n_steps, 1e-3 if continued else 1.5e-3, seed)
+    name = "vae_continued" if continued else "vae"
+    optimise(name, model, loss_at, n_steps, 1e-3 if continued else 1.5e-3, seed)
     with torch.no_grad():
         latents = torch.cat([vae.encode(_pixels(batch)).latent_dist.mean for batch in images[:2000].split(100)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
     vae.half().save_pretrained(networks.WEIGHTS / "stable-diffusion" / "vae")
-    _forget("vae", continued)
+    if continued:
+        _forget(name)
 
 
 def _fit_preview(preview: nn.Conv2d, vae: Any, images: torch.Tensor) -> None:
@@ -263,14 +261,16 @@ def train_diffusion(
         predicted = unet(noisy, t, text_encoder(tokens).last_hidden_state).sample
         return (weight * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
 
-    optimise(_name("diffusion", continued), model, loss_at, n_steps, 1e-3, seed)
+    name = ("diffusion_cuda" if device.type == "cuda" else "diffusion_continued") if continued else "diffusion"
+    optimise(name, model, loss_at, n_steps, 1e-3, seed)
     model.cpu()
     folder = networks.WEIGHTS / "stable-diffusion"
     unet.half().save_pretrained(folder / "unet")
     text_encoder.half().save_pretrained(folder / "text_encoder")
     scheduler.save_pretrained(folder / "scheduler")
     tokenizer.save_pretrained(folder / "tokenizer")
-    _forget("diffusion", continued)
+    if continued:
+        _forget(name)
 
 
 def train_instance_encoder(images: torch.Tensor, n_steps: int, seed: int) -> None:
@@ -315,18 +315,21 @@ def main(argv: list[str] | None = None) -> None:
     """Train one model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=list(STEPS))
-    parser.add_argument("--steps", type=int, help="optimiser steps (default: what made the stored weights)")
+    parser.add_argument("--steps", type=int, help=f"optimiser steps (default: {STEPS}; continued: {CONTINUED_STEPS})")
     parser.add_argument(
         "--continued", action="store_true", help=f"go on from the stored weights ({' and '.join(CONTINUED_STEPS)})"
     )
     parser.add_argument("--scenes", type=int, default=30_000, help="number of training scenes")
-    parser.add_argument("--seed", type=int, help="seed of the batches (default: one for each training)")
-    parser.add_argument("--batch-size", type=int, default=64, help="of diffusion (default: 64)")
-    parser.add_argument("--device", default="cpu", help="of diffusion: cpu or cuda (default: cpu)")
+    of_diffusion = parser.add_argument_group("of diffusion alone")
+    of_diffusion.add_argument("--seed", type=int, help="seed of the batches (default: 13; continued: 19)")
+    of_diffusion.add_argument("--batch-size", type=int, help="captions and pictures a step (default: 64)")
+    of_diffusion.add_argument("--device", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     args = parser.parse_args(argv)
     if args.continued and args.model not in CONTINUED_STEPS:
         parser.error(f"--continued is for {' and '.join(CONTINUED_STEPS)}")
+    if args.model != "diffusion" and (args.seed, args.batch_size, args.device) != (None, None, None):
+        parser.error("--seed, --batch-size and --device are of diffusion alone")
     torch.set_num_threads(args.threads)
     images, texts = draw_scenes("score" if args.model == "scoring_clip" else "guide", args.scenes)
     pictures = torch.from_numpy(images)
@@ -334,10 +337,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.model == "vae":
         train_vae(pictures, n_steps, 18 if args.continued else 11, args.continued)
     elif args.model == "diffusion":
-        seed = args.seed or (19 if args.continued else 13)
+        default = 19 if args.continued else 13
+        seed = default if args.seed is None else args.seed
         torch.set_float32_matmul_precision("high")  # TF32, on GPUs
-        device = torch.device(args.device)
-        train_diffusion(pictures, texts, n_steps, seed, args.continued, device, args.batch_size)
+        device = torch.device(args.device or "cpu")
+        train_diffusion(pictures, texts, n_steps, seed, args.continued, device, args.batch_size or 64)
     elif args.model == "instance_encoder":
         train_instance_encoder(pictures, n_steps, seed=16)
     elif args.model == "generator":
