@@ -11,6 +11,8 @@ reading them. This is the only script that uses the network; all others open loc
 Peak memory: 1 GB.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 from minddiffuser.cli import execute, parse
 from minddiffuser.pretrained.downloading import damaged_files, download, download_resnet50, download_scoring_weights
 from minddiffuser.store import DataError

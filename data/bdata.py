@@ -37,7 +37,7 @@ def read_bdata(path: Path, remedy: str) -> tuple[np.ndarray, dict[str, np.ndarra
         The file is missing, truncated, not HDF5, lacks a group, or its shapes do not fit each other.
     """
     if not path.is_file():
-        raise DataError(f"a subject's recording is missing: expected {path}; {remedy}")
+        raise DataError(f"a subject's recording is missing: expected {path}", remedy, path)
     what = "a recording in the layout of BData (.h5, or .mat of version 7.3)"
     with reading(path, what, remedy), h5py.File(path, "r", locking=False) as file:
         data = _member(path, file, remedy, "dataset", "dataSet")
@@ -54,10 +54,12 @@ def read_bdata(path: Path, remedy: str) -> tuple[np.ndarray, dict[str, np.ndarra
     if data.ndim != 2 or values.shape != (len(keys), data.shape[-1]):
         raise DataError(
             f"{path}: data of shape {data.shape} (samples, columns) and {len(keys)} keys do not fit values of shape "
-            f"{values.shape} (keys, columns); {remedy}"
+            f"{values.shape} (keys, columns)",
+            remedy,
+            path,
         )
     if twice := {name for name in keys if keys.count(name) > 1}:
-        raise DataError(f"{path} has metadata keys more than once: {', '.join(sorted(twice))}; {remedy}")
+        raise DataError(f"{path} has metadata keys more than once: {', '.join(sorted(twice))}", remedy, path)
     return data, dict(zip(keys, values, strict=True))
 
 
@@ -70,10 +72,10 @@ def find_column(path: Path, data: np.ndarray, metadata: Mapping[str, np.ndarray]
         The key is missing, or marks no column, or several.
     """
     if key not in metadata:
-        raise DataError(f"{path} has no metadata key {key}; it has {', '.join(metadata)}; {remedy}")
+        raise DataError(f"{path} has no metadata key {key}; it has {', '.join(metadata)}", remedy, path)
     columns = np.flatnonzero(metadata[key] == 1)
     if len(columns) != 1:
-        raise DataError(f"{path}: the metadata key {key} marks {len(columns)} columns, not one; {remedy}")
+        raise DataError(f"{path}: the metadata key {key} marks {len(columns)} columns, not one", remedy, path)
     return data[:, columns[0]]
 
 
@@ -82,6 +84,8 @@ def _member(path: Path, group: h5py.Group, remedy: str, *names: str) -> h5py.Gro
     if found is None:
         raise DataError(
             f"{path} has no {' or '.join(names)} in {group.name}, but {', '.join(group) or 'nothing'}: it is not a "
-            f"recording in the layout of BData; {remedy}"
+            "recording in the layout of BData",
+            remedy,
+            path,
         )
     return group[found]

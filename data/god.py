@@ -137,14 +137,14 @@ def read_subject(folder: Path, subject: str, roi: str = "ROI_VC") -> Recording:
         raise DataError(f"{path} has no ROI {roi}; known are {', '.join(known) or 'none'}")
     columns = metadata[roi] == 1
     if not columns.any() or (columns & (metadata.get("VoxelData", metadata[roi]) != 1)).any():
-        raise DataError(f"{path}: {roi} marks no column, or one that is not of VoxelData; {_WHERE}")
+        raise DataError(f"{path}: {roi} marks no column, or one that is not of VoxelData", _WHERE, path)
     id_key = "stimulus_id" if "stimulus_id" in metadata else "Label"
     data_type, run, ids = (find_column(path, data, metadata, key, _WHERE) for key in ("DataType", "Run", id_key))
     data_type, run = _as_whole(path, "DataType", data_type), _as_whole(path, "Run", run)
     X, rois = data[:, columns], {key: metadata[key][columns] == 1 for key in known}
     for kind in (TRAINING, PERCEPTION):
         if kind not in data_type:
-            raise DataError(f"{path} has no {TYPE_NAMES[kind]} trials (DataType {kind}); {_WHERE}")
+            raise DataError(f"{path} has no {TYPE_NAMES[kind]} trials (DataType {kind})", _WHERE, path)
     _zero_empty_voxels(path, X, rois, roi)
     if unusual := unusual_runs(data_type, run):
         warnings.warn(f"{path}: {unusual}", stacklevel=2)
@@ -167,7 +167,7 @@ def read_images(path: Path) -> Images:
         The file is missing; a line is something else, or its id is not that of its file name; an image is there twice.
     """
     if not path.is_file():
-        raise DataError(f"a list of images is missing: expected {path}; {_WHERE_IMAGES}")
+        raise DataError(f"a list of images is missing: expected {path}", _WHERE_IMAGES, path)
     keys, names, wnids = [], [], []
     with reading(path, "a list of images", _WHERE_IMAGES):
         for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
@@ -184,7 +184,8 @@ def read_images(path: Path) -> Images:
     ids = np.array(keys, np.int64)
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) != len(ids) or not len(ids):
-        raise DataError(f"{path} is empty, or has images more than once: {_list(unique[counts > 1])}; {_WHERE_IMAGES}")
+        text = f"{path} is empty, or has images more than once: {_list(unique[counts > 1])}"
+        raise DataError(text, _WHERE_IMAGES, path)
     return Images(ids, tuple(names), tuple(wnids))
 
 
@@ -204,8 +205,9 @@ def read_pictures(folder: Path, names: Sequence[str]) -> np.ndarray:
     if missing:
         some = ", ".join(missing[:10])
         raise DataError(
-            f"{folder} lacks {len(missing)} of {len(names)} stimuli: {some}{' ...' if missing[10:] else ''}; "
-            "they are given on request, see README"
+            f"{folder} lacks {len(missing)} of {len(names)} stimuli: {some}{' ...' if missing[10:] else ''}",
+            "their authors give them on request",
+            folder,
         )
     pictures = []
     for name in names:
@@ -281,7 +283,8 @@ def _as_whole(path: Path, key: str, column: np.ndarray) -> np.ndarray:
     largest = max(TYPE_NAMES) if key == "DataType" else len(column)  # there are no more runs than trials
     wrong = ~((column >= 1) & (column <= largest) & (column == np.round(column)))
     if wrong.any():
-        raise DataError(f"{path}: {key} has {np.unique(column[wrong])[:10].tolist()} in {wrong.sum()} trials; {_WHERE}")
+        text = f"{path}: {key} has {np.unique(column[wrong])[:10].tolist()} in {wrong.sum()} trials"
+        raise DataError(text, _WHERE, path)
     return column.astype(np.int64)
 
 
@@ -296,7 +299,7 @@ def _check_release(path: Path, subject: str, metadata: Mapping[str, np.ndarray],
     if subject in UNCONFIRMED:
         expected += " (a number without a source)"
     if match and not (match[0] == "SPM" and match[1] in UNCONFIRMED):
-        raise DataError(f"{seen}, as {match[1]} in the {match[0]} release, not {expected}; {_WHERE}")
+        raise DataError(f"{seen}, as {match[1]} in the {match[0]} release, not {expected}", _WHERE, path)
     if n_trials == N_TRIALS:
         also = f", as {match[1]} in the SPM release (a number without a source)" if match else ""
         warnings.warn(f"{seen}{also}, not {expected}: check where it is from; {_WHERE}", stacklevel=3)
@@ -320,11 +323,13 @@ def _zero_empty_voxels(path: Path, X: np.ndarray, rois: Mapping[str, np.ndarray]
         if bad.any():
             raise DataError(
                 f"{path}: {bad.sum()} of {len(X)} trials have no data in {roi}: in most voxels they are 0, not a "
-                f"number, or all the same; rows {np.flatnonzero(bad)[:10].tolist()}, counted from 0; {_WHERE}"
+                f"number, or all the same; rows {np.flatnonzero(bad)[:10].tolist()}, counted from 0",
+                _WHERE,
+                path,
             )
     empty |= ~finite.all(axis=0)
     if 2 * empty.sum() > n_voxels:
-        raise DataError(f"{path} has no data in {empty.sum()} of {n_voxels} voxels of {roi}; {_WHERE}")
+        raise DataError(f"{path} has no data in {empty.sum()} of {n_voxels} voxels of {roi}", _WHERE, path)
     if empty.any():
         counts = ", ".join(f"{mask[empty].sum()} in {name}" for name, mask in rois.items() if mask[empty].any())
         said = "have no data (the same in all trials, or not a number in some) and are set to 0"
@@ -341,12 +346,14 @@ def _join(what: str, ids: np.ndarray, images: Images, list_path: Path) -> np.nda
     try:
         keys = image_keys(ids)
     except ValueError as error:
-        raise DataError(f"{what}: {error}; {_WHERE}") from error
+        raise DataError(f"{what}: {error}", _WHERE, list_path) from error
     unknown, unseen = np.setdiff1d(keys, images.ids), np.setdiff1d(images.ids, keys)
     if len(unknown) or len(unseen):
         raise DataError(
             f"{what}, and {list_path} are of different images: {len(unknown)} only in the recording"
-            f"{_list(unknown, ': ')}; {len(unseen)} only in the list{_list(unseen, ': ')}; fetch both again"
+            f"{_list(unknown, ': ')}; {len(unseen)} only in the list{_list(unseen, ': ')}",
+            "fetch both again",
+            list_path,
         )
     order = np.argsort(images.ids)
     return order[np.searchsorted(images.ids, keys, sorter=order)]

@@ -49,7 +49,7 @@ def check_stimuli(config: Config) -> tuple[bool, str]:
         counts.append(f"{len(images.names)} {folder}")
         if missing := [name for name in images.names if not (place / name).is_file()]:
             text = f"{place} lacks {len(missing)} of {len(images.names)} stimuli, such as {missing[0]}"
-            wrong.append(DataError(f"{text}; the authors give them on request"))
+            wrong.append(DataError(text, "their authors give them on request", place))
         for name in sorted(set(images.names) - set(missing)):
             try:
                 god.read_pictures(place, [name])

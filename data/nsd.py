@@ -57,9 +57,10 @@ def require_file(path: Path, what: str) -> Path:
     """Give the path back, or raise DataError that says where the file is to be had."""
     if not path.is_file():
         raise DataError(
-            f"{what} is missing: expected {path}. NSD is available to those who accept its terms at "
-            "https://naturalscenesdataset.org (COCO's captions: https://cocodataset.org, annotations of 2017); "
-            "set execution.nsd to its folder. The miniature is made by: python miniature/01_make_miniature.py"
+            f"{what} is missing: expected {path}",
+            "NSD is available to those who accept its terms at https://naturalscenesdataset.org (COCO's captions: "
+            "https://cocodataset.org, annotations of 2017); set execution.nsd to its folder",
+            path,
         )
     return path
 
@@ -173,7 +174,8 @@ def read_coco_ids(root: Path) -> np.ndarray:
             f"{own.min()} to {own.max()}, for {n_stimuli} stimuli"
         )
     if coco.min() < 1 or len(np.unique(coco)) != n_stimuli:
-        raise DataError(f"{path}: {len(np.unique(coco))} different ids of COCO for {n_stimuli} stimuli; fetch it again")
+        text = f"{path}: {len(np.unique(coco))} different ids of COCO for {n_stimuli} stimuli"
+        raise DataError(text, "fetch it again", path)
     return coco[np.argsort(own)]
 
 

@@ -41,7 +41,7 @@ def check_stimuli(config: Config) -> tuple[bool, str]:
     stimuli = nsd.Stimuli(config.nsd)
     for picture in stimuli.read(np.array([0, stimuli.n - 1])):
         if not np.ptp(picture):
-            raise DataError(f"{stimuli.path} has no picture in its first or last place: fetch it again")
+            raise DataError(f"{stimuli.path} has no picture in its first or last place", "fetch it again", stimuli.path)
     return True, f"{stimuli.n}"
 
 
@@ -94,7 +94,7 @@ def check_sessions(config: Config, subject: str, design: nsd.Design, voxels: nsd
             wrong.append(error)
     usual = Counter(n_trials.values()).most_common(1)[0][0] if n_trials else 0
     wrong += [
-        DataError(f"{path} has {n} trials, but the others have {usual}; fetch it again")
+        DataError(f"{path} has {n} trials, but the others have {usual}", "fetch it again", path)
         for path, n in n_trials.items()
         if n != usual
     ]

@@ -9,6 +9,8 @@ and a checklist if something is wrong: what, where, and what mends it. What conc
 `make all` leaves it out. What must be there, and what it takes, is said by each room's `needs.py`.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import argparse
 import json
 import shlex

@@ -29,6 +29,8 @@ change are not scored again.
 Peak memory: 5.5 GB at the real size: all networks, CLIP ViT-L/14 among them, and their features.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import pandas as pd
 
 from baselines.semantic_brain_decoding.wordnet import open_wordnet

@@ -34,6 +34,8 @@ Peak memory: 11 GB for 982 real images: the test stimuli and one system's pictur
 networks (7.3 GB, benchmarks/metrics.py), and CLIP ViT-L/14 on a CPU.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import argparse
 import re
 from pathlib import Path
@@ -49,7 +51,9 @@ from evaluation.pictures.scoring import read_test_ids, score, spread_over_seeds
 from evaluation.scores import COLUMNS, make_record, mark_incomplete, place_of, read_kept, scoring_settings, write_tables
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.store import DataError
-from reconstruction import folder, foreign
+from reconstruction import foreign
+
+FLAGS = ("test-set statistics", "samples picked")  # as reconstruction/folder.py writes them
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -126,7 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="NAME", help="what to call them")
     parser.add_argument("--allow-missing", action="store_true", help="score them even if some test images have none")
     parser.add_argument(
-        "--flag", action="append", default=[], choices=[folder.TEST_STATISTICS, folder.PICKED],
+        "--flag", action="append", default=[], choices=FLAGS,
         help="say of them that they were made with statistics of the test set, or picked by looking",
     )  # fmt: skip
 

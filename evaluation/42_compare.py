@@ -23,6 +23,8 @@ needs, with the same arguments, each of which finds what is done: from `reconstr
 Peak memory: 0.2 GB.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import argparse
 import subprocess
 import sys

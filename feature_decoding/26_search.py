@@ -16,6 +16,8 @@ a subject for the miniature, about three hours for NSD's (by count of operations
 Peak memory: 4 GB at the real size: a fold's voxels in float64 and their Gram matrix.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import itertools
 
 import numpy as np

@@ -14,6 +14,8 @@ Voxels outside the ROIs are NaN. Peak memory: 3 GB at the real size, by count: v
 images in float64, and a block of 1,024 outputs.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import gzip
 from collections.abc import Iterator
 

@@ -17,6 +17,8 @@ Shards share the fitting of permuted decoders; the first does the rest.
 Peak memory: 5 GB at the real size.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import numpy as np
 
 from data.recipes import prepared

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minddiffuser.arguments import shared_parser
 from minddiffuser.config import REPOSITORY, Config, ConfigError, Experiment, load
 from minddiffuser.store import DataError, Shard
 
@@ -76,24 +77,21 @@ def parse(
 ) -> Run:
     """Read the shared arguments and the configuration; what is wrong with them ends with exit code 2.
 
-    `add_own` adds the arguments that only this script has; `subjects_of` gives the subjects of its dataset; `divides`
-    tells whether several processes can each do a part of its work.
+    `add_own` adds the arguments that only this script has, and is the script's function `add_arguments`, which `--help`
+    is answered from (`minddiffuser/arguments.py`); `subjects_of` gives the subjects of its dataset; `divides` tells
+    whether several processes can each do a part of its work.
     """
     global _latest
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = REPOSITORY / "configs" / "miniature.yaml"
-    of_shard = "do one part of n" if divides else "refused here: this script's work is not divided"
-    parser.add_argument("--config", type=Path, default=default, help="experiment (default: configs/miniature.yaml)")
-    parser.add_argument("--subject", help="one subject, such as subj01 (default: all of the configuration)")
-    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="override, such as experiment.seed=7")
-    parser.add_argument("--shard", type=Shard.parse, default=Shard(), metavar="K-OF-N", help=of_shard)
-    parser.add_argument("--device", help="torch device, such as cuda:0 (default: execution.device)")
-    parser.add_argument("--overwrite", action="store_true", help="replace results made with other settings")
+    parser = shared_parser(doc, divides)
     add_own(parser)
     args = parser.parse_args(argv)
-    if args.shard.n > 1 and not divides:
+    try:
+        shard = Shard() if args.shard is None else Shard.parse(args.shard)
+    except ValueError as error:
+        parser.exit(2, f"error: --shard: {error}\n")
+    if shard.n > 1 and not divides:
         parser.exit(2, "error: --shard: this script's work is not divided: run it once, without --shard\n")
-    if args.shard.n > 1 and args.overwrite:
+    if shard.n > 1 and args.overwrite:
         parser.exit(
             2,
             "error: --overwrite with --shard would delete what the other shards have done: run once with --overwrite "
@@ -104,7 +102,7 @@ def parse(
     if args.subject is not None and args.subject not in known:
         parser.exit(2, f"error: --subject {args.subject}: {args.config} has {', '.join(known) or 'none here'}\n")
     subjects = (args.subject,) if args.subject else known
-    _latest = Run(config, subjects, args.shard, args.device or config.execution.device, args.overwrite, args)
+    _latest = Run(config, subjects, shard, args.device or config.execution.device, args.overwrite, args)
     return _latest
 
 
@@ -126,7 +124,10 @@ def execute(main: Callable[[], None]) -> None:
     """Run a script's `main`; what is wrong with the input ends with one message and exit code 1."""
     try:
         main()
-    except (DataError, FloatingPointError) as error:
+    except DataError as error:
+        remedy = error.remedy if _latest is None else remedy_of(error, _latest.config)
+        sys.exit(f"error: {error.text}; {remedy}" if remedy else f"error: {error.text}")
+    except FloatingPointError as error:
         sys.exit(f"error: {error}")
     except (MemoryError, RuntimeError) as error:  # torch's own error for this is a RuntimeError, on a CPU a plain one
         short = re.search("out of memory|can't allocate memory|ALLOC_FAILED", str(error))
@@ -136,6 +137,26 @@ def execute(main: Callable[[], None]) -> None:
         sys.exit(f"error: out of memory ({reason}); {_levers()}; what is done is kept")
     except OSError as error:
         sys.exit(f"error: {error.strerror or error}: {error.filename or ''} (nothing that was complete is lost)")
+
+
+def remedy_of(error: DataError, config: Config) -> str:
+    """Say what mends an error; what is the miniature's is made by its scripts, or is in the repository."""
+    path, experiment = error.path, config.experiment
+    if path is None:
+        return error.remedy
+    path = path.absolute()
+    if path.is_relative_to(REPOSITORY / "miniature"):
+        return f"get it back with: git checkout {path.relative_to(REPOSITORY)}"
+    god, imagenet = config.god, REPOSITORY / config.execution.imagenet
+    for root, script, is_simulated in (
+        (config.nsd, "miniature/01_make_miniature.py", experiment.miniature is not None),
+        (god, "miniature/03_make_god.py", experiment.miniature_god is not None),
+        (imagenet, "miniature/03_make_god.py", experiment.miniature_god is not None),
+    ):
+        if is_simulated and path.is_relative_to(root.absolute()):
+            command = f"python {script}{' --overwrite' if root.exists() else ''}"
+            return f"delete it, and make it again with: {command}" if path.is_file() else f"make it with: {command}"
+    return error.remedy
 
 
 def _levers() -> str:

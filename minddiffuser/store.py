@@ -33,7 +33,22 @@ _ABANDONED = 24 * 3600.0  # seconds after which nobody is still writing a partia
 
 
 class DataError(Exception):
-    """A file is missing, broken, stale or does not fit another; the message says which and what to do."""
+    """A file is missing, broken, stale or does not fit another; the message says which and what to do.
+
+    Parameters
+    ----------
+    text : str
+        What is wrong, and where.
+    remedy : str
+        What mends it; empty where the text has it.
+    path : Path, optional
+        The file or folder of a dataset or a model that is missing or broken. `minddiffuser/cli.py` knows another remedy
+        where it is one of the miniature's.
+    """
+
+    def __init__(self, text: str, remedy: str = "", path: Path | None = None) -> None:
+        super().__init__(f"{text}; {remedy}" if remedy else text)
+        self.text, self.remedy, self.path = text, remedy, path
 
 
 @contextmanager
@@ -61,7 +76,8 @@ def reading(
         raise
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise error_type(f"{path} cannot be read as {what}: it {_symptom(path)} ({reason[0]}); {remedy}") from error
+        text = f"{path} cannot be read as {what}: it {_symptom(path)} ({reason[0]})"
+        raise error_type(text, remedy, path) from error
 
 
 def _symptom(path: Path) -> str:
@@ -93,7 +109,7 @@ class Shard(NamedTuple):
         """Read `k-of-n`, for example `3-of-8`."""
         k, separator, n = text.partition("-of-")
         if not (separator and k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
-            raise ValueError(f"expected k-of-n with 1 <= k <= n, such as 3-of-8, not {text!r}")
+            raise ValueError(f"expected K-OF-N, part K of N with K from 1 to N, such as 2-of-8, not {text!r}")
         return cls(int(k), int(n))
 
     def holds(self, index: int) -> bool:

@@ -7,6 +7,8 @@ table of stimuli, captions and instances, ROI volumes, and the betas of every se
 NIfTI for subj02. Takes half a minute. A killed run goes on with the next file. Peak memory: 0.9 GB.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import json
 import shutil
 import threading

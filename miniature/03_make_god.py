@@ -9,6 +9,8 @@ Reads nothing. Writes, under `execution.god`, what Generic Object Decoding has: 
 with the next file. Peak memory: 0.4 GB.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import json
 import shutil
 from pathlib import Path

@@ -16,6 +16,8 @@ Reads nothing (the scenes are drawn from seeds that no NSD stimulus of the minia
 which a killed run goes on as if it had not been killed (removed when a continued training ends), and `curve.csv`.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import argparse
 import json
 import math
@@ -32,6 +34,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
+from minddiffuser.arguments import plain_parser
 from minddiffuser.progress import progress
 from miniature import adversarial, networks
 from miniature.scenes import captions, render, sample_scene
@@ -311,9 +314,8 @@ STEPS = {
 CONTINUED_STEPS = {"vae": 5000, "diffusion": 2500}
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Train one model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this program."""
     parser.add_argument("model", choices=list(STEPS))
     parser.add_argument("--steps", type=int, help=f"optimiser steps (default: {STEPS}; continued: {CONTINUED_STEPS})")
     parser.add_argument(
@@ -325,6 +327,12 @@ def main(argv: list[str] | None = None) -> None:
     of_diffusion.add_argument("--batch-size", type=int, help="captions and pictures a step (default: 64)")
     of_diffusion.add_argument("--device", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train one model."""
+    parser = plain_parser(__doc__)
+    add_arguments(parser)
     args = parser.parse_args(argv)
     if args.continued and args.model not in CONTINUED_STEPS:
         parser.error(f"--continued is for {' and '.join(CONTINUED_STEPS)}")

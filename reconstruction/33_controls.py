@@ -21,6 +21,8 @@ Peak memory: 8.5 GB at the real size on a CPU, one picture at a time (`execution
 before it, z and c of the training images.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import argparse
 import functools
 from collections.abc import Callable

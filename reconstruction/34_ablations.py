@@ -16,6 +16,8 @@ stage 2 refines: of all of them each would take the time of 32_stage2.py.
 Peak memory: 12 GB on a CPU with all of Stable Diffusion, for one picture.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import functools
 from dataclasses import replace
 

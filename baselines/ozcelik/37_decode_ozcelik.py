@@ -21,6 +21,8 @@ Peak memory: 6.5 GB at the real size: gradients of the generator for `execution.
 then the voxels four times in float64, a Gram matrix of images and the dense vectors of the training images.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import functools
 from dataclasses import replace
 

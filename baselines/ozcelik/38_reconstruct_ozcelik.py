@@ -8,6 +8,8 @@ generator's size (256 pixels), and an index.
 Peak memory: 2 GB on a CPU, one picture at a time (`execution.batch_size`).
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import functools
 
 import torch

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from minddiffuser.pretrained.files import MissingModelError, misfit
+from minddiffuser.pretrained.files import AGAIN, MissingModelError, misfit
 from minddiffuser.pretrained.icgan import icgan_file, icgan_state
 
 _EPSILON_NORM, _EPSILON_BATCH = 1e-6, 1e-5
@@ -276,5 +276,5 @@ def open_generator(name: str, device: torch.device) -> Generator:
     try:
         generator = generator_of(state)
     except ValueError as error:
-        raise MissingModelError(f"experiment.ozcelik.generator: {file}: {error}; get it again") from error
+        raise MissingModelError(f"experiment.ozcelik.generator: {file}: {error}", AGAIN, file) from error
     return generator.to(device).to(memory_format=torch.channels_last)  # a quarter less time on a CPU

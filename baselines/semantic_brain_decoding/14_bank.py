@@ -20,6 +20,8 @@ Not of one subject: run it once. Other pictures under the same names are not not
 4 GB of disk, twice while parts are joined.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict

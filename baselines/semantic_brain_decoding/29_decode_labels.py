@@ -24,6 +24,8 @@ The first classifier label is that of the features with restored variance, too; 
 Peak memory: 3 GB at the real size: the recording four times in float64, and 0.4 GB of the bank at a time.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -16,6 +16,8 @@ Reads `semantic_brain_decoding/decoded/<form>.h5`. Writes to `reconstruction/`:
 Peak memory: 7.5 GB on a CPU with all of Stable Diffusion, one picture at a time (`execution.batch_size`).
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import functools
 from collections.abc import Callable
 

@@ -45,12 +45,14 @@ def read_classes(imagenet: Path) -> Classes:
     """
     if not imagenet.is_dir():
         raise DataError(
-            f"ImageNet is missing: expected {imagenet}, with a folder of images for each class (n01440764 ...)"
+            f"ImageNet is missing: expected {imagenet}, with a folder of images for each class (n01440764 ...)",
+            "set execution.imagenet to its folder",
+            imagenet,
         )
     wnids = sorted(path.name for path in imagenet.iterdir() if re.fullmatch(r"n\d{8}", path.name) and path.is_dir())
     if not wnids:
         raise DataError(
-            f"{imagenet} has no folders of classes, such as n01440764; name the folder that has them (train)"
+            f"{imagenet} has no folders of classes, such as n01440764", "name the folder that has them (train)", imagenet
         )
     above = imagenet.absolute()
     for folder in (above, *above.parents[:4]):

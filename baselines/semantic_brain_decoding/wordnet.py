@@ -61,7 +61,7 @@ def open_wordnet(folder: Path) -> "WordNetCorpusReader":
         it is another version of WordNet, whose ids are others.
     """
     if not (folder / "data.noun").is_file():
-        raise DataError(f"WordNet is missing: expected {folder / 'data.noun'}; {_HOW}")
+        raise DataError(f"WordNet is missing: expected {folder / 'data.noun'}", _HOW, folder)
     import nltk.data
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
@@ -85,9 +85,10 @@ def open_wordnet(folder: Path) -> "WordNetCorpusReader":
             wordnet = Reader(root, None)
             last, version = wordnet.synset_from_pos_and_offset("n", _LAST_NOUN), wordnet.get_version()
     except Exception as error:  # of many kinds, by where a file is cut short
-        raise DataError(f"{folder} is not WordNet as nltk reads it: {error!r}; {_HOW}") from error
+        raise DataError(f"{folder} is not WordNet as nltk reads it: {error!r}", _HOW, folder) from error
     if last is None:
-        raise DataError(f"{folder / 'data.noun'} is cut short, or not of version 3.0 (data.adj says {version}); {_HOW}")
+        text = f"{folder / 'data.noun'} is cut short, or not of version 3.0 (data.adj says {version})"
+        raise DataError(text, _HOW, folder)
     return wordnet
 
 

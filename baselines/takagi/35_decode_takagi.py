@@ -22,6 +22,8 @@ Peak memory: 15 GB at the real size, by count: the trials twice, targets by tria
 their weights.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import functools
 from collections.abc import Callable
 from dataclasses import replace

@@ -11,6 +11,8 @@ and inside it `sample_2/` and so on, the same with other noise.
 Peak memory: 7.5 GB on a CPU with all of Stable Diffusion, one picture at a time (`execution.batch_size`).
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 import functools
 
 import torch

@@ -2,7 +2,7 @@
 
 import codecs
 import difflib
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -13,6 +13,8 @@ from minddiffuser.config.execution import BatchSize
 from minddiffuser.config.experiment import Config
 from minddiffuser.config.method import PRESETS
 from minddiffuser.config.section import REPOSITORY, ConfigError, Section
+
+_MOST_HINTS = 3  # keys that are named in place of one that is not there
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Config:
@@ -142,7 +144,7 @@ def _override(values: dict[Any, Any], override: str) -> None:
         name = ".".join(parts[: depth + 1])
         field = kind.model_fields.get(part)
         if field is None:
-            raise ConfigError(f"{said}{name}: unknown key; {_hint(kind, part)}")
+            raise ConfigError(f"{said}{name}: unknown key; {_hint(kind, parts, depth)}")
         below, optional = _section_of(field.annotation), type(None) in get_args(field.annotation)
         if depth == len(parts) - 1:
             break
@@ -197,7 +199,7 @@ def _explain(path: Path, overrides: list[str], error: Any) -> str:
         section: Any = Config
         for part in error["loc"][:-1]:
             section = _section_of(section.model_fields[part].annotation)
-        return f"{where}: {key}: unknown key (value {_shortly(error['input'])}); {_hint(section, error['loc'][-1])}"
+        return f"{where}: {key}: unknown key (value {_shortly(error['input'])}); {_hint(section, error['loc'], -1)}"
     text = error["msg"].removeprefix("Value error, ")
     if error["type"] == "string_type":
         text += "; quotes make one of it"
@@ -210,8 +212,34 @@ def _shortly(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]} ..."
 
 
-def _hint(section: type[Section], key: Any) -> str:
-    """Say which key may have been meant, or which there are."""
-    valid = list(section.model_fields)
-    near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
+def _hint(section: type[Section], parts: Sequence[Any], wrong: int) -> str:
+    """Say which key may have been meant, or which there are.
+
+    Parameters
+    ----------
+    section : type of Section
+        Has no such key.
+    parts : sequence
+        The whole key, by its parts.
+    wrong : int
+        Which of them the section does not have.
+    """
+    given, valid = [str(part) for part in parts], list(section.model_fields)
+    near = difflib.get_close_matches(given[wrong], valid, n=1, cutoff=0.5)
+    known = list(_all_keys(Config))
+    for n_parts in range(len(given), 0, -1):  # the key as given may lack its beginning, or begin wrongly
+        if n_parts == 1 < len(given) and near:
+            break
+        found = [".".join(key) for key in known if key[-n_parts:] == given[-n_parts:]]
+        if found:
+            more = f", or {len(found) - _MOST_HINTS} others" if len(found) > _MOST_HINTS else ""
+            return f"did you mean {' or '.join(found[:_MOST_HINTS])}{more}?"
     return f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(valid)}"
+
+
+def _all_keys(section: type[Section]) -> Iterator[list[str]]:
+    """Yield every key of a section and of those below it, by its parts."""
+    for name, field in section.model_fields.items():
+        yield [name]
+        below = _section_of(field.annotation)
+        yield from ([name, *key] for key in _all_keys(below)) if below else ()

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from minddiffuser.cli import Run
+from minddiffuser.cli import Run, remedy_of
+from minddiffuser.config import Config
 from minddiffuser.needs.rows import Row
 from minddiffuser.store import DataError
 
@@ -91,7 +92,7 @@ class Findings:
                 result, found = function(*arguments)
         except Exception as error:
             errors = error.exceptions if isinstance(error, ExceptionGroup) else [error]
-            self.add([Problem(what, *_text_and_remedy(each), [part]) for each in errors])
+            self.add([Problem(what, *_text_and_remedy(each, self.run.config), [part]) for each in errors])
             return None
         print(f"ok     {what}: {found}", flush=True)
         for warning in said:
@@ -132,13 +133,15 @@ class Room(NamedTuple):
     scripts: tuple[str, ...] = ()
 
 
-def _text_and_remedy(error: Exception) -> tuple[str, str]:
+def _text_and_remedy(error: Exception, config: Config) -> tuple[str, str]:
     """Say an error in one line, the first sentence apart from what follows, which says how to mend it.
 
     One of a library's begins with its kind, which may be all that it says.
     """
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else "no reason given"
+    if isinstance(error, DataError) and error.remedy:
+        return error.text, remedy_of(error, config)
     if isinstance(error, DataError):
         text, _, remedy = re.sub(r"\.\s+(?=[A-Z])", ".\n", first, count=1).partition("\n")
         return text.removesuffix("."), remedy

@@ -62,7 +62,8 @@ def open_clip_model(name: str, weights: str | None, device: torch.device) -> Cli
         folder = REPOSITORY / name.removeprefix("local-dir:")
         config, path, name = folder / "open_clip_config.json", folder / CLIP_FILE, f"local-dir:{folder}"
         if not path.is_file():
-            raise MissingModelError(f"CLIP was not found: there is no {path}; {AGAIN}, or name another folder")
+            text = f"CLIP was not found: there is no {path}"
+            raise MissingModelError(text, f"{AGAIN}, or name another folder", path)
         what = "the configuration of a CLIP"
         normalisation = read_json(config, what, ["model_cfg", "preprocess_cfg"], AGAIN)["preprocess_cfg"]
     else:

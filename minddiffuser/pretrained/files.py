@@ -58,12 +58,12 @@ def read_json(path: Path, what: str, needed: Collection[str], remedy: str) -> di
         It is absent or broken, or lacks a key.
     """
     if not path.is_file():
-        raise MissingModelError(f"{what} was not found: there is no {path}; {remedy}")
+        raise MissingModelError(f"{what} was not found: there is no {path}", remedy, path)
     with reading(path, what, remedy, MissingModelError):
         found = json.loads(path.read_text(encoding="utf-8"))
     missing = [key for key in needed if not isinstance(found, dict) or key not in found]
     if missing or not isinstance(found, dict):
-        raise MissingModelError(f"{path} is not {what}: it has no {', '.join(missing) or 'keys'}; {remedy}")
+        raise MissingModelError(f"{path} is not {what}: it has no {', '.join(missing) or 'keys'}", remedy, path)
     return found
 
 
@@ -82,9 +82,8 @@ def three_numbers(settings: Any, key: str, path: Path) -> tuple[float, float, fl
         or not all(isinstance(value, int | float) and np.isfinite(value) for value in values)
         or (key.endswith("std") and min(values) <= 0)
     ):
-        raise MissingModelError(
-            f"{path}: {key}, which pixels are normalised with, is {values!r}, not three numbers; {AGAIN}"
-        )
+        text = f"{path}: {key}, which pixels are normalised with, is {values!r}, not three numbers"
+        raise MissingModelError(text, AGAIN, path)
     return tuple(values)
 
 
@@ -116,7 +115,7 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Any], path: Path, w
         They are not exactly the model's, or not numbers.
     """
     if differences := misfit(model, state):
-        raise MissingModelError(f"{path} does not have the weights of {what}: {differences}; {remedy}")
+        raise MissingModelError(f"{path} does not have the weights of {what}: {differences}", remedy, path)
     model.load_state_dict(state, strict=False)  # but for the counter
     check_numbers(state, path, what, remedy)
 
@@ -128,7 +127,7 @@ def check_numbers(state: Mapping[str, torch.Tensor], path: Path, what: str, reme
             norm = torch.linalg.vector_norm(tensor, dtype=torch.float32)
             if not norm.isfinite() or (norm == 0 and tensor.ndim > 1):
                 kind = "all zeros" if norm == 0 else "not finite"
-                raise MissingModelError(f"{path} does not have the weights of {what}: {name} is {kind}; {remedy}")
+                raise MissingModelError(f"{path} does not have the weights of {what}: {name} is {kind}", remedy, path)
 
 
 def open_folder(kind: Any, folder: Path, what: str, remedy: str, spare: re.Pattern[str] | None = None) -> Any:
@@ -157,7 +156,8 @@ def open_folder(kind: Any, folder: Path, what: str, remedy: str, spare: re.Patte
     config = folder / "config.json"
     found = read_json(config, f"the configuration of {what}", ["_class_name" if of_diffusers else "model_type"], remedy)
     if of_diffusers and found["_class_name"] != kind.__name__:
-        raise MissingModelError(f"{config} is of a {found['_class_name']}, not of {what} ({kind.__name__}); {remedy}")
+        text = f"{config} is of a {found['_class_name']}, not of {what} ({kind.__name__})"
+        raise MissingModelError(text, remedy, config)
     stems = ("diffusion_pytorch_model", "diffusion_pytorch_model") if of_diffusers else ("model", "pytorch_model")
     files = _weight_files(folder, stems, what, remedy)
     for file in files:
@@ -176,7 +176,8 @@ def open_folder(kind: Any, folder: Path, what: str, remedy: str, spare: re.Patte
     reshaped = [key for key, *_ in info["mismatched_keys"]]
     differences = _differences(model.state_dict().keys(), info["missing_keys"], unknown, reshaped)
     if differences:
-        raise MissingModelError(f"{files[0]} does not have the weights of {what}: {differences}; {remedy}")
+        text = f"{files[0]} does not have the weights of {what}: {differences}"
+        raise MissingModelError(text, remedy, files[0])
     check_numbers(model.state_dict(), files[0], what, remedy)
     return model
 
@@ -191,9 +192,10 @@ def _weight_files(folder: Path, stems: tuple[str, str], what: str, remedy: str) 
             with reading(index, f"the index of {what}'s weights", remedy, MissingModelError):
                 files = [folder / name for name in sorted(set(places.values()))]
             if absent := [file for file in files if not file.is_file()]:
-                raise MissingModelError(f"{what} was not found whole: there is no {absent[0]}; {remedy}")
+                raise MissingModelError(f"{what} was not found whole: there is no {absent[0]}", remedy, absent[0])
             return files
         if (folder / name).is_file():
             return [folder / name]
     there = ", ".join(sorted(path.name for path in folder.iterdir()))
-    raise MissingModelError(f"{what} was not found: there is no {folder / names[0]} (there is {there}); {remedy}")
+    text = f"{what} was not found: there is no {folder / names[0]} (there is {there})"
+    raise MissingModelError(text, remedy, folder / names[0])

@@ -64,7 +64,9 @@ def open_instance_encoder(name: str, hub: Path | None, device: torch.device) -> 
     if not file.is_file():
         raise MissingModelError(
             f"experiment.ozcelik.instance_encoder: {name} is neither swav_resnet50 nor a transformers folder of a "
-            f"ResNet: there is no {file}; {AGAIN}"
+            f"ResNet: there is no {file}",
+            AGAIN,
+            file,
         )
     needed = ["image_mean", "image_std", "size"]
     processing = read_json(file, "the settings of an image processor", needed, AGAIN)
@@ -96,7 +98,9 @@ def _input_size(processing: dict[str, Any], path: Path) -> int:
     if len(set(map(repr, edges))) != 1 or type(edges[0]) is not int or edges[0] < 1:
         raise MissingModelError(
             f'{path}: {key} is {size!r}, not a number of pixels, {{"shortest_edge": pixels}}, or equal height and '
-            f"width; {AGAIN}"
+            "width",
+            AGAIN,
+            path,
         )
     factor = processing.get("rescale_factor", 1 / 255)
     if not all(processing.get(f"do_{step}", True) is True for step in ("resize", "rescale", "normalize")) or (
@@ -148,9 +152,11 @@ def _best_icgan(folder: Path) -> Path:
     if not generators:
         raise MissingModelError(
             f"IC-GAN was not found: there is neither {folder / 'G_ema_best*.pth'} nor "
-            f"{folder / 'generator.safetensors'}. Its weights are for non-commercial use (CC BY-NC 4.0). To get them, "
-            f"run `mkdir -p {folder.parent}; curl -L {_ICGAN_URL} | tar xz -C {folder.parent}`; or set "
-            f"experiment.ozcelik.generator to another folder, or leave this rival out: experiment.ozcelik=null"
+            f"{folder / 'generator.safetensors'}",
+            "its weights are for non-commercial use (CC BY-NC 4.0); to get them, run "
+            f"`mkdir -p {folder.parent}; curl -L {_ICGAN_URL} | tar xz -C {folder.parent}`; or set "
+            f"experiment.ozcelik.generator to another folder, or leave this rival out: experiment.ozcelik=null",
+            folder,
         )
     scores = {}
     for number in generators if len(generators) > 1 else ():

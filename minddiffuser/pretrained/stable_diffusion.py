@@ -50,7 +50,9 @@ def open_text_encoder(name: str, revision: str | None, device: torch.device) -> 
     if len(tokenizer) != encoder.config.vocab_size:
         raise MissingModelError(
             f"Stable Diffusion's tokenizer in {folder} has {len(tokenizer)} words, but its text_encoder takes "
-            f"{encoder.config.vocab_size}: they are of two models; get both again"
+            f"{encoder.config.vocab_size}: they are of two models",
+            "get both again",
+            folder,
         )
     return tokenizer, encoder
 
@@ -70,8 +72,9 @@ def _open_tokenizer(folder: Path, remedy: str) -> CLIPTokenizer:
         file = folder / "merges.txt"
         if not file.is_file() or not (folder / "vocab.json").is_file():
             raise MissingModelError(
-                f"{what} was not found: there is neither {folder / 'tokenizer.json'} nor vocab.json and merges.txt; "
-                f"{remedy}"
+                f"{what} was not found: there is neither {folder / 'tokenizer.json'} nor vocab.json and merges.txt",
+                remedy,
+                folder,
             )
         read_json(folder / "vocab.json", f"the words of {what}", ["<|endoftext|>"], remedy)
     with reading(file, what, remedy, MissingModelError):
@@ -82,8 +85,9 @@ def _open_tokenizer(folder: Path, remedy: str) -> CLIPTokenizer:
     letters = {word for word in model["vocab"] if len(word.removesuffix("</w>")) == 1}
     if lost := set(model["vocab"]) - made - letters - set(tokenizer.all_special_tokens):
         raise MissingModelError(
-            f"{file} is not {what}: it cannot make {len(lost)} of its {len(tokenizer)} words (such as {min(lost)!r}); "
-            f"{remedy}"
+            f"{file} is not {what}: it cannot make {len(lost)} of its {len(tokenizer)} words (such as {min(lost)!r})",
+            remedy,
+            file,
         )
     return tokenizer
 
@@ -187,7 +191,9 @@ def _part_folder(name: str, revision: str | None, part: str) -> tuple[Path, str]
     if local.is_dir():
         if not (local / part / main).is_file():
             raise MissingModelError(
-                f"Stable Diffusion's {part} was not found: there is no {local / part / main}; put it there, or {other}"
+                f"Stable Diffusion's {part} was not found: there is no {local / part / main}",
+                f"put it there, or {other}",
+                local / part / main,
             )
         return local / part, f"get it again, or {other}"
     where = f" at revision {revision}" if revision else ""
@@ -198,12 +204,13 @@ def _part_folder(name: str, revision: str | None, part: str) -> tuple[Path, str]
     try:
         file = hf_hub_download(name, f"{part}/{main}", revision=revision, local_files_only=True)
     except HFValidationError as error:
-        raise MissingModelError(f"{nowhere} nor a name on the hub; {other}") from error
+        raise MissingModelError(f"{nowhere} nor a name on the hub", other, local) from error
     except OSError as error:
         raise MissingModelError(
-            f"{nowhere}, nor is {part}/{main} of it in the hub's cache. To get it, accept the licence on "
-            f"https://huggingface.co/{name}, log in with `hf auth login`, and run python data/00_get_models.py with "
-            f"this configuration, or {other}"
+            f"{nowhere}, nor is {part}/{main} of it in the hub's cache",
+            f"to get it, accept the licence on https://huggingface.co/{name}, log in with `hf auth login`, and run "
+            f"python data/00_get_models.py with this configuration, or {other}",
+            local,
         ) from error
     return Path(file).parent, "python data/00_get_models.py, with this configuration, says how to mend it"
 

@@ -2,14 +2,17 @@
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from data.nsd import require_file
 from minddiffuser import cli
-from minddiffuser.cli import BATCHES, Run, execute, parse
-from minddiffuser.config import REPOSITORY, Config
-from minddiffuser.config.execution import BatchSize
+from minddiffuser.cli import BATCHES, Run, execute, parse, remedy_of
+from minddiffuser.config import REPOSITORY, Config, Experiment
+from minddiffuser.config.execution import BatchSize, Execution
+from minddiffuser.config.miniature import Miniature, MiniatureGod
 from minddiffuser.store import DataError, Shard
 
 OUT_OF_MEMORY = [
@@ -194,6 +197,65 @@ def test_a_device_that_is_there_and_cannot_be_used_is_said_in_one_line(monkeypat
     assert str(caught.value).endswith("cannot be used: CUDA error: all CUDA-capable devices are busy or unavailable")
 
 
+# What mends an error
+
+
+SIMULATED = Config(
+    name="x",
+    experiment=Experiment(miniature=Miniature(), miniature_god=MiniatureGod()),
+    execution=Execution(nsd=Path("nowhere/nsd"), god=Path("nowhere/god"), imagenet=Path("nowhere/imagenet")),
+)
+NSD, MODELS = SIMULATED.nsd, REPOSITORY / "miniature" / "weights"
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        (NSD / "nsddata" / "a.mat", "make it with: python miniature/01_make_miniature.py"),
+        (SIMULATED.god / "images" / "test", "make it with: python miniature/03_make_god.py"),
+        (REPOSITORY / SIMULATED.execution.imagenet, "make it with: python miniature/03_make_god.py"),
+        (MODELS / "clip" / "a.json", "get it back with: git checkout miniature/weights/clip/a.json"),
+        (REPOSITORY / "elsewhere", "download it"),
+        (None, "download it"),
+    ],
+)
+def test_what_is_missing_of_the_miniature_names_its_script(path, remedy):
+    assert remedy_of(DataError("it is missing", "download it", path), SIMULATED) == remedy
+
+
+def test_what_is_missing_of_real_data_keeps_its_remedy():
+    real = SIMULATED.model_copy(update={"experiment": Experiment()})
+    for place in (NSD / "a.mat", SIMULATED.god / "Subject1.h5"):
+        assert remedy_of(DataError("it is missing", "download it", place), real) == "download it"
+
+
+def test_a_simulated_dataset_that_is_not_whole_is_made_anew(tmp_path):
+    places = {"nsd": tmp_path / "nsd", "god": tmp_path / "god"}
+    config = SIMULATED.model_copy(update={"execution": Execution(**places)})
+    broken = tmp_path / "nsd" / "a.mat"
+    broken.parent.mkdir()
+    again = "python miniature/01_make_miniature.py --overwrite"
+    assert remedy_of(DataError("", "", broken), config) == f"make it with: {again}"
+    broken.write_text("broken")
+    assert remedy_of(DataError("", "", broken), config) == f"delete it, and make it again with: {again}"
+
+
+def test_the_remedy_of_the_miniature_is_what_a_script_says(tmp_path):
+    config = tmp_path / "experiment.yaml"
+    config.write_text(f"name: x\nexperiment: {{miniature: {{}}}}\nexecution: {{nsd: {tmp_path / 'nsd'}}}")
+
+    def main():
+        parse("", ["--config", str(config)])
+        require_file(tmp_path / "nsd" / "a.mat", "NSD's design")
+
+    with pytest.raises(SystemExit) as stopped:
+        execute(main)
+    cli._latest = None
+    text = str(stopped.value.code)
+    assert text.endswith("a.mat; make it with: python miniature/01_make_miniature.py")
+    assert "http" not in text
+
+
 # Arguments
 
 
@@ -228,7 +290,8 @@ def test_what_is_no_shard_is_refused(capsys, shard):
     with pytest.raises(SystemExit) as stopped:
         parse("", [f"--shard={shard}"])
     assert stopped.value.code == 2
-    assert "--shard" in capsys.readouterr().err
+    said = f"error: --shard: expected K-OF-N, part K of N with K from 1 to N, such as 2-of-8, not {shard!r}\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("subject", ["subj07", "", "subj01/", "../subj01"])

@@ -1,6 +1,7 @@
 """The folder of reconstructions: complete or not there, and clear about what is wrong."""
 
 import json
+import runpy
 import shutil
 import time
 from multiprocessing import get_context
@@ -9,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from minddiffuser.config import REPOSITORY
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import DataError, Shard
 from reconstruction import folder as folder_module
 from reconstruction.folder import (
+    PICKED,
     TEST_STATISTICS,
     ReconstructionFolder,
     check_samples,
@@ -268,6 +271,11 @@ def test_flags_come_from_all_that_a_folder_is_made_of(tmp_path):
     decoded = Recipe(tmp_path, "decoded.h5", "subj01", "x.py", {"experiment.decoding.test_scaling": "test"})
     output = ReconstructionFolder(Recipe(tmp_path, "system", "subj01", "x.py", {}, (decoded,)), 1)
     assert json.loads((output.path / "settings.json").read_text())["flags"] == [TEST_STATISTICS]
+
+
+def test_flags_that_people_can_give_are_those_that_are_written():
+    script = runpy.run_path(str(REPOSITORY / "evaluation" / "41_score.py"), run_name="score")
+    assert script["FLAGS"] == (TEST_STATISTICS, PICKED)
     for settings in ({"experiment.decoding.test_scaling": "train"}, {"experiment.ozcelik.restore_variance": "none"}):
         assert flags_of(Recipe(tmp_path, "system", "subj01", "x.py", settings)) == []
 

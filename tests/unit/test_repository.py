@@ -1,6 +1,7 @@
 """The repository's own promises: scripts, README, Makefile, environment and lock agree."""
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -90,27 +91,62 @@ def test_numbers_are_unique():
     assert len(numbers) == len(set(numbers))
 
 
+# Asks several scripts for their help in one process. With "early" as the first argument each is answered by its first
+# import, as in a process of its own; otherwise by the parser that it makes when all its imports are done.
 ASK_ALL = """
-import contextlib, io, runpy, sys
+import contextlib, io, json, runpy, sys, types
 from pathlib import Path
-for script in sys.argv[1:]:
+when, *scripts = sys.argv[1:]
+if when != "early":
+    import minddiffuser
+    sys.modules["minddiffuser.help"] = minddiffuser.help = types.ModuleType("minddiffuser.help")
+helps = {}
+for script in scripts:
     sys.argv, sys.path[0], printed = [script, "--help"], str(Path(script).parent), io.StringIO()
+    if when == "early":
+        sys.modules.pop("minddiffuser.help", None)
     try:
         with contextlib.redirect_stdout(printed):
             runpy.run_path(script, run_name="__main__")
         code = None
     except SystemExit as stopped:
         code = stopped.code
-    print(script, code, "--config" in printed.getvalue())
+    helps[script] = [code, printed.getvalue()]
+slow = sorted({"torch", "numpy", "pandas", "h5py", "pydantic", "diffusers"} & set(sys.modules))
+print(json.dumps([helps, slow]))
 """
 
 
-def test_every_numbered_script_answers_help(tmp_path):
-    # In one process, which imports torch once. From another folder: nothing may depend on where a script is started.
-    scripts = [str(REPOSITORY / script) for script in scripts_on_disk()]
-    command = [sys.executable, "-c", ASK_ALL, *scripts]
-    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert answer.stdout.splitlines() == [f"{script} 0 True" for script in scripts], answer.stderr
+def ask_all(when: str, folder: Path) -> tuple[dict[str, tuple[int, str]], list[str]]:
+    """Return the exit code and the help of every script, and which of the slow modules were imported for it."""
+    # From another folder: nothing may depend on where a script is started.
+    scripts = [str(REPOSITORY / script) for script in [*scripts_on_disk(), "doctor/__main__.py", "miniature/train.py"]]
+    command = [sys.executable, "-c", ASK_ALL, when, *scripts]
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert answer.returncode == 0, answer.stderr
+    helps, slow = json.loads(answer.stdout)
+    assert list(helps) == scripts
+    return {script: tuple(found) for script, found in helps.items()}, slow
+
+
+def test_every_script_answers_help_in_full_before_anything_slow_is_imported(tmp_path):
+    early, slow = ask_all("early", tmp_path)
+    late, _ = ask_all("late", tmp_path)
+    assert slow == []
+    assert early == late
+    assert {script: code for script, (code, _) in early.items() if code != 0} == {}
+    without = [Path(script).name for script, (_, text) in early.items() if "--config" not in text]
+    assert without == ["train.py"]
+    assert "--only" in early[str(REPOSITORY / "reconstruction/33_controls.py")][1]
+
+
+def test_without_help_its_module_does_nothing_and_other_programs_keep_theirs(tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text("import sys\nfrom minddiffuser import help\nprint('my own', *sys.argv[1:])\n")
+    for argument in ("--help", "--other"):
+        line = [sys.executable, str(other), argument]
+        done = subprocess.run(line, capture_output=True, text=True, check=True)
+        assert done.stdout == f"my own {argument}\n"
 
 
 def test_modules_do_not_hide_installed_ones():
