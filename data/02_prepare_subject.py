@@ -1,4 +1,4 @@
-"""From NSD's files to rows of voxels (specification sections 1.2 to 1.4).
+"""From NSD's files to rows of voxels: X in the paper's algorithm 1, of the authors' sessions and ROIs.
 
     python data/02_prepare_subject.py [--config configs/miniature.yaml] [--subject subj01]
 
@@ -23,6 +23,8 @@ if `experiment.data.invalid_voxels` is "zero"; trials and files without data sto
 
 Peak memory: 1.4 GB for a real subject.
 """
+
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 from collections.abc import Callable, Iterator
 from functools import partial

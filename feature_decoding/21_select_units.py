@@ -1,4 +1,4 @@
-"""Choose the quarter of each CLIP layer's units that is decoded (specification section 3).
+"""Choose the quarter of each CLIP layer's units that is decoded (as in the authors' released code).
 
     python feature_decoding/21_select_units.py [--config configs/miniature.yaml] [--subject subj01]
 
@@ -10,6 +10,8 @@ Reads `prepared.h5` and `features/structural.h5`, training images only. Writes `
 Peak memory: 4.8 GB at the real size: voxels of the training images, a fold's twice more, Gram matrices of images, and
 2,048 units.
 """
+
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Decode the semantic target c from voxels (specification section 4).
+"""Decode the semantic target c from voxels (c = f_c(X) in the paper's algorithm 1).
 
     python feature_decoding/22_semantic.py [--config configs/miniature.yaml] [--subject subj01]
 
@@ -13,6 +13,8 @@ predictions, and `decoded/restored/semantic.h5`, the same with its variance rest
 
 Peak memory: 3.6 GB at the real size: voxels of the training images twice in float64, c, and a Gram matrix of voxels.
 """
+
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 from feature_decoding import recipes
 from feature_decoding.decoders import decode_family, load_voxels, restore_family

@@ -1,4 +1,4 @@
-"""Decode the structural target Z_CLIP from voxels, at the selected units (specification section 4).
+"""Decode the structural target Z_CLIP from voxels, at the selected units (Z_CLIP in algorithm 1).
 
     python feature_decoding/24_structural.py [--config configs/miniature.yaml] [--subject subj01]
 
@@ -18,6 +18,8 @@ measures.
 Peak memory: 3.8 GB at the real size: voxels of the training images twice in float64, a quarter of one layer, and a
 Gram matrix of voxels.
 """
+
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 import functools
 

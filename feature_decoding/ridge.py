@@ -1,4 +1,4 @@
-r"""Ridge regression in which every output has its own voxels (FastL2LiR's semantics, specification section 4).
+r"""Ridge regression in which every output has its own voxels (FastL2LiR's semantics, which the authors use).
 
 For output d let J be the `n_voxels` voxels with the largest |r|, the Pearson correlation between voxel and
 output, and the constant 1. Then

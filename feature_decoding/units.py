@@ -1,4 +1,4 @@
-"""Which units of a CLIP layer are worth decoding (specification section 3).
+"""Which units of a CLIP layer are worth decoding, as the authors' released code chooses them.
 
 The score of a unit is the absolute correlation between its values and their prediction from all voxels, averaged
 over the folds of a cross-validation on the training images. The original predicts with himalaya's

@@ -1,4 +1,4 @@
-"""Extract the semantic target c: text embeddings of the captions (specification section 2.1).
+"""Extract the semantic target c: text embeddings of the captions (the c of the paper's figure 2).
 
     python feature_extraction/11_semantic.py [--config configs/miniature.yaml] [--subject subj01]
 
@@ -9,6 +9,8 @@ Reads `prepared.h5` (which images), COCO's captions and the text encoder. Writes
 
 Peak memory: 1.8 GB at the real size: COCO's captions while they are read, and the text encoder.
 """
+
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 import functools
 

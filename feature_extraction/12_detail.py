@@ -1,4 +1,4 @@
-"""Extract the detail target z: latents of the stimuli (specification section 2.2).
+"""Extract the detail target z: latents of the stimuli (the z of the paper's figure 2).
 
     python feature_extraction/12_detail.py [--config configs/miniature.yaml] [--subject subj01]
 
@@ -9,6 +9,8 @@ Reads `prepared.h5` (which images), the stimuli and the autoencoder. Writes `fea
 
 Peak memory: 2.4 GB at the real size on a CPU, one picture at a time (`execution.batch_size.encode`).
 """
+
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 import functools
 

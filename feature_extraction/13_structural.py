@@ -1,4 +1,4 @@
-"""Extract the structural target Z_CLIP: low-level CLIP features of the stimuli (specification section 2.3).
+"""Extract the structural target Z_CLIP: low-level CLIP features of the stimuli (paper, algorithm 1).
 
     python feature_extraction/13_structural.py [--config configs/miniature.yaml] [--subject subj01]
 
@@ -11,6 +11,8 @@ Reads `prepared.h5` (which images), the stimuli and the guiding CLIP. Writes `fe
 At the real size (50 x 768 in six layers, 9,841 images) the file has 9 GB.
 Peak memory: 2.2 GB, for one part of 256 images, one at a time (`execution.batch_size.encode`).
 """
+
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The structural target Z_CLIP: outputs of the first MLPs of CLIP's vision tower (specification section 2.3).
+"""The structural target Z_CLIP: outputs of the first MLPs of CLIP's vision tower (paper, algorithm 1).
 
 "Linear-2k" in the authors' counting is the output projection of the MLP in block k-1, before it is added to the
 residual stream. The same encoder extracts targets from stimuli and, with gradient, features from reconstructions.

@@ -1,4 +1,4 @@
-"""The detail target z: Stable Diffusion's latents (specification section 2.2); VAE in both directions."""
+"""The detail target z: Stable Diffusion's latents, which the paper calls VQ-VAE's (figure 2); in both directions."""
 
 from __future__ import annotations
 

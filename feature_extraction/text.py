@@ -1,4 +1,4 @@
-"""The semantic target c: Stable Diffusion's text embedding of captions (specification section 2.1)."""
+"""The semantic target c: Stable Diffusion's text embedding of captions (paper, figure 2)."""
 
 from __future__ import annotations
 

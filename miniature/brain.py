@@ -32,7 +32,7 @@ class Area:
     Attributes
     ----------
     n_voxels : int
-        In NSD's subject 1 (specification section 1.3).
+        In NSD's subject 1, as counted with the ROI volumes of github.com/styvesg/nsd (2021).
     size, slope : float
         Receptive field size (degrees) at the fovea, and its growth with eccentricity.
     semantic : float

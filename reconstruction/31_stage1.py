@@ -1,4 +1,4 @@
-"""Stage 1: reconstruct test images from the decoded z and c (specification section 5.2).
+"""Stage 1: reconstruct test images from the decoded z and c (stage 1 of the paper's algorithm 1).
 
     python reconstruction/31_stage1.py [--config configs/miniature.yaml] [--subject subj01]
 
@@ -9,6 +9,8 @@ With `decoding.restore_variance: train` it also writes `reconstruction/minddiffu
 
 Peak memory: 7 GB on a CPU with all of Stable Diffusion, one picture at a time (`execution.batch_size`).
 """
+
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""Stage 2: refine z and c so that the picture's CLIP features match the decoded ones (specification section 5.3).
+"""Stage 2: refine z and c so that the picture's CLIP features match the decoded ones (paper, algorithm 1).
 
     python reconstruction/32_stage2.py [--config configs/miniature.yaml] [--subject subj01]
 
@@ -15,6 +15,8 @@ Peak memory: 11 GB on a CPU with all of Stable Diffusion, for one picture: the w
 denoising step, of one block of the decoder, and of CLIP (`execution.checkpoint_steps`). If it does not suffice lower
 `execution.batch_size.refine`.
 """
+
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Stage 2: refine z and c until the picture's CLIP features match the decoded ones (specification section 5.3)."""
+"""Stage 2: refine z and c until the picture's CLIP features match the decoded ones (paper, algorithm 1)."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Stage 2 from decoded files to a folder of pictures, in batches that survive a kill (specification section 5.3)."""
+"""Stage 2 from decoded files to a folder of pictures, in batches that survive a kill (paper, algorithm 1)."""
 
 import hashlib
 import shutil

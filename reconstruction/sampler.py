@@ -1,4 +1,4 @@
-"""Stage 1: the image-to-image pass of Stable Diffusion, differentiable in z and c (specification section 5.1)."""
+"""Stage 1: the image-to-image pass of Stable Diffusion, differentiable in z and c (paper, figure 2)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The method's own settings, and those of its data, models, controls and scores.
 
-"specification" is the paper (arXiv 2303.14139) as read with the authors' released code. What the authors' code does
-differently, and moves numbers, is a field named for what it does; `preset: as_released` sets them.
+"The paper" is arXiv 2303.14139 (its figure 2 and algorithm 1), "released" the authors' released code. Where that code
+differs from the paper so that numbers move, there is a field named for what it does; `preset: as_released` sets them.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ def layer_name(number: int) -> str:
 
 
 class Data(Section):
-    """Which betas are read and how they become rows (specification: 37 of 40 sessions, 11 ROIs)."""
+    """Which betas are read and how they become rows (the authors: 37 of NSD's 40 sessions, 11 ROIs)."""
 
     sessions: int = Field(default=37, ge=1, description="sessions used; the later ones are left out")
     validation_rows: int = Field(

@@ -463,7 +463,7 @@ def test_optimising_z_only_leaves_c(models, encoder):
 
 
 def test_weighted_loss_is_the_released_formula(encoder):
-    """A plain loop over dense, masked arrays, as the specification writes it."""
+    """A plain loop over dense, masked arrays, as the authors' code has it."""
     targets = targets_for(encoder, 1)
     generator = torch.Generator().manual_seed(6)
     generated = {name: torch.randn(1, 65, 96, generator=generator) for name in targets.values}
