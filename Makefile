@@ -97,7 +97,6 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 demo: $(INSTALLED) ## reconstruct images from fMRI by both stages, beside four controls (simulated by default)
 	@$(RUN) $(subst reconstruction/33_controls.py,$(FIRST_CONTROLS),$(filter-out $(FOR_COMPARISON) $(OF_GOD),$(SCRIPTS)))
-	@echo "Next: make compare (rivals, ablations, all controls), make god (Semantic Brain Decoding), or make all"
 
 compare: $(INSTALLED) ## the same, with rivals, ablations, all controls, and where and how well each target is decoded
 	@$(RUN) $(filter-out $(OF_GOD),$(SCRIPTS))

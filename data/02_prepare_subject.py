@@ -35,6 +35,7 @@ import pandas as pd
 
 from data import nsd, nsd_betas, recipes
 from data.averaging import average, ceiling_by_roi, choose_rows, remaining_sessions
+from minddiffuser import terminal
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.store import Artifact, DataError, open_made, write_atomically
 
@@ -101,7 +102,7 @@ def write_ceiling(run: Run, subject: str) -> None:
     write_atomically(run.config.folder(subject) / "noise_ceiling.csv", table.to_csv(index=False))
     print(f"\n{subject}: {n_images - n_test} training and {n_test} test images, {len(voxels)} voxels")
     print("noise ceiling (percent of variance, three trials) by ROI:")
-    print(table.to_string(index=False), "\n")
+    print(table.to_string(index=False, line_width=terminal.width()), "\n")
 
 
 if __name__ == "__main__":

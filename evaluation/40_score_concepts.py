@@ -43,6 +43,7 @@ from evaluation.concepts.crossed import by_category
 from evaluation.concepts.permutation import permutation_table
 from evaluation.metrics.scorer import absent_metrics
 from evaluation.scores import COLUMNS, make_record, mark_incomplete, read_kept, scoring_settings, write_tables
+from minddiffuser import terminal
 from minddiffuser.cli import concept_subjects, execute, parse
 from minddiffuser.store import DataError, write_atomically
 
@@ -99,7 +100,8 @@ def main(argv: list[str] | None = None) -> None:
     if examples := contact_sheet.examples(config, found, tables):
         write_atomically(output / "examples.png", examples)
     print_scores(config, run.subjects, tables, record)
-    print(f"\nwritten: {output}/{'.csv, '.join(tables)}.csv{', examples.png' if examples else ''}")
+    names = [*(f"{name}.csv" for name in tables), *(["examples.png"] if examples else [])]
+    print(f"\n{terminal.wrapped(f'written: {output}/' + ', '.join(names))}")
 
 
 if __name__ == "__main__":

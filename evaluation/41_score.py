@@ -49,6 +49,7 @@ from evaluation.pictures.catalogue import CATALOGUE, STAGE1, SYSTEMS, pairs_of
 from evaluation.pictures.comparison import print_scores
 from evaluation.pictures.scoring import read_test_ids, score, spread_over_seeds
 from evaluation.scores import COLUMNS, make_record, mark_incomplete, place_of, read_kept, scoring_settings, write_tables
+from minddiffuser import terminal
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.store import DataError
 from reconstruction import foreign
@@ -83,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
             if name in SYSTEMS and (subject, name) not in kept.states:
                 print(f"{subject}: {name} is absent")
         if left_out := systems.not_wanted(config, subject):
-            print(f"{subject}: left out, for the configuration does not ask for it: {', '.join(left_out)}")
+            text = f"{subject}: left out, for the configuration does not ask for it: {', '.join(left_out)}"
+            print(terminal.wrapped(text))
         todo = [name for of, name in kept.states if of == subject and (subject, name) not in kept.fresh]
         if not todo:
             print(f"{subject}: all systems are scored already")
@@ -119,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     pictured = [key for key in present if CATALOGUE.system(key[1]).kind != "features"]
     write_tables(output, tables, make_record(config, settings, absent, states, pictured, lacking))
     print_scores(tables, absent)
-    print(f"\nwritten: {output}/scores.csv, summary.csv, paired.csv, spread.csv")
+    print(f"\n{terminal.wrapped(f'written: {output}/scores.csv, summary.csv, paired.csv, spread.csv')}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

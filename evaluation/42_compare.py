@@ -28,17 +28,18 @@ import minddiffuser.help  # noqa: F401  # answers --help before what takes secon
 import argparse
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import evaluation.concepts.comparison
 import evaluation.pictures.comparison
-from evaluation.scores import absent, is_scored
+from evaluation.scores import MADE_BY, absent, is_scored
 from evaluation.tables import as_markdown, as_text
+from minddiffuser import terminal
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config import REPOSITORY
 from minddiffuser.store import DataError, write_atomically
 
+SCRIPT = "evaluation/42_compare.py"
 WINGS = (evaluation.pictures.comparison, evaluation.concepts.comparison)  # in the order in which they are shown
 
 
@@ -76,9 +77,13 @@ def main(argv: list[str] | None = None) -> None:
     for name, text in files.items():
         write_atomically(output / name, text)
     for title, table in sections:
-        print(f"\n{textwrap.fill(title, 120)}\n\n{as_text(table)}")
-    print("".join(f"\n{remark}" for remark in remarks))
-    print(f"\nwritten: {output}/{', '.join(files)}")
+        print(f"\n{terminal.wrapped(title)}\n\n{as_text(table)}")
+    # Command lines, which would be broken here, are in the file alone.
+    said = [remark.partition(MADE_BY)[0] for remark in remarks]
+    print("".join(f"\n{terminal.wrapped(text)}" for text in said))
+    if said != remarks:
+        print(terminal.wrapped(f"python {SCRIPT} --run makes what is absent; comparison.md has the command of each"))
+    print(f"\n{terminal.wrapped(f'written: {output}/' + ', '.join(files))}")
 
 
 def run_scripts(run: Run, scripts: list[str], arguments: list[str]) -> None:

@@ -22,6 +22,7 @@ from reconstruction import folder
 
 Key = tuple[str, str]  # a subject and a system
 COLUMNS = ["subject", "system", "nsd_id", "metric", "value"]
+MADE_BY = "; made by: "  # between what is absent and the command lines that make it
 _A_RECORD = "the record of what was scored"
 
 
@@ -207,7 +208,7 @@ def scripts(pattern: str) -> list[str]:
 
 def absent(names: Iterable[str], scripts: Iterable[str], arguments: list[str]) -> str:
     """Say what is absent, and by which command lines it is made."""
-    return f"absent: {', '.join(names)}; made by: {_commands(scripts, arguments)}"
+    return f"absent: {', '.join(names)}{MADE_BY}{_commands(scripts, arguments)}"
 
 
 def remarks_on(

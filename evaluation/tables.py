@@ -4,17 +4,21 @@ A table of text is a list of rows, the first of them the heads: what a row is of
 a cell is numbers, which its templates format and its script sorts by.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from evaluation.catalogue import ALL_SUBJECTS, STAND_IN, TABULATED, Catalogue
+from evaluation.catalogue import ALL_SUBJECTS, STAND_IN, TABULATED, Catalogue, Metric
 from evaluation.scores import lacking_of, samples_of
 from evaluation.significance import is_firm
+from minddiffuser import terminal
 from minddiffuser.config import REPOSITORY
 
 Rows = list[list[str]]
+DIFFERENCES = "difference on the same images [95 % interval], p of a sign-flip test, corrected by Holm's method"
+_LEAST_TITLE = 24  # columns of a terminal for what a row is of, if it needs as many
 
 
 class Comparison(NamedTuple):
@@ -138,7 +142,8 @@ def text_table(table: pd.DataFrame, group: str, catalogue: Catalogue, absent: Co
         for (subject, *systems), rows in table.groupby(index, sort=False)
     ]
     cell = difference_cell if is_paired else mean_cell
-    return f"{catalogue.groups[group]}\n{as_text(lay_out(head, parts, names, catalogue, cell, absent))}\n\n"
+    title = terminal.wrapped(catalogue.groups[group])
+    return f"{title}\n{as_text(lay_out(head, parts, names, catalogue, cell, absent))}\n\n"
 
 
 def print_groups(
@@ -155,13 +160,29 @@ def plain(head: str, numbers: pd.DataFrame) -> Rows:
 
 
 def as_text(table: Rows) -> str:
-    """Align the columns of a table for a terminal: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for first, *others in table:
-        cells = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    """Align the columns of a table for a terminal: the first to the left, the others to the right.
+
+    Where the table is wider than the terminal, the first column is broken into lines, and the columns that still do
+    not fit beside the others follow below, beside the first column once more.
+    """
+    n_most, widths = terminal.width(), [max(map(len, column)) for column in zip(*table, strict=True)]
+    if sum(widths) + 2 * len(widths) - 2 > n_most:
+        room = n_most - 2 - max(widths[1:], default=0)
+        widths[0] = min(widths[0], max(_LEAST_TITLE, min(n_most // 3, room)))
+    blocks: list[list[int]] = [[]]
+    for column in range(1, len(widths)):
+        if blocks[-1] and sum(2 + widths[k] for k in [*blocks[-1], column]) > n_most - widths[0]:
+            blocks.append([])
+        blocks[-1].append(column)
+    return "\n\n".join("\n".join(_lines(table, widths, block)) for block in blocks)
+
+
+def _lines(table: Rows, widths: Sequence[int], columns: Sequence[int]) -> Iterator[str]:
+    """Yield the lines of some columns of a table beside its first."""
+    for row in table:
+        title, *more = textwrap.wrap(row[0], widths[0]) or [""]
+        yield "  ".join([title.ljust(widths[0]), *(row[k].rjust(widths[k]) for k in columns)]).rstrip()
+        yield from (f"  {text}" for text in more)
 
 
 def as_markdown(table: Rows) -> str:
@@ -203,8 +224,12 @@ def page_table(
     notes: Notes,
     catalogue: Catalogue,
     kinds: Mapping[str, str] = TABULATED,
+    levels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Give a table for the page: its columns, and for each choice of subject its rows, by kind of system."""
+    """Give a table for the page: its columns, and for each choice of subject its rows, by kind of system.
+
+    `levels` names the systems whose scores stand under each heading, such as that of chance, by what they are called.
+    """
     summary = summary[summary["metric"].isin(metrics)]
     present = set(summary["metric"])
     columns = [
@@ -216,9 +241,15 @@ def page_table(
         }
         for measure in metrics
     ]
-    tables = {}
+    tables, levels_of = {}, {}
     for choice in choices:
         of_choice = nested(summary[summary["subject"] == choice]).get(choice, {})
+        axes = {measure: _axis(of_choice, measure) for measure in metrics}
+        levels_of[choice] = [
+            [(words, of_choice[system][measure][0]) for words, system in (levels or {}).items()
+             if measure in of_choice.get(system, {})]
+            for measure in metrics
+        ]  # fmt: skip
         rows = [
             {
                 "system": system,
@@ -226,6 +257,7 @@ def page_table(
                 "flags": notes.flags.get(system, []),
                 "n": _range([int(values[3]) for values in of_choice[system].values()]),
                 "cells": [of_choice[system].get(measure) for measure in metrics],
+                "places": [axes[measure](of_choice[system].get(measure)) for measure in metrics],
             }
             for system in catalogue.in_order(of_choice)
         ]
@@ -237,9 +269,19 @@ def page_table(
         "title": title,
         "columns": columns,
         "tables": tables,
+        "levels": levels_of,
         "flags": {catalogue.system(system).label: flags for system, flags in notes.flags.items() if system in shown},
         "samples": sampled(notes, shown, catalogue),
     }
+
+
+def _axis(
+    of_choice: Mapping[str, Mapping[str, list[float]]], measure: str
+) -> Callable[[list[float] | None], list[float]]:
+    """Give what places a cell's mean, low and high on its column's axis, in percent of the width."""
+    ends = [value for of_system in of_choice.values() if measure in of_system for value in of_system[measure][1:3]]
+    low, width = (min(ends), (max(ends) - min(ends)) or 1.0) if ends else (0.0, 1.0)
+    return lambda cell: [] if cell is None else [round(100 * (value - low) / width, 1) for value in cell[:3]]
 
 
 def sampled(notes: Notes, shown: Collection[str], catalogue: Catalogue) -> list[str]:
@@ -251,6 +293,32 @@ def sampled(notes: Notes, shown: Collection[str], catalogue: Catalogue) -> list[
 def _range(numbers: list[int]) -> str:
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low}–{high}"
+
+
+def difference_matrix(
+    paired: pd.DataFrame, choices: Sequence[str], metrics: Sequence[str], catalogue: Catalogue
+) -> dict[str, list[dict[str, Any]]]:
+    """Lay paired differences out as a matrix for the page: for each choice of subject a row a pair, a cell a metric.
+
+    A cell is None, or says whether the first system is better, how surely ("firm", "open": the interval is clear of
+    zero, but p is not small once corrected, or "none"), and the numbers as text.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    wanted = paired[paired["subject"].isin(choices) & paired["metric"].isin(metrics)]
+    for (subject, *pair), group in wanted.groupby(["subject", "system", "baseline"], sort=False):
+        rows = group.set_index("metric")
+        cells = [_sign_cell(rows.loc[name], catalogue.metric(name)) if name in rows.index else None for name in metrics]
+        system, baseline = (catalogue.system(str(name)).label for name in pair)
+        found.setdefault(str(subject), []).append({"system": system, "baseline": baseline, "cells": cells})
+    return found
+
+
+def _sign_cell(row: pd.Series, metric: Metric) -> dict[str, str]:
+    is_clear = not row["ci_low"] <= 0 <= row["ci_high"]
+    surety = "none" if not is_clear else "firm" if is_firm(row) else "open"
+    side = "better" if (row["difference"] > 0) == metric.higher_is_better else "worse"
+    numbers = f"{difference_cell(row)} (uncorrected {number(row['p'], '.2g')}), n {row['n']:.0f}"
+    return {"surety": surety, "side": side, "text": numbers, "metric": metric.label}
 
 
 def page_differences(

@@ -27,6 +27,7 @@ from matplotlib import pyplot as plt
 from feature_decoding import recipes
 from feature_decoding.decoders import read_training_targets
 from feature_decoding.search import cross_validate
+from minddiffuser import terminal
 from minddiffuser.cli import execute, parse
 from minddiffuser.figures import as_png
 from minddiffuser.store import Files
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         output.write({"search.csv": text, "search.png": draw(table, subject)})
         by_image = table[table["measure"] == "image"]
         best = by_image.loc[by_image.groupby("target", sort=False)["r"].idxmax()]
-        print(f"{subject}: the best of each target\n{best.round(3).to_string(index=False)}\n")
+        print(f"{subject}: the best of each target\n{best.round(3).to_string(index=False, line_width=terminal.width())}\n")
 
 
 def draw(table: pd.DataFrame, subject: str) -> bytes:

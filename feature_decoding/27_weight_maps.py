@@ -32,6 +32,7 @@ from feature_decoding import recipes
 from feature_decoding.decoders import UNITS_PER_PART
 from feature_decoding.maps import mean_weights, pattern_strength
 from feature_decoding.ridge import Decoder, Scaler, predict
+from minddiffuser import terminal
 from minddiffuser.cli import execute, parse
 from minddiffuser.config.method import EMBEDDING
 from minddiffuser.figures import as_png
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
             table[name] = values
         means = table.groupby("roi", sort=False).mean()
         output.write({**files, "maps.csv": means.to_csv(float_format="%.4f"), "maps.png": draw(images, subject)})
-        print(f"{subject}: mean over the voxels of each ROI\n{means.round(3).to_string()}\n")
+        print(f"{subject}: mean over the voxels of each ROI\n{means.round(3).to_string(line_width=terminal.width())}\n")
 
 
 def read_blocks(decoders: list[Recipe]) -> Iterator[Decoder]:

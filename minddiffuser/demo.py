@@ -13,19 +13,30 @@ among them; by default as many as subjects and cores allow, and on a GPU one. Ar
 A script that is listed again later, such as the one that scores, runs the first time only on real data, and while there
 is no page yet: so that a first score and page are there before the longest stage. The first script that fails ends it,
 with its exit code; what is done is found the next time.
+
+The last five lines say what was found, what is absent and why, where the page is, what can be run next, and what was
+left out or how long it took.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from minddiffuser import terminal
 from minddiffuser.cli import read_config
-from minddiffuser.config import Experiment
+from minddiffuser.config import Config, Experiment
 from minddiffuser.lanes import ScriptError, can_fork, lanes_of, run, usual_jobs
+
+# What `make demo` leaves to others: by the command, what it adds, and what the folder of results has afterwards.
+_LATER = {
+    "make compare": ("rivals, ablations", "*/reconstruction/ablation"),
+    "make god": ("another dataset", "evaluation/concepts/summary.csv"),
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     config = read_config(parser, args.config)
     is_quick = is_simulated(config.experiment)
     left_out = {} if is_quick else look(args.config, args.scripts)
-    page = config.folder() / "evaluation" / "index.html"
+    began, page = time.monotonic(), config.folder() / "evaluation" / "index.html"
     scripts = []
     for place, script in enumerate(args.scripts):
         is_first_look = script in args.scripts[place + 1 :]
@@ -58,9 +69,50 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(130)
-    for text in left_out:
-        print(f"\nleft out: {text}")
-    print(f"\nThe page with the pictures: {page}")
+    print("", *closing(config, args.config, list(left_out), time.monotonic() - began), sep="\n")
+
+
+def closing(config: Config, path: Path, left_out: list[str], seconds: float) -> list[str]:
+    """Give the five lines that a run ends in: what was found, what is absent, the page, what next, what was left out.
+
+    Parameters
+    ----------
+    config : Config
+    path : Path
+        Its file.
+    left_out : list of str
+        What was left out, and why.
+    seconds : float
+        That it took.
+    """
+    folder = config.folder() / "evaluation"
+    page, record = folder / "index.html", folder / "verdict.json"  # both are by evaluation/43_report.py
+    verdict, absent = "there is no verdict yet", "what is absent is not known yet"
+    if record.is_file():
+        found = json.loads(record.read_text())
+        verdict = found["verdict"][0] if found["verdict"] else verdict
+        absent = f"absent: {'; '.join(found['absent'])}" if found["absent"] else "nothing is absent"
+    place = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    took = f"took {seconds / 60:.0f} min" if seconds >= 120 else f"took {seconds:.0f} s"
+    lines = [verdict, absent, "", next_of(config, path), f"left out: {'; '.join(left_out)}" if left_out else took]
+    lines = [terminal.shortened(line) for line in lines]
+    lines[2] = f"the page: {place}"  # is never cut: a part of a path is of no use
+    return lines
+
+
+def next_of(config: Config, path: Path) -> str:
+    """Say what can be run next: what was not run yet, of what the configuration has."""
+    experiment, default = config.experiment, Path("configs/miniature.yaml")
+    is_asked = {"make compare": bool(experiment.subjects), "make god": experiment.semantic_brain_decoding is not None}
+    left = [
+        f"{command} ({adds})"
+        for command, (adds, trace) in _LATER.items()
+        if is_asked[command] and not any(config.folder().glob(trace))
+    ]
+    if not left:
+        return "next: nothing is left to run"
+    of = "" if path == default else f" (CONFIG={path})"
+    return f"next{of}: {', '.join(left)}{', or make all' if len(left) > 1 else ''}"
 
 
 def is_simulated(experiment: Experiment) -> bool:

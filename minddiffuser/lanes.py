@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from minddiffuser import terminal
 from minddiffuser.cli import concept_subjects
 from minddiffuser.config import REPOSITORY, Config, Experiment
 
@@ -110,13 +111,14 @@ def run(lanes: Sequence[Lane], config: Path, jobs: int, forks: bool) -> None:
     def follow(lane: Lane) -> None:
         whose = f"{lane.subject} | " if n_at_once > 1 else ""
         piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if n_at_once > 1 else {}
+        narrower = {"COLUMNS": str(terminal.width() - len(whose))}  # what a script lays out for the terminal's width
         of_subject = ["--subject", lane.subject] if lane.subject else []
         line = [sys.executable, "-m", "minddiffuser.lane", *(["--forks"] if forks else []), str(REPOSITORY)]
         line += [*lane.scripts, "--", "--config", str(config), *of_subject]
         with lock:
             if failed.is_set():
                 return
-            processes.append(process := subprocess.Popen(line, env=environment, **piped))
+            processes.append(process := subprocess.Popen(line, env=environment | narrower, **piped))
         for text in process.stdout or ():
             if text.strip():
                 say(f"{whose}{text.rstrip()}")

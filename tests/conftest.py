@@ -9,6 +9,8 @@ from minddiffuser.config import REPOSITORY, load
 
 # Fast tests do not gain from threads, and two test processes would fight for them.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Tables and help are laid out for the terminal, whatever terminal the tests run in.
+os.environ["COLUMNS"] = "120"
 
 
 @pytest.fixture(scope="session")

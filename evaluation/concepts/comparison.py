@@ -1,6 +1,5 @@
 """On Generic Object Decoding: one rival beside its controls, and beside what its paper prints."""
 
-import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from evaluation.catalogue import ALL_SUBJECTS
 from evaluation.concepts import decoded
 from evaluation.concepts.catalogue import CATALOGUE, CONSTANT, CORRECTED, FORMS, LABEL_METRICS, LABELS, SYSTEMS
 from evaluation.significance import is_firm
+from minddiffuser import terminal
 from minddiffuser.config import Config, Experiment
 
 MADE_BY = "baselines/semantic_brain_decoding/[0-9]*.py"
@@ -168,25 +168,27 @@ def print_scores(
     """Print the tables of `evaluation/40_score_concepts.py`, and what they say of the corrected form."""
     summary, paired, absent = scored["summary"], scored["paired"], record["absent"]
     whole = ALL_SUBJECTS if ALL_SUBJECTS in set(summary["subject"]) else summary["subject"].iloc[0]
-    print("\nGeneric Object Decoding: mean [95 % interval over categories; subject all: over subjects, too]\n")
+    title = "Generic Object Decoding: mean [95 % interval over categories; subject all: over subjects, too]"
+    print(f"\n{terminal.wrapped(title)}\n")
     tables.print_groups(summary, [LABELS, "main"], CATALOGUE, absent)
     tables.print_groups(summary[summary["subject"] == whole], ["more", "brain_diffuser", "mindeye"], CATALOGUE, absent)
     for subject, label in record["constants"].items():
         print(f"{subject}: the constant label is {label!r}")
-    print("\ndifference on the same images [95 % interval], p of a sign-flip test, corrected by Holm's method\n")
+    print(f"\n{terminal.wrapped(tables.DIFFERENCES)}\n")
     tables.print_groups(paired, [LABELS, "main"], CATALOGUE)
-    print(textwrap.fill(PERMUTATION, 120))
+    print(terminal.wrapped(PERMUTATION))
     print(f"\n{tables.as_text(permutation_rows(scored['permutation']))}\n")
     for subject in dict.fromkeys([whole, *summary["subject"]]):
-        print("\n".join(against_controls(paired, scored["permutation"], subject)))
-    print("\nerrors of decoded features (original: other targets), Wu-Palmer of single trials that were not fitted\n")
-    print(scored["errors"].to_string(index=False, float_format="%.4f", na_rep="–"))
+        print("\n".join(map(terminal.wrapped, against_controls(paired, scored["permutation"], subject))))
+    title = "errors of decoded features (original: other targets), Wu-Palmer of single trials that were not fitted"
+    print(f"\n{terminal.wrapped(title)}\n")
+    print(scored["errors"].to_string(index=False, float_format="%.4f", na_rep="–", line_width=terminal.width()))
     for subject in subjects:
         there = set(summary.loc[summary["subject"] == subject, "system"])
         for name in absent_systems(there, config.experiment):
             print(f"{subject}: {name} is absent")
         for name in FORMS:
             if name in there and not decoded.has_pictures(config, subject, name):
-                print(f"{subject}: {name} has no pictures; {decoded.GENERATE}")
+                print(terminal.wrapped(f"{subject}: {name} has no pictures; {decoded.GENERATE}"))
     for name, reason in absent.items():
-        print(f"absent: {name} ({reason})")
+        print(terminal.wrapped(f"absent: {name} ({reason})"))

@@ -9,6 +9,7 @@ from evaluation import scores, tables
 from evaluation.catalogue import ALL_SUBJECTS, TABULATED
 from evaluation.pictures import systems
 from evaluation.pictures.catalogue import BEST_OF_K, CATALOGUE, RESTORED, RESTORED_STAGE2, STAGE1, STAGE2, SYSTEMS
+from minddiffuser import terminal
 from minddiffuser.config import Config, Experiment
 
 COLUMNS = [
@@ -228,12 +229,12 @@ def print_scores(scored: Mapping[str, pd.DataFrame], absent: Mapping[str, str]) 
     if (kind == "bottleneck").any():
         print("stage 1 from a few numbers of what was decoded; 0: the generator alone")
         tables.print_groups(summary[(kind == "bottleneck") & whole], ["main"], CATALOGUE)
-    print("difference on the same images [95 % interval], p of a sign-flip test, corrected by Holm's method\n")
+    print(f"{terminal.wrapped(tables.DIFFERENCES)}\n")
     tables.print_groups(scored["paired"], ["main", "features"], CATALOGUE)
     if len(spread):
         print(f"mean ± standard deviation over noise seeds\n{tables.as_text(spread_rows(spread))}\n")
     for name, reason in absent.items():
-        print(f"absent: {name} ({reason})")
+        print(terminal.wrapped(f"absent: {name} ({reason})"))
 
 
 def spread_rows(spread: pd.DataFrame) -> tables.Rows:

@@ -522,7 +522,7 @@ def test_the_comparison_has_all_numbers_and_the_papers(scored):
     for title, table in sections:
         assert f"{title}\n\n{as_markdown(table)}" in markdown
         assert as_text(table) in done.stdout
-        assert max(map(len, as_text(table).splitlines())) <= 190
+        assert max(map(len, as_text(table).splitlines())) <= 120
     labels = dict(sections)["Generic Object Decoding, Subject1: decoded labels, mean [95 % interval]."]
     assert [row[0] for row in labels[1:]] == [
         CATALOGUE.system(n).label for n in (ORIGINAL, CORRECTED, CLASSIFIER, PERFECT, CONSTANT, PERMUTED)
@@ -530,10 +530,11 @@ def test_the_comparison_has_all_numbers_and_the_papers(scored):
     mean = tables["summary"].set_index(["subject", "system", "metric"])["mean"]["Subject1", CONSTANT, "wup"]
     assert labels[5][2].startswith(number(mean))
     assert comparison.quoted()[1][1:] == [".571", ".583", ".585", ".579", ".545", ".564"]
-    for text in (done.stdout, markdown):
+    assert f"Subject2: absent: {CLASSIFIER}; made by: python baselines/semantic_brain_decoding/14_bank.py" in markdown
+    for text in (" ".join(done.stdout.split()), markdown):
         assert " ".join(comparison.CAUTION.split()) in " ".join(text.split())
         assert "beat constant label" in text
-        assert f"Subject2: absent: {CLASSIFIER}; made by: python baselines/semantic_brain_decoding/14_bank.py" in text
+        assert f"Subject2: absent: {CLASSIFIER}" in text
         assert "Ferrante, corrected: an image's pictures are scored by their mean over 2 labels" in text
         assert "WARNING" not in text
     assert not (output.parent / "comparison.csv").exists()  # that is of the other dataset
@@ -544,10 +545,8 @@ def test_the_comparison_tells_what_changed_and_what_is_not_there(scored):
     write_decoded(output.parents[1], "Subject2", CLASSIFIER, CLASSES[ORIGINAL], marked="again")
     done = run_here("evaluation/42_compare.py", config, "--subject", "Subject2")
     assert "Subject1" not in done.stdout.replace("Subject1  Subject2  Subject3", "")
-    assert (
-        f"Subject2: WARNING: {CLASSIFIER} has changed since it was scored; score it with: python {CATALOGUE.script}"
-        in (done.stdout)
-    )
+    warning = f"Subject2: WARNING: {CLASSIFIER} has changed since it was scored; score it with: python {CATALOGUE.script}"
+    assert warning in " ".join(done.stdout.split())
     (output / "summary.csv").unlink()
     for name in ("42_compare", "43_report"):
         done = run_here(f"evaluation/{name}.py", config)

@@ -1,5 +1,6 @@
 """`make demo` looks before it runs, leaves out what is absent and says so; `make clean` asks before it deletes."""
 
+import json
 import os
 import pty
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from minddiffuser import clean, demo, lanes
-from minddiffuser.config import REPOSITORY, Experiment
+from minddiffuser.config import REPOSITORY, Config, Experiment, load
 
 NEEDED = {"text": "subj01 design: nsd_expdesign.mat is missing", "leave_out": {}}
 NO_ICGAN = {"text": "IC-GAN: IC-GAN was not found", "leave_out": {"Ozcelik et al.": ["baselines/ozcelik/"]}}
@@ -74,10 +75,72 @@ def test_a_rival_that_cannot_run_is_left_out_and_that_is_said_at_the_end(job, ca
     ]
     job(scripts)
     assert job.ran == [scripts[0], scripts[3]]
-    *_, ozcelik, _, wordnet, _, page = capsys.readouterr().out.strip().splitlines()
-    assert ozcelik == "left out: Ozcelik et al., for want of: IC-GAN: IC-GAN was not found"
-    assert wordnet == "left out: scores of labels by WordNet, for want of: WordNet: WordNet is missing"
+    *before, _, _, page, _, last = capsys.readouterr().out.strip().splitlines()
+    assert "left out: Ozcelik et al., for want of: IC-GAN: IC-GAN was not found" in before
+    assert "left out: scores of labels by WordNet, for want of: WordNet: WordNet is missing" in before
+    assert last.startswith("left out: Ozcelik et al., for want of: IC-GAN: IC-GAN was not found; scores of labels")
     assert page.endswith("runs/mine/evaluation/index.html")
+
+
+# The last five lines
+
+
+@pytest.fixture
+def ended(tmp_path, monkeypatch):
+    """The lines that a run ends in, on a terminal of some width; and its folder of results."""
+    config = load(write_config(tmp_path, semantic_brain_decoding={}))
+    config.folder().joinpath("evaluation").mkdir(parents=True)
+
+    def lines(width=80, left_out=(), seconds=400.0):
+        monkeypatch.setenv("COLUMNS", str(width))
+        return demo.closing(config, Path("mine.yaml"), list(left_out), seconds)
+
+    lines.folder = config.folder()
+    return lines
+
+
+def write_verdict(folder, verdict, absent):
+    (folder / "evaluation" / "verdict.json").write_text(json.dumps({"verdict": verdict, "absent": absent}))
+
+
+def test_a_run_ends_in_verdict_absence_page_next_and_time(ended):
+    assert ended()[:2] == ["there is no verdict yet", "what is absent is not known yet"]
+    write_verdict(ended.folder, ["94 % are picked", "second line"], ["LPIPS (AlexNet is absent)", "categories (none)"])
+    verdict, absent, page, later, last = ended(width=200)
+    assert verdict == "94 % are picked"
+    assert absent == "absent: LPIPS (AlexNet is absent); categories (none)"
+    assert page == f"the page: {ended.folder}/evaluation/index.html"
+    assert later == "next (CONFIG=mine.yaml): make compare (rivals, ablations), make god (another dataset), or make all"
+    assert last == "took 7 min"
+    assert ended(seconds=30)[4] == "took 30 s"
+    write_verdict(ended.folder, ["94 % are picked"], [])
+    assert ended()[1] == "nothing is absent"
+
+
+@pytest.mark.parametrize("width", [60, 80, 300])
+def test_the_last_lines_fit_the_terminal(ended, width):
+    write_verdict(ended.folder, ["a long verdict " * 30], ["much is absent " * 30])
+    for line in [*ended(width, left_out=["a rival for want of a model " * 30])[:2], *ended(width)[3:]]:
+        assert len(line) <= min(width, 120)
+        assert "\n" not in line
+    assert ended(width)[0].endswith(" ...")
+
+
+def test_what_was_run_is_not_next(ended):
+    (ended.folder / "subj01/reconstruction/ablation").mkdir(parents=True)
+    assert "make compare" not in ended(width=200)[3]
+    assert "make god" in ended(width=200)[3]
+    (ended.folder / "evaluation/concepts").mkdir()
+    (ended.folder / "evaluation/concepts/summary.csv").write_text("")
+    assert ended()[3] == "next: nothing is left to run"
+
+
+def test_next_on_the_miniature_fits_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(Config, "folder", lambda *_: Path("nowhere"))
+    path = Path("configs/miniature.yaml")
+    line = demo.closing(load(REPOSITORY / path), path, [], 1.0)[3]
+    assert line == "next: make compare (rivals, ablations), make god (another dataset), or make all"
 
 
 def test_the_first_look_is_taken_until_there_is_a_page(job, tmp_path):

@@ -1,10 +1,48 @@
 """Tables of scores: every number with its interval and n, and nothing left out silently."""
 
 import pandas as pd
+import pytest
 
 from evaluation.pictures.catalogue import CATALOGUE
 from evaluation.pictures.comparison import spread_rows
 from evaluation.tables import as_text, text_table
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Set the width of the terminal."""
+    return lambda width: monkeypatch.setenv("COLUMNS", str(width))
+
+
+TABLE = [
+    ["subject, system", "n", "PixCorr", "SSIM"],
+    ["subj01, minddiffuser/stage1 minus control/nearest_training", "64", "+.274 [.179, .371], p .0032", "+.1 [.0, .2]"],
+    ["all", "9", ".5", "–"],
+]
+
+
+def test_a_table_that_fits_is_one_block(terminal):
+    terminal(120)
+    head, first, second = as_text(TABLE).splitlines()
+    assert head.split() == ["subject,", "system", "n", "PixCorr", "SSIM"]
+    assert first.endswith("+.274 [.179, .371], p .0032  +.1 [.0, .2]")
+    assert second.startswith("all ")
+    assert len(head) == len(first)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_table_that_is_too_wide_is_laid_out_in_blocks_with_every_cell(terminal, width):
+    terminal(width)
+    text = as_text(TABLE)
+    assert max(map(len, text.splitlines())) <= width
+    for row in TABLE:
+        for cell in row[1:]:
+            assert cell in text
+    blocks = text.split("\n\n")
+    assert (len(blocks) > 1) is (width == 60)
+    for block in blocks:  # the first column is beside each
+        assert "subj01, minddiffuser/stage1" in " ".join(block.split())
+        assert "control/nearest_training" in block
 
 
 def summary() -> pd.DataFrame:
