@@ -36,6 +36,26 @@ def count(findings: Findings, name: str) -> Subject | None:
     return check(f"{name} betas", check_sessions, config, name, design, voxels)
 
 
+def counted(findings: Findings, name: str) -> Subject:
+    """Give a subject's counts for the estimates: NSD's, or the miniature's, where they could not be found out."""
+    if found := count(findings, name):
+        return found
+    found = usual(findings.run.config, name)
+    text = f"{found.n_train:,} training and {found.n_test:,} test images, {found.n_voxels:,} voxels"
+    return findings.assume(f"size of {name}'s data", found, text)
+
+
+def usual(config: Config, name: str) -> Subject:
+    """Give the counts that a subject of the configuration's dataset has: in NSD, those of subj01 in 37 sessions."""
+    miniature, n_sessions = config.experiment.miniature, config.experiment.data.sessions
+    if miniature:
+        n_voxels, v1 = (round(miniature.roi_scale * n) for n in (11694, 2392))
+        n_trials = 3 * (miniature.n_shared + miniature.n_own) * n_sessions // miniature.sessions
+        return Subject(name, miniature.n_own, miniature.n_shared, n_trials, n_voxels, v1, 0)
+    n_bytes = n_sessions * 750 * 81 * 104 * 83 * 2
+    return Subject(name, 8859, 982, 750 * n_sessions, 11694, 2392, n_bytes)
+
+
 def check_stimuli(config: Config) -> tuple[bool, str]:
     """Read the first stimulus and the last."""
     stimuli = nsd.Stimuli(config.nsd)
@@ -119,7 +139,7 @@ def check_sessions(config: Config, subject: str, design: nsd.Design, voxels: nsd
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 02 takes."""
-    return [prepare(subject) for name in names if (subject := count(findings, name))]
+    return [prepare(counted(findings, name)) for name in names]
 
 
 def prepare(s: Subject) -> Row:

@@ -4,9 +4,10 @@
 
 Looks at every file of the dataset, the ROIs, the captions of all images, a little of each session, the models (each is
 opened), the device, and the free disk; then estimates time, memory and disk of each stage, and compares them with this
-machine. Checks do not depend on each other: whatever is broken is one line, and the others go on. Ends with exit code 1
-and a checklist if something is wrong: what, where, and what mends it. What concerns a rival alone is marked, for
-`make all` leaves it out. What must be there, and what it takes, is said by each room's `needs.py`.
+machine. Checks do not depend on each other: whatever is broken is one line, and the others go on; estimates are made in
+any case, with usual sizes in place of what is missing. Ends with exit code 1 and a checklist if something is wrong:
+what, where, and what mends it. What concerns a rival alone is marked, for `make all` leaves it out. What a run can do
+without is a warning, and no problem. What must be there, and what it takes, is said by each room's `needs.py`.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
@@ -16,6 +17,8 @@ import json
 import shlex
 import sys
 from pathlib import Path
+
+import torch
 
 import baselines.ozcelik.needs
 import baselines.semantic_brain_decoding.needs
@@ -30,7 +33,7 @@ from doctor.checklist import as_json, checklist
 from doctor.machine import check_disk, check_memory, show
 from minddiffuser.cli import Run, concept_subjects, execute, parse
 from minddiffuser.config import REPOSITORY
-from minddiffuser.needs.findings import Findings, Problem, Room
+from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.models import device_of
 from minddiffuser.needs.rows import Row
 from minddiffuser.store import DataError, write_atomically
@@ -61,12 +64,13 @@ def main(argv: list[str] | None = None) -> None:
     for script in run.own.scripts or ():
         if not (REPOSITORY / shlex.split(script)[0]).is_file():
             raise DataError(f"--scripts: there is no {script} in {REPOSITORY}")
-    problems = examine(run)
+    findings = examine(run)
     if run.own.json:
-        write_atomically(run.own.json, json.dumps(as_json(problems, ROOMS), indent=1))
-    if problems:
-        sys.exit(checklist(problems))
-    print("\nnothing is wrong")
+        write_atomically(run.own.json, json.dumps(as_json(findings.problems, ROOMS), indent=1))
+    if findings.problems:
+        sys.exit(checklist(findings.problems))
+    n = findings.n_warnings
+    print(f"\nnothing is wrong{f'; what is absent is said above, after warn ({n})' if n else ''}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +87,8 @@ def is_asked(room: Room, scripts: list[str] | None) -> bool:
     return scripts is None or any(script.startswith(room.scripts) for script in scripts)
 
 
-def examine(run: Run) -> list[Problem]:
-    """Check and estimate all; return what is wrong."""
+def examine(run: Run) -> Findings:
+    """Check and estimate all; return what was found."""
     findings = Findings(run)
     used = [(room, names) for room in ROOMS if (names := room.subjects(run)) and is_asked(room, run.own.scripts)]
     is_alone = len({room.part for room, _ in used}) == 1  # of a run of nothing else nothing can be left out
@@ -99,12 +103,12 @@ def examine(run: Run) -> list[Problem]:
         rows += [(row, findings.part) for row in room.rows(findings, names)]
     rows.sort(key=lambda pair: (pair[0].subject, pair[0].scripts))
     findings.part = ""
-    if rows and device:
-        check_memory(findings, rows, device)
-    findings.check("disk", check_disk, run.config, sum(row.disk for row, _ in rows))
-    if rows and device:
-        show([row for row, _ in rows], run.config, device)
-    return findings.problems
+    device = device or torch.device("cpu")  # for the estimates
+    check_memory(findings, rows, device)
+    findings.check("disk", check_disk, run.config, sum(row.disk for row, _ in rows), bool(findings.assumed))
+    if rows:
+        show([row for row, _ in rows], run.config, device, findings.assumed)
+    return findings
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Compare what a run takes with what this machine has, and print it."""
 
+import math
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -13,15 +15,15 @@ from minddiffuser.needs.speed import name_of
 from minddiffuser.store import DataError
 
 
-def check_disk(config: Config, n_bytes: float) -> tuple[bool, str]:
-    """Check that there is room for what the run writes, and that it can be written."""
+def check_disk(config: Config, n_bytes: float, is_assumed: bool) -> tuple[bool, str]:
+    """Check that it can be written, and that there is room for what the run writes, where its size is known."""
     folder = config.folder()
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / ".doctor"
     probe.write_bytes(b"x")
     probe.unlink()
     free, wanted = shutil.disk_usage(folder).free / 1e9, n_bytes / 1e9
-    if free < wanted:
+    if free < wanted and not is_assumed:
         raise DataError(
             f"{folder} has {free:.1f} GB free, and the run writes {wanted:.1f} GB; make room, or set execution.runs"
         )
@@ -29,7 +31,9 @@ def check_disk(config: Config, n_bytes: float) -> tuple[bool, str]:
 
 
 def check_memory(findings: Findings, rows: list[tuple[Row, str]], device: torch.device) -> None:
-    """Compare each row with the memory that is free; what is wrong with a script that is optional is a note.
+    """Compare each row with the memory that is free.
+
+    What is wrong with a script that is optional is a note, and with all where sizes are assumed.
 
     Parameters
     ----------
@@ -48,8 +52,9 @@ def check_memory(findings: Findings, rows: list[tuple[Row, str]], device: torch.
                 continue
             ways = ", or ".join([*row.levers, f"take {other} with more memory"])
             text = f"needs {needed / 1e9:.1f} GB of {what}, of which {there / 1e9:.1f} GB are free"
-            if row.is_optional:
-                print(f"note   {title(row)} {text}; {ways} (it is optional)")
+            if row.is_optional or findings.assumed:
+                why = "it is optional" if row.is_optional else "if the sizes are as assumed"
+                print(f"note   {title(row)} {text}; {ways} ({why})")
             else:
                 findings.add([Problem(title(row), text, ways, [part])])
 
@@ -84,18 +89,21 @@ def available_memory() -> float:
     return min(found)
 
 
-def show(rows: list[Row], config: Config, device: torch.device) -> None:
-    """Print the estimates."""
+def show(rows: list[Row], config: Config, device: torch.device, assumed: Collection[str] = ()) -> None:
+    """Print the estimates, and what they assume."""
     on_gpu = device.type == "cuda"
     print(f"\n{'stage':<30}{'time':>10}{'RAM':>11}{'GPU':>11}{'disk':>11}   derived from")
     for row in rows:
         ram = ram_of(row, on_gpu)
         gpu = f"{row.on_device / 1e9:.1f} GB" if on_gpu and row.on_device else "-"
         sizes = f"{ram / 1e9:>8.1f} GB{gpu:>11}{row.disk / 1e9:>8.1f} GB"
-        print(f"{title(row):<30}{readable(row.seconds):>10}{sizes}   {row.how}")
-    size = config.execution.batch_size
+        how = "not timed" if math.isnan(row.seconds) else row.how
+        print(f"{title(row):<30}{readable(row.seconds):>10}{sizes}   {how}")
+    if assumed:
+        print(f"\nassumed, for want of what is wrong: {', '.join(assumed)} (see the notes above)")
+    size, timed = config.execution.batch_size, "not timed" if "speed" in assumed else "timed now"
     print(
-        f"\ntimed now on {name_of(device)}, experiment.sampler.precision {config.experiment.sampler.precision}, in "
+        f"\n{timed} on {name_of(device)}, experiment.sampler.precision {config.experiment.sampler.precision}, in "
         f"batches of {size.generate} (execution.batch_size.generate) and {size.refine} (refine); regressions by count, "
         f"in float64 on {torch.get_num_threads()} threads. Times are of one process; --shard divides most scripts. RAM "
         f"that is free: {available_memory() / 1e9:.1f} GB"
@@ -103,7 +111,9 @@ def show(rows: list[Row], config: Config, device: torch.device) -> None:
 
 
 def readable(seconds: float) -> str:
-    """Seconds as days, hours, or minutes."""
+    """Seconds as days, hours, or minutes; what is not known as a question mark."""
+    if math.isnan(seconds):
+        return "?"
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

@@ -1,5 +1,6 @@
 """What must be there to score pictures of any dataset, and how long a picture takes."""
 
+import math
 from typing import Any
 
 import torch
@@ -25,11 +26,12 @@ def scoring_clip(findings: Findings) -> Any:
     return findings.check("CLIP that scores", check_scoring_clip, findings.run.config)
 
 
-def scoring(findings: Findings) -> tuple[float, float] | None:
-    """Give the seconds a picture of the CLIP that scores, and the bytes of its weights."""
+def scoring(findings: Findings) -> tuple[float, float]:
+    """Give the seconds a picture of the CLIP that scores (NaN if not timed), and the bytes of its weights."""
     config, clip, device = findings.run.config, scoring_clip(findings), device_of(findings)
     seconds = findings.check("speed of the CLIP that scores", time_clip, config, device, clip)
-    return (seconds, weight_bytes(clip.model)) if seconds else None
+    size = weight_bytes(clip.model) if clip else findings.assume("size of the CLIP that scores", 1.7e9, "ViT-L/14")
+    return seconds or math.nan, size
 
 
 def check_scoring_clip(config: Config) -> tuple[Any, str]:
@@ -52,8 +54,9 @@ def check_networks(config: Config) -> tuple[bool, str]:
     if "alexnet" in there:
         open_lpips(hub, cpu)
     absent = [weights[name].name for name in used if name not in there]
-    folder = next(iter(weights.values())).parent
-    note = f"; metrics will be absent for want of {', '.join(absent)} in {folder} (`make models`)" if absent else ""
+    folder, is_real = next(iter(weights.values())).parent, config.experiment.evaluation.networks == "imagenet"
+    note = f"; metrics will be absent for want of {', '.join(absent)} in {folder}" if absent else ""
+    note += " (`make models` downloads them)" if absent and is_real else ""
     return True, f"{', '.join(there) or 'none'}{note}"
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from data.nsd_needs import count, subjects_of
+from data.nsd_needs import counted, subjects_of
 from minddiffuser.config import Config
 from minddiffuser.config.method import layer_name
 from minddiffuser.needs import models
@@ -35,12 +35,13 @@ def guiding_clip(findings: Findings) -> Layers | None:
 
 
 def known(findings: Findings, names: tuple[str, ...]) -> list[tuple[Subject, Means]]:
-    """Give subjects, each with what works on it: those of which enough is known for rows."""
-    subjects = [subject for name in names if (subject := count(findings, name))]
-    means, layers = models.means(findings) if subjects else None, guiding_clip(findings)
-    if not means or not layers:
-        return []
-    return [(subject, replace(means, layers=layers.n_units, clip=layers.weights)) for subject in subjects]
+    """Give subjects, each with what works on it, for the estimates; what could not be found out is assumed."""
+    means, layers = models.means(findings), guiding_clip(findings)
+    if layers is None:
+        of_real = Layers({layer_name(k): 50 * 768 for k in findings.run.config.experiment.structural.layers}, 6.05e8)
+        layers = findings.assume("size of the CLIP that guides", of_real, "ViT-B/32")
+    means = replace(means, layers=layers.n_units, clip=layers.weights)
+    return [(counted(findings, name), means) for name in names]
 
 
 def check_clip(config: Config) -> tuple[Layers, str]:

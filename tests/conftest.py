@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minddiffuser.config import REPOSITORY, load
+from minddiffuser.config import Config
 
 # Fast tests do not gain from threads, and two test processes would fight for them.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -24,8 +24,8 @@ def test_data() -> Path:
 
 @pytest.fixture(scope="session")
 def wordnet_folder() -> Path:
-    """Folder of WordNet where the scripts look for it; tests that need it are skipped where it is absent."""
-    folder = load(REPOSITORY / "configs" / "miniature.yaml").wordnet
+    """Folder of the whole WordNet where the scripts look for it; tests that need it are skipped where it is absent."""
+    folder = Config(name="x").wordnet
     if not (folder / "data.noun").is_file():
-        pytest.skip(f"there is no WordNet in {folder}: apt-get install wordnet-base, or make wordnet")
+        pytest.skip("the whole of WordNet is needed: apt-get install wordnet-base, or make wordnet")
     return folder

@@ -4,7 +4,7 @@ import torch
 
 from baselines.semantic_brain_decoding.classes import read_classes
 from baselines.semantic_brain_decoding.wordnet import open_wordnet
-from data import god_needs
+from data import god, god_needs
 from data.god_needs import Counts, Grouping
 from minddiffuser.cli import Run, concept_subjects
 from minddiffuser.config import REPOSITORY, Config
@@ -17,7 +17,6 @@ from minddiffuser.pretrained.stable_diffusion import open_safety_checker
 from minddiffuser.store import DataError
 
 PART = "Generic Object Decoding"
-SCORES_OF_LABELS = "scores of labels by WordNet"  # all that is missing without it
 N_FEATURES = 2048
 
 
@@ -35,7 +34,7 @@ def look(findings: Findings, names: tuple[str, ...]) -> None:
     n_classes(findings)
     check("network that is decoded", check_pooled_network, config)
     models.stable_diffusion(findings)
-    check("WordNet", check_wordnet, config, part=SCORES_OF_LABELS)
+    check("WordNet", check_wordnet, config, without="there are no scores of how near labels are, and no constant label")
 
 
 def count(findings: Findings, name: str) -> Counts | None:
@@ -44,6 +43,14 @@ def count(findings: Findings, name: str) -> Counts | None:
     assert settings
     groupings: list[Grouping] = [concept_form(settings, form).run_grouping for form in settings.forms]
     return god_needs.recording(findings, name, settings.roi, groupings)
+
+
+def counted(findings: Findings, name: str) -> Counts:
+    """Give a recording's counts for the estimates: those of the real one where they could not be found out."""
+    real = Counts(name, god.N_TRIALS, max(god.SPM_VOXELS.values()), 50)
+    return count(findings, name) or findings.assume(
+        f"size of {name}'s recording", real, f"{real.n_trials:,} trials of {real.n_columns:,} voxels"
+    )
 
 
 def n_classes(findings: Findings) -> int | None:
@@ -79,12 +86,10 @@ def check_wordnet(config: Config) -> tuple[bool, str]:
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 14, 29 and 39 take."""
-    n, counts = n_classes(findings), [found for name in names if (found := count(findings, name))]
-    means = models.means(findings) if counts else None
-    found = [bank(findings.run.config, n)] if n else []
-    if means:
-        found += [row(each, means) for each in counts for row in (labels, label_pictures)]
-    return found
+    n = n_classes(findings) or findings.assume("classes of ImageNet", 1000, "1,000 of them")
+    means = models.means(findings)
+    rows_of = [row(counted(findings, name), means) for name in names for row in (labels, label_pictures)]
+    return [bank(findings.run.config, n), *rows_of]
 
 
 def bank(config: Config, n_classes: int) -> Row:

@@ -1,40 +1,42 @@
 """How near two concepts are in WordNet: Wu & Palmer's similarity, as nltk computes it and Ferrante et al. report it.
 
-Written in nltk's terms: a synset is a concept, its hypernyms are what it is a kind of, and a WordNet id such as
-n01440764 is the place of a synset in `data.noun` of WordNet 3.0, whose ids ImageNet uses.
+A synset is a concept, its hypernyms are what it is a kind of, and a WordNet id such as n01440764 is the number of a
+synset in `data.noun` of WordNet 3.0, whose ids ImageNet uses. Two files are read: `data.noun`, of which each line is a
+synset, and `index.noun`, which has the meanings of each word.
 
 Reference: Wu & Palmer 1994, "Verb semantics and lexical selection", ACL, doi 10.3115/981732.981751; nltk's
 rules for synsets with several hypernyms are in `wu_palmer`.
 """
 
-import io
-import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from minddiffuser.store import DataError
+from minddiffuser.store import DataError, reading
 
-if TYPE_CHECKING:
-    from nltk.corpus.reader.wordnet import Synset, WordNetCorpusReader
-
+DATA, INDEX = "data.noun", "index.noun"
 _HOW = (
     "get WordNet 3.0 with: sudo apt-get install wordnet-base, or without root: make wordnet; elsewhere unzip what "
     "python -m nltk.downloader wordnet fetches, and name the folder that has data.noun in execution.wordnet"
 )
-_LAST_NOUN = 15300051  # offset of the last line of data.noun in version 3.0
-# nltk needs the names of the files that WordNet was made from; Debian has them in a manual page only, lexnames(5).
-_LEXNAMES = (
-    "adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition "
-    "noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person "
-    "noun.phenomenon noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state "
-    "noun.substance noun.time verb.body verb.change verb.cognition verb.communication verb.competition "
-    "verb.consumption verb.contact verb.creation verb.emotion verb.motion verb.perception verb.possession verb.social "
-    "verb.stative verb.weather adj.ppl"
-)
+LAST_NOUN = "n15300051"  # in the last line of data.noun in version 3.0
+
+
+class WordNet(NamedTuple):
+    """The nouns of WordNet 3.0, or some of them and all that these are kinds of.
+
+    Attributes
+    ----------
+    lines : dict of str to str
+        By id, such as "n01440764", the line of `data.noun`.
+    index : dict of str to str
+        By word, in small letters, the rest of its line of `index.noun`.
+    """
+
+    lines: dict[str, str]
+    index: dict[str, str]
 
 
 class _Concept(NamedTuple):
@@ -46,53 +48,68 @@ class _Concept(NamedTuple):
     steps_up: dict[str, int]  # to each concept above, and 0 to itself; the least number of steps
 
 
-def open_wordnet(folder: Path) -> "WordNetCorpusReader":
-    """Open WordNet 3.0 with nltk, in about two seconds.
+def open_wordnet(folder: Path) -> WordNet:
+    """Open WordNet 3.0.
 
     Parameters
     ----------
     folder : Path
-        Which has `data.noun` and so on: Debian's /usr/share/wordnet, or corpora/wordnet of nltk's own downloads.
+        Which has `data.noun` and `index.noun`: Debian's /usr/share/wordnet, corpora/wordnet of nltk's own downloads, or
+        the miniature's excerpt.
 
     Raises
     ------
     DataError
-        The folder is missing; a file is missing or broken, or is one that nltk refuses since others may write to it;
-        it is another version of WordNet, whose ids are others.
+        A file is missing or cut short; or it is another version of WordNet, whose ids are others.
     """
-    if not (folder / "data.noun").is_file():
-        raise DataError(f"WordNet is missing: expected {folder / 'data.noun'}", _HOW, folder)
-    import nltk.data
-    from nltk.corpus.reader.wordnet import WordNetCorpusReader
-
-    class Reader(WordNetCorpusReader):
-        """As nltk's, but content with what Debian's package has."""
-
-        def open(self, file: str) -> Any:
-            if file == "lexnames":
-                return io.StringIO("\n".join(f"{i:02d}\t{name}\t0" for i, name in enumerate(_LEXNAMES.split())))
-            return super().open(file)
-
-        def map_wn(self, version: str = "wordnet") -> None:
-            """Map no other versions, which takes index.sense."""
-
-    root = str(folder.resolve())
-    if root not in nltk.data.path:
-        nltk.data.path.append(root)  # nltk reads nothing elsewhere
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there are no other languages, and that a synset is not there
-            wordnet = Reader(root, None)
-            last, version = wordnet.synset_from_pos_and_offset("n", _LAST_NOUN), wordnet.get_version()
-    except Exception as error:  # of many kinds, by where a file is cut short
-        raise DataError(f"{folder} is not WordNet as nltk reads it: {error!r}", _HOW, folder) from error
-    if last is None:
-        text = f"{folder / 'data.noun'} is cut short, or not of version 3.0 (data.adj says {version})"
-        raise DataError(text, _HOW, folder)
-    return wordnet
+    for name in (DATA, INDEX):
+        if not (folder / name).is_file():
+            raise DataError(f"WordNet is missing: expected {folder / name}", _HOW, folder)
+    lines = {f"n{line[:8]}": line for line in _entries(folder / DATA)}
+    if LAST_NOUN not in lines:
+        raise DataError(f"{folder / DATA} is cut short, or not of version 3.0", _HOW, folder)
+    return WordNet(lines, dict(line.split(" ", 1) for line in _entries(folder / INDEX)))
 
 
-def wu_palmer(wordnet: "WordNetCorpusReader", wnids_a: Sequence[str], wnids_b: Sequence[str]) -> np.ndarray:
+def _entries(path: Path) -> list[str]:
+    """Read the lines of a file of WordNet, but for the licence at its head, whose lines begin with spaces."""
+    with reading(path, "a file of WordNet", _HOW):
+        *lines, rest = path.read_text(encoding="ascii").split("\n")
+        if rest:
+            raise ValueError("its last line has no end")
+        return [line for line in lines if not line.startswith("  ")]
+
+
+def words_of(wordnet: WordNet, wnid: str) -> list[str]:
+    """Give the words that WordNet has for a synset."""
+    fields = _line(wordnet, wnid).split()
+    return fields[4 : 4 + 2 * int(fields[3], 16) : 2]
+
+
+def hypernyms_of(wordnet: WordNet, wnid: str) -> list[str]:
+    """Give the ids of what a synset is a kind, or an instance, of."""
+    fields = _line(wordnet, wnid).partition(" | ")[0].split()
+    pointers = fields[5 + 2 * int(fields[3], 16) :]  # symbol, number, part of speech, and words, of each
+    return [f"n{number}" for symbol, number in zip(pointers[::4], pointers[1::4], strict=True) if symbol in ("@", "@i")]
+
+
+def _line(wordnet: WordNet, wnid: str) -> str:
+    if wnid not in wordnet.lines:
+        raise DataError(f"WordNet 3.0 has no noun {wnid}; ids of ImageNet's categories look like n01440764")
+    return wordnet.lines[wnid]
+
+
+def _name(wordnet: WordNet, wnid: str) -> str:
+    """Name a synset as nltk does: by its first word, and which of that word's meanings it is, such as "dog.n.01"."""
+    word = words_of(wordnet, wnid)[0].lower()
+    fields = wordnet.index.get(word, "n 0").split()
+    meanings = fields[-int(fields[1]) :]
+    if wnid[1:] not in meanings:
+        raise DataError(f"{INDEX} of WordNet does not have {wnid} among the meanings of {word}", _HOW)
+    return f"{word}.n.{meanings.index(wnid[1:]) + 1:02d}"
+
+
+def wu_palmer(wordnet: WordNet, wnids_a: Sequence[str], wnids_b: Sequence[str]) -> np.ndarray:
     """Compute the similarity of each category of one list to each of another.
 
     similarity(a, b) = 2 depth(s) / (d(a, s) + d(b, s) + 2 depth(s)),  depth(s) = 1 + longest way from s to the root
@@ -105,7 +122,7 @@ def wu_palmer(wordnet: "WordNetCorpusReader", wnids_a: Sequence[str], wnids_b: S
 
     Parameters
     ----------
-    wordnet : WordNetCorpusReader
+    wordnet : WordNet
         From `open_wordnet`.
     wnids_a, wnids_b : sequences of str
         WordNet ids, such as n01440764; each pair of different ids is computed once.
@@ -122,7 +139,7 @@ def wu_palmer(wordnet: "WordNetCorpusReader", wnids_a: Sequence[str], wnids_b: S
     known: dict[str, _Concept] = {}
     rows, row_of = np.unique(np.asarray(wnids_a, str), return_inverse=True)
     columns, column_of = np.unique(np.asarray(wnids_b, str), return_inverse=True)
-    above = [[_find(wordnet, known, str(wnid)) for wnid in wnids] for wnids in (rows, columns)]
+    above = [[_note(wordnet, known, str(wnid)) for wnid in wnids] for wnids in (rows, columns)]
     similarity = np.array([[_similarity(known, a, b) for b in above[1]] for a in above[0]])
     return similarity.reshape(len(rows), len(columns))[np.ix_(row_of, column_of)]
 
@@ -141,22 +158,11 @@ def _distance(a: _Concept, s: _Concept) -> int:
     return min(steps + a.steps_up[name] for name, steps in s.steps_up.items())
 
 
-def _find(wordnet: "WordNetCorpusReader", known: dict[str, _Concept], wnid: str) -> _Concept:
-    """Look up a category, and note it and all that is above it."""
-    found = None
-    if re.fullmatch(r"n\d{8}", wnid):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is not there, which is said below
-            found = wordnet.synset_from_pos_and_offset("n", int(wnid[1:]))
-    if found is None:
-        raise DataError(f"WordNet 3.0 has no noun {wnid}; ids of ImageNet's categories look like n01440764")
-    return _note(known, found)
-
-
-def _note(known: dict[str, _Concept], synset: "Synset") -> _Concept:
-    name = synset.name()
+def _note(wordnet: WordNet, known: dict[str, _Concept], wnid: str) -> _Concept:
+    """Note a synset and all that is above it."""
+    name = _name(wordnet, wnid)
     if name not in known:
-        above = [_note(known, h) for h in synset.hypernyms() + synset.instance_hypernyms()]
+        above = [_note(wordnet, known, other) for other in hypernyms_of(wordnet, wnid)]
         steps_up = {name: 0}
         for concept in above:
             for other, steps in concept.steps_up.items():

@@ -1,6 +1,6 @@
 """What must be there to score labels and their pictures, of Generic Object Decoding, and what it takes."""
 
-from baselines.semantic_brain_decoding.needs import PART, count, n_pictures, subjects_of
+from baselines.semantic_brain_decoding.needs import PART, counted, n_pictures, subjects_of
 from data.god_needs import Counts
 from evaluation import needs
 from evaluation.needs import SCORE_PICTURE
@@ -16,9 +16,8 @@ def look(findings: Findings, _names: tuple[str, ...]) -> None:
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 40 takes."""
-    counts = [found for name in names if (found := count(findings, name))]
-    scoring = needs.scoring(findings) if counts else None
-    return [scores(findings.run.config, each, *scoring) for each in counts] if scoring else []
+    scoring = needs.scoring(findings)
+    return [scores(findings.run.config, counted(findings, name), *scoring) for name in names]
 
 
 def scores(config: Config, counts: Counts, seconds: float, clip: float) -> Row:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from baselines.semantic_brain_decoding import recipes
 from baselines.semantic_brain_decoding.labels import best_constant
-from baselines.semantic_brain_decoding.wordnet import wu_palmer
+from baselines.semantic_brain_decoding.wordnet import wu_palmer, words_of
 from data import god
 from evaluation.catalogue import STAND_IN
 from evaluation.concepts.catalogue import CATALOGUE, CONSTANT, CORRECTED, FORMS, PERFECT, PERMUTED
@@ -148,8 +148,7 @@ def name_of(wordnet: Any, wnid: str) -> str:
     """Give the words of a category that the bank does not have, as WordNet lists them."""
     if wordnet is None:
         return wnid
-    words = wordnet.synset_from_pos_and_offset("n", int(wnid[1:])).lemma_names()
-    return ", ".join(word.replace("_", " ") for word in words)
+    return ", ".join(word.replace("_", " ") for word in words_of(wordnet, wnid))
 
 
 def error_table(wordnet: Any, decoded: dict[Key, Decoded]) -> pd.DataFrame:

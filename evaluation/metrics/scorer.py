@@ -29,13 +29,13 @@ def absent_metrics(config: Config) -> dict[str, str]:
     """Name the metrics whose networks are not on this machine, with the reason."""
     absent = {}
     weights = scoring_weights(config.execution.torch_hub)
-    missing = {
-        name: f"{path.name} is not in torch.hub's folder; `make models` downloads it" for name, path in weights.items()
-    }
+    is_real = config.experiment.evaluation.networks == "imagenet"
+    why = "`make models` downloads it" if is_real else "it is not part of the miniature"
+    missing = {name: f"{path.name} is not in torch.hub's folder; {why}" for name, path in weights.items()}
     missing = {name: reason for name, reason in missing.items() if not weights[name].is_file()}
     if "alexnet" in missing:
         absent["lpips"] = missing["alexnet"]
-    if config.experiment.evaluation.networks == "imagenet":
+    if is_real:
         for dialect in DIALECTS:
             for metric, layer in dialect.layers.items():
                 if layer.network in missing:

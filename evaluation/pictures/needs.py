@@ -17,10 +17,8 @@ def look(findings: Findings, _names: tuple[str, ...]) -> None:
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     """Estimate what 41 to 43 take."""
-    pairs, found = known(findings, names), []
-    if not pairs or not (scoring := needs.scoring(findings)):
-        return []
-    for subject, means in pairs:
+    scoring, found = needs.scoring(findings), []
+    for subject, means in known(findings, names):
         found += [scores(subject, means, *scoring), comparison(subject), page(subject, means)]
     return found
 

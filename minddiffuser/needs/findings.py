@@ -49,15 +49,22 @@ class Findings:
         What is looked at.
     part : str
         Of the room that is asked now.
+    problems : list of Problem
+    n_warnings : int
+        Number of things that are absent, or wrong, and that the run can do without.
+    assumed : dict of str to any
+        By name, what stands in the estimates for what could not be found out.
     """
 
     run: Run
     part: str = ""
     problems: list[Problem] = field(default_factory=list)
+    n_warnings: int = 0
+    assumed: dict[str, Any] = field(default_factory=dict)
     _results: dict[str, Any] = field(default_factory=dict)
 
     def check(
-        self, what: str, function: Callable[..., tuple[Any, str]], *arguments: Any, part: str | None = None
+        self, what: str, function: Callable[..., tuple[Any, str]], *arguments: Any, without: str | None = None
     ) -> Any:
         """Call a function that gives a result and what is to be said of it; nothing that it raises ends the doctor.
 
@@ -69,18 +76,17 @@ class Findings:
             Raises an error, or an ExceptionGroup of several, where something is wrong.
         *arguments
             None stands for what could not be found out.
-        part : str, optional
-            What needs it, where that is less than the room.
+        without : str, optional
+            What is absent where it is wrong, if the run can do without it: then it is a warning, and no problem.
 
         Returns
         -------
         The function's result; None where it could not be had.
         """
-        part = self.part if part is None else part
         if what in self._results:
             for problem in self.problems:
-                if problem.what == what and part not in problem.parts:
-                    problem.parts.append(part)
+                if problem.what == what and self.part not in problem.parts:
+                    problem.parts.append(self.part)
             return self._results[what]
         self._results[what] = None
         if any(argument is None for argument in arguments):
@@ -92,7 +98,14 @@ class Findings:
                 result, found = function(*arguments)
         except Exception as error:
             errors = error.exceptions if isinstance(error, ExceptionGroup) else [error]
-            self.add([Problem(what, *_text_and_remedy(each, self.run.config), [part]) for each in errors])
+            found = [_text_and_remedy(each, self.run.config) for each in errors]
+            if without is None:
+                self.add([Problem(what, text, remedy, [self.part]) for text, remedy in found])
+                return None
+            for text, remedy in found:
+                self.n_warnings += 1
+                mend = f" -> {remedy}" if remedy else ""
+                print(f"warn   {what}: {text}; without it {without}{mend}", flush=True)
             return None
         print(f"ok     {what}: {found}", flush=True)
         for warning in said:
@@ -100,6 +113,12 @@ class Findings:
                 print(f"note   {what}: {warning.message}", flush=True)
         self._results[what] = result
         return result
+
+    def assume(self, what: str, value: Any, said: str) -> Any:
+        """Give what stands in the estimates for what could not be found out, and say so, once."""
+        if what not in self.assumed:
+            print(f"note   {what}: estimates are for {said}", flush=True)
+        return self.assumed.setdefault(what, value)
 
     def add(self, problems: list[Problem]) -> None:
         """Note what is wrong with one thing."""

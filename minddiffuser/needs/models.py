@@ -13,6 +13,8 @@ from minddiffuser.needs.speed import name_of, weight_bytes
 from minddiffuser.pretrained.stable_diffusion import open_scheduler, open_text_encoder, open_unet, open_vae
 from minddiffuser.store import DataError
 
+V1_4 = Models(4, 768, 77, 3.44e9, 3.35e8, 4.92e8)  # sizes of Stable Diffusion v1-4, in float32
+
 
 def device_of(findings: Findings) -> torch.device | None:
     """Give the device that was asked for, where it is there."""
@@ -24,12 +26,17 @@ def stable_diffusion(findings: Findings) -> dict[str, Any] | None:
     return findings.check("Stable Diffusion", open_stable_diffusion, findings.run.config)
 
 
-def means(findings: Findings) -> Means | None:
-    """Give Stable Diffusion's sizes and the machine's speed with it; without what is of a room's own models."""
+def means(findings: Findings) -> Means:
+    """Give Stable Diffusion's sizes and the machine's speed with it; without what is of a room's own models.
+
+    What could not be found out is assumed: the sizes are those of version 1-4, and the speed is NaN.
+    """
     config, device, parts = findings.run.config, device_of(findings), stable_diffusion(findings)
-    models = sizes_of(parts) if parts else None
+    models = sizes_of(parts) if parts else findings.assume("size of Stable Diffusion", V1_4, "version 1-4")
     found = findings.check("speed", speed.measure_speed, config, device, parts, models)
-    return Means(config, models, found, torch.get_num_threads()) if models and found else None
+    if found is None:
+        found = findings.assume("speed", speed.not_measured(config, models), "memory and disk alone; no times")
+    return Means(config, models, found, torch.get_num_threads())
 
 
 def check_device(run: Run) -> tuple[torch.device, str]:

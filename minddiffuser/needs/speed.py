@@ -1,5 +1,6 @@
 """How fast this machine is, and what a batch takes of its GPU: timed with the models of a run."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,13 @@ def measure_speed(config: Config, device: torch.device, parts: dict[str, Any], m
     speed = Speed(generate, refine, backward, factorise, multiply, generate_memory, refine_memory)
     text = f"{generate:.3g} s a picture and U-Net call, forward and back {refine + backward:.3g} s; "
     return speed, f"{text}{factorise / 1e9:.0f} Gflop/s in factorisations, {multiply / 1e9:.0f} in products"
+
+
+def not_measured(config: Config, models: Models) -> Speed:
+    """Give a speed that is not known, with the memory of batches by count."""
+    size = config.execution.batch_size
+    memory = size.generate * vae_picture(config, models), size.refine * refining_picture(config, models)
+    return Speed(*[math.nan] * 5, *memory)
 
 
 @contextmanager

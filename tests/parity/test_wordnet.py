@@ -1,15 +1,18 @@
 """Wu-Palmer similarity: nltk's to the last bit, the authors' printed values, and what answers without a brain score."""
 
+import io
 import re
 import shutil
 from pathlib import Path
 
+import nltk.data
 import numpy as np
 import pytest
+from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 from baselines.semantic_brain_decoding.classes import imagenet_classes
 from baselines.semantic_brain_decoding.labels import best_constant
-from baselines.semantic_brain_decoding.wordnet import open_wordnet, wu_palmer
+from baselines.semantic_brain_decoding.wordnet import hypernyms_of, open_wordnet, words_of, wu_palmer
 from data.god import read_images
 from minddiffuser.store import DataError
 
@@ -17,6 +20,40 @@ from minddiffuser.store import DataError
 @pytest.fixture(scope="module")
 def wordnet(wordnet_folder):
     return open_wordnet(wordnet_folder)
+
+
+# nltk needs the names of the files that WordNet was made from; Debian has them in a manual page only, lexnames(5).
+LEXNAMES = (
+    "adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body noun.cognition "
+    "noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object noun.person "
+    "noun.phenomenon noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state "
+    "noun.substance noun.time verb.body verb.change verb.cognition verb.communication verb.competition "
+    "verb.consumption verb.contact verb.creation verb.emotion verb.motion verb.perception verb.possession verb.social "
+    "verb.stative verb.weather adj.ppl"
+)
+
+
+class Reader(WordNetCorpusReader):
+    """nltk's, but content with what Debian's package has."""
+
+    def open(self, file):
+        if file == "lexnames":
+            return io.StringIO("\n".join(f"{i:02d}\t{name}\t0" for i, name in enumerate(LEXNAMES.split())))
+        return super().open(file)
+
+    def map_wn(self, version="wordnet"):
+        """Map no other versions, which takes index.sense."""
+
+
+@pytest.fixture(scope="module")
+def of_nltk(wordnet_folder):
+    """WordNet as nltk reads it."""
+    root = str(wordnet_folder.resolve())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nltk.data, "path", [root])  # nltk reads nothing elsewhere
+        with pytest.warns(UserWarning, match="multilingual"):
+            reader = Reader(root, None)
+        yield reader
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +83,9 @@ def between_classes(wordnet, classes):
     return wu_palmer(wordnet, classes.wnids, classes.wnids)
 
 
-def wnid(wordnet, name):
+def wnid(of_nltk, name):
     """The id of a noun's first sense."""
-    return f"n{wordnet.synset(f'{name}.n.01').offset():08d}"
+    return f"n{of_nltk.synset(f'{name}.n.01').offset():08d}"
 
 
 # ---- the rule ----
@@ -91,13 +128,13 @@ class Nouns:
         return 2 * depth / (self.distance(a, subsumer) + self.distance(b, subsumer) + 2 * depth)
 
 
-def test_it_equals_nltk_and_the_rule_over_data_noun_to_the_last_bit(wordnet_folder, wordnet, classes):
+def test_it_equals_nltk_and_the_rule_over_data_noun_to_the_last_bit(wordnet_folder, wordnet, of_nltk, classes):
     """On pairs of any nouns, which have more ways up than ImageNet's classes, and on each of those with itself."""
     nouns, rng = Nouns(wordnet_folder), np.random.default_rng(0)
     some = rng.choice(sorted(nouns.above), 60, replace=False)
     some = np.r_[some, rng.choice([w[1:] for w in classes.wnids], 20, replace=False), ["02084071", "02121620"]]
     ours = wu_palmer(wordnet, [f"n{a}" for a in some], [f"n{a}" for a in some])
-    synsets = [wordnet.synset_from_pos_and_offset("n", int(a)) for a in some]
+    synsets = [of_nltk.synset_from_pos_and_offset("n", int(a)) for a in some]
     np.testing.assert_array_equal(ours, [[a.wup_similarity(b) for b in synsets] for a in synsets])
     assert len(np.unique(ours)) > 100
     pairs = rng.integers(0, len(some), (300, 2)).tolist() + [[i, i] for i in range(len(some))]
@@ -119,9 +156,9 @@ def test_it_equals_nltk_and_the_rule_over_data_noun_to_the_last_bit(wordnet_fold
         ("fish", "car", 0.36),
     ],
 )
-def test_values_of_the_authors_notebook_and_figure(wordnet, a, b, value):
+def test_values_of_the_authors_notebook_and_figure(wordnet, of_nltk, a, b, value):
     """Of the first senses."""
-    found = wu_palmer(wordnet, [wnid(wordnet, a)], [wnid(wordnet, b)]).item()
+    found = wu_palmer(wordnet, [wnid(of_nltk, a)], [wnid(of_nltk, b)]).item()
     assert round(found, 2 if value in (0.56, 0.72, 0.36) else 3) == value
 
 
@@ -135,9 +172,7 @@ def test_values_that_the_authors_print_in_full(wordnet):
 
 
 def test_labels_of_the_1000_classes_are_the_words_of_their_synsets(wordnet, classes):
-    synsets = [wordnet.synset_from_pos_and_offset("n", int(wnid[1:])) for wnid in classes.wnids]
-    words = tuple(", ".join(synset.lemma_names()).replace("_", " ") for synset in synsets)
-    assert words == classes.labels
+    assert tuple(", ".join(words_of(wordnet, wnid)).replace("_", " ") for wnid in classes.wnids) == classes.labels
 
 
 def test_similarity_of_classes_is_symmetric_and_of_some_to_themselves_less_than_1(classes, between_classes):
@@ -179,23 +214,22 @@ def test_one_answer_for_all_images_scores_as_the_abstract_does(classes, to_test,
     assert to_test[:, best].mean() == pytest.approx(0.5759, abs=5e-5)
 
 
-def test_the_true_category_of_another_image_and_the_best_class_of_each(wordnet, images, to_test):
+def test_the_true_category_of_another_image_and_the_best_class_of_each(wordnet, of_nltk, images, to_test):
     between = wu_palmer(wordnet, images[0], images[0])
     assert between[~np.eye(50, dtype=bool)].mean() == pytest.approx(0.468, abs=5e-4)
-    assert [images[0][i] for i in np.flatnonzero(np.diag(between) < 1)] == [wnid(wordnet, "planchet")]
+    assert [images[0][i] for i in np.flatnonzero(np.diag(between) < 1)] == [wnid(of_nltk, "planchet")]
     assert np.diag(between).min() == pytest.approx(0.8333, abs=5e-5)
     assert to_test.max(axis=1).mean() == pytest.approx(0.937, abs=5e-4)
 
 
 def test_chance_is_higher_when_animals_are_told_from_the_rest(wordnet, classes, images, to_test):
     """A class at random of the right kind scores as high as one constant; animals are 398 classes and 15 images."""
-    animal = wordnet.synset("animal.n.01")
+    animal = "n00015388"
 
-    def is_animal(wnids):
-        synsets = [wordnet.synset_from_pos_and_offset("n", int(wnid[1:])) for wnid in wnids]
-        return np.array([animal in synset.closure(lambda s: s.hypernyms()) for synset in synsets])
+    def is_animal(wnid):
+        return wnid == animal or any(map(is_animal, hypernyms_of(wordnet, wnid)))
 
-    of_classes, of_test, of_training = (is_animal(wnids) for wnids in (classes.wnids, *images))
+    of_classes, of_test, of_training = (np.array([*map(is_animal, wnids)]) for wnids in (classes.wnids, *images))
     assert (of_classes.sum(), of_test.sum(), of_training.sum()) == (398, 15, 39)
     right = np.mean([row[of_classes == kind].mean() for row, kind in zip(to_test, of_test, strict=True)])
     assert right == pytest.approx(0.558, abs=5e-4)
@@ -220,21 +254,33 @@ def cut(path, share):
     path.write_bytes(content[: int(len(content) * share)])
 
 
+def replace(path, old, new):
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("index.noun", Path.unlink, "is not WordNet as nltk reads it"),
-        ("index.noun", lambda path: cut(path, 0.5), "is not WordNet as nltk reads it"),
-        ("data.noun", lambda path: cut(path, 0.9), "cut short, or not of version 3.0"),
-        ("data.noun", lambda path: path.write_bytes(b"  1 more\n" + path.read_bytes()), "not of version 3.0"),
+        ("index.noun", Path.unlink, r"WordNet is missing: expected .*index\.noun"),
+        ("index.noun", lambda path: cut(path, 0.5), r"index\.noun cannot be read as a file of WordNet"),
+        ("data.noun", lambda path: cut(path, 0.9), r"data\.noun cannot be read as a file of WordNet"),
+        ("data.noun", lambda path: path.write_text("00001740 03 n 01 entity\n"), "cut short, or not of version 3.0"),
+        ("data.noun", lambda path: replace(path, b"\n153", b"\n154"), "not of version 3.0"),
+        ("data.noun", lambda path: path.write_bytes(b"\x89PNG" + path.read_bytes()), "cannot be read as a file of"),
     ],
-    ids=["a file missing", "cut index", "cut data", "other offsets"],
+    ids=["a file missing", "cut index", "cut data", "cut at a line's end", "other ids", "no text"],
 )
 def test_a_broken_wordnet_or_another_version_is_refused(wordnet_folder, tmp_path, name, damage, message):
     copy = tmp_path / "wordnet"
-    shutil.copytree(wordnet_folder, copy, ignore=shutil.ignore_patterns("cntlist*", "sent*"))
-    for path in (copy, *copy.iterdir()):
-        path.chmod(0o755)
+    copy.mkdir()
+    for file in ("data.noun", "index.noun"):
+        shutil.copyfile(wordnet_folder / file, copy / file)
     damage(copy / name)
     with pytest.raises(DataError, match=message):
         open_wordnet(copy)
+
+
+def test_an_index_of_other_meanings_is_refused(wordnet):
+    index = {**wordnet.index, "entity": "n 1 0 1 0 00000001  "}
+    with pytest.raises(DataError, match="does not have n00001740 among the meanings of entity"):
+        wu_palmer(wordnet._replace(index=index), ["n00001740"], ["n00001740"])

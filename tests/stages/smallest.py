@@ -79,6 +79,7 @@ def write_config(folder: Path, **execution: str) -> Path:
         controls={"ranks": [0, 2], "n_seeds": 1, "n_clusters": 4, "n_folds": 2, "n_units": 10, "n_ablated": 3},
     )
     places = {name: str(folder / name) for name in ("nsd", "god", "imagenet", "runs")}
+    places["wordnet"] = config["execution"]["wordnet"]
     config["execution"] = {**places, "batch_size": 2, **execution}
     path = folder / "smallest.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -112,7 +112,7 @@ def test_a_bank_of_other_settings_is_refused(copy):
     assert "experiment.semantic_brain_decoding.bank_per_class was 3, is 2" in done.stderr
 
 
-def test_without_pictures_labels_are_scored_beside_all_controls(wordnet_folder, copy):
+def test_without_pictures_labels_are_scored_beside_all_controls(copy):
     for subject in SUBJECTS:
         shutil.rmtree(copy.parent / "runs" / "smallest" / subject / "reconstruction")
     done = run_here("evaluation/40_score_concepts.py", copy)
@@ -173,7 +173,7 @@ def test_flagged_pictures_are_recorded_and_never_silently_black(copy):
     assert not (folder / "sample_2").exists()  # there were two pictures of each before
 
 
-def test_without_wordnet_the_constant_is_left_out_aloud(wordnet_folder, copy, tmp_path):
+def test_without_wordnet_the_constant_is_left_out_aloud(copy, tmp_path):
     control = copy.parent / "runs/smallest/Subject1/reconstruction/control/constant_label"
     made_with = json.loads((control / "settings.json").read_text())["lineage"]["reconstruction/control/constant_label"]
     assert made_with["label"] in {category.label for category in CATEGORIES if category.in_imagenet}
@@ -184,6 +184,16 @@ def test_without_wordnet_the_constant_is_left_out_aloud(wordnet_folder, copy, tm
     assert "there will be no control with a constant label" in done.stdout
     assert "wordnet-base" in done.stdout
     assert not control.exists()
+
+
+def test_without_wordnet_the_doctor_warns_and_is_content(copy, tmp_path):
+    options = ["--set", f"execution.wordnet={tmp_path / 'nowhere'}", "--set", f"execution.runs={tmp_path / 'runs'}"]
+    done = run_here("doctor/__main__.py", copy, *options, "--scripts", f"{CONCEPTS}/39_generate.py")
+    assert done.returncode == 0, done.stderr
+    assert "warn   WordNet: WordNet is missing: expected" in done.stdout
+    assert done.stdout.count("wordnet-base") == 1
+    assert "Subject1 39 pictures of labels" in done.stdout  # the table of estimates
+    assert done.stdout.endswith("nothing is wrong; what is absent is said above, after warn (1)\n")
 
 
 @pytest.mark.slow

@@ -327,18 +327,14 @@ def script():
 
 @pytest.fixture
 def with_wordnet(script, monkeypatch):
-    monkeypatch.setattr(script, "open_wordnet", lambda _: Words())
-    monkeypatch.setattr(scoring, "wu_palmer", wu_palmer)
+    stand_in(script, monkeypatch)
 
 
-class Words:
-    """Stand in for nltk's reader of WordNet."""
-
-    def synset_from_pos_and_offset(self, _pos, _offset):
-        return self
-
-    def lemma_names(self):
-        return ["real_thing", "other_word"]
+def stand_in(script, patch):
+    """Put something in the place of WordNet."""
+    patch.setattr(script, "open_wordnet", lambda _: "WordNet")
+    patch.setattr(scoring, "wu_palmer", wu_palmer)
+    patch.setattr(scoring, "words_of", lambda *_: ["real_thing", "other_word"])
 
 
 @pytest.fixture(scope="module")
@@ -346,8 +342,7 @@ def scored_once(script, tmp_path_factory):
     folder = tmp_path_factory.mktemp("once")
     config, _ = write_run(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script, "open_wordnet", lambda _: Words())
-        patch.setattr(scoring, "wu_palmer", wu_palmer)
+        stand_in(script, patch)
         script.main(["--config", str(config)])
     return folder
 

@@ -26,7 +26,7 @@ from doctor import __main__ as doctor
 from doctor import machine
 from doctor.checklist import as_json, checklist
 from minddiffuser.cli import Run
-from minddiffuser.config import REPOSITORY, Config
+from minddiffuser.config import REPOSITORY, Config, load
 from minddiffuser.config.method import Data
 from minddiffuser.config.miniature import Miniature
 from minddiffuser.needs import models, rows, speed
@@ -313,10 +313,66 @@ def test_a_rivals_troubles_are_marked_and_the_others_are_not(folder, timed):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_found(folder):
+def test_a_gpu_that_is_not_there_is_found(folder, capsys):
     config = settings(folder)
     config["execution"]["device"] = "cuda"
     assert any("sees no GPU, but cuda was asked for" in line for line in problems(folder, config))
+    assert estimates(capsys.readouterr().out)["subj01 31 stage 1"][0] == "?"
+
+
+# What is estimated whatever is wrong
+
+
+def estimates(printed):
+    """The table at the end: time, RAM and disk of each row."""
+    lines = printed.split("\nstage  ")[1].split("\n\n")[0].splitlines()[1:]
+    found = {}
+    for line in lines:
+        time, ram, _, disk = re.fullmatch(
+            r"(\S+(?: \S+)?|\?) +([\d.]+) GB +(- |[\d.]+ GB) *([\d.]+) GB   .*", line[30:].strip()
+        ).groups()
+        found[line[:30].strip()] = time, float(ram), float(disk)
+    return found
+
+
+def test_estimates_are_printed_for_real_sizes_where_everything_is_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    config = {
+        "name": "nothing",
+        "experiment": {"models": {"stable_diffusion": str(tmp_path / "a"), "clip": f"local-dir:{tmp_path / 'b'}",
+                                  "clip_weights": None, "scoring_clip": f"local-dir:{tmp_path / 'c'}",
+                                  "scoring_clip_weights": None},
+                       "ozcelik": None, "takagi": None},
+        "execution": {"nsd": str(tmp_path / "nsd"), "runs": str(tmp_path / "runs")},
+    }  # fmt: skip
+    found = problems(tmp_path, config)
+    wrong = {line.split(". ", 1)[1].split(":")[0] for line in found}
+    assert {"stimuli", "subj01 design", "subj01 ROIs", "Stable Diffusion", "CLIP that guides"} <= wrong
+    assert not any("GB of RAM" in line or "GB free" in line for line in found)  # that would be of assumed sizes
+    printed = capsys.readouterr().out
+    assert "size of subj01's data: estimates are for 8,859 training and 982 test images, 11,694 voxels" in printed
+    assert printed.count("estimates are for") == 5
+    table = estimates(printed)
+    assert table["subj01 31 stage 1"][0] == "?"
+    assert table["subj01 02 prepare"][0].endswith("min")
+    assert table["subj01 22-24 decoders"][1] > 1
+    assert table["subj01 22-24 decoders"][2] > 0.3
+
+
+def test_what_a_run_can_do_without_is_a_warning(findings, capsys):
+    def fail():
+        raise DataError("words are missing", "get them")
+
+    assert findings.check("words", fail, without="nothing is said") is None
+    assert findings.check("words", fail, without="nothing is said") is None
+    assert findings.problems == []
+    assert findings.n_warnings == 1
+    assert capsys.readouterr().out == "warn   words: words are missing; without it nothing is said -> get them\n"
+
+
+def test_the_miniature_asks_for_no_wordnet_but_its_own():
+    config = load(REPOSITORY / "configs" / "miniature.yaml")
+    assert baselines.semantic_brain_decoding.needs.check_wordnet(config)[1].endswith("miniature/wordnet")
 
 
 def test_too_little_disk_is_found(folder, monkeypatch, timed):

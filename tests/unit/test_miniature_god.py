@@ -12,9 +12,12 @@ import yaml
 from PIL import Image
 from sklearn.linear_model import Ridge
 
+from baselines.semantic_brain_decoding.wordnet import open_wordnet, wu_palmer
 from data import bdata, god, god_trials
+from minddiffuser.config import REPOSITORY, load
 from minddiffuser.store import DataError
 from miniature import god as miniature
+from miniature import shorten_wordnet
 from miniature.categories import CATEGORIES
 from miniature.scenes import COLOURS, KINDS
 
@@ -95,14 +98,39 @@ def test_kinds_and_colours_of_test_categories_are_known_from_training_but_no_com
     assert len({c.kind for c in test}) >= 8
 
 
-def test_every_id_is_of_the_concept_that_wordnet_has_there(wordnet_folder):
-    with (wordnet_folder / "data.noun").open("rb") as file:
-        for category in CATEGORIES:
-            file.seek(int(category.wnid[1:]))  # an id is where the entry begins
-            offset, _, kind, n_words, *rest = file.readline().decode().split()
-            assert (offset, kind) == (category.wnid[1:], "n"), category
-            words = rest[: 2 * int(n_words, 16) : 2]
-            assert category.concept.replace(" ", "_") in words, (category, words)
+EXCERPT = load(REPOSITORY / "configs" / "miniature.yaml").wordnet
+
+
+def test_every_id_is_of_the_concept_that_wordnet_has_there():
+    lines = (EXCERPT / "data.noun").read_text().splitlines()
+    entries = {line[:8]: line.split() for line in lines if not line.startswith("  ")}
+    for category in CATEGORIES:
+        _, _, kind, n_words, *rest = entries[category.wnid[1:]]
+        words = rest[: 2 * int(n_words, 16) : 2]
+        assert kind == "n"
+        assert category.concept.replace(" ", "_") in words, (category, words)
+
+
+def test_the_excerpt_of_wordnet_has_its_licence_and_all_that_similarities_need():
+    wordnet = open_wordnet(EXCERPT)
+    wnids = [category.wnid for category in CATEGORIES]
+    similarity = wu_palmer(wordnet, wnids, wnids)
+    assert 0 < similarity.min() < 0.2
+    assert similarity.max() == 1
+    for name in ("LICENSE", "data.noun", "index.noun"):
+        text = (EXCERPT / name).read_text()
+        assert "WordNet 3.0 Copyright 2006 by Princeton University." in text
+        assert "provided that you agree to comply with" in text
+
+
+def test_the_excerpt_of_wordnet_is_what_its_script_makes_of_the_whole(wordnet_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(shorten_wordnet, "OUTPUT", tmp_path)
+    shorten_wordnet.main(["--wordnet", str(wordnet_folder)])
+    for name in ("LICENSE", "data.noun", "index.noun"):
+        assert (tmp_path / name).read_bytes() == (EXCERPT / name).read_bytes()
+    wnids = [category.wnid for category in CATEGORIES]
+    of_whole, of_excerpt = (wu_palmer(open_wordnet(folder), wnids, wnids) for folder in (wordnet_folder, EXCERPT))
+    np.testing.assert_array_equal(of_whole, of_excerpt)
 
 
 # ---- the recording, read by the module that reads the real one
