@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> None:
         output.write({"search.csv": text, "search.png": draw(table, subject)})
         by_image = table[table["measure"] == "image"]
         best = by_image.loc[by_image.groupby("target", sort=False)["r"].idxmax()]
-        print(f"{subject}: the best of each target\n{best.round(3).to_string(index=False, line_width=terminal.width())}\n")
+        print(
+            f"{subject}: the best of each target\n{best.round(3).to_string(index=False, line_width=terminal.width())}\n"
+        )
 
 
 def draw(table: pd.DataFrame, subject: str) -> bytes:

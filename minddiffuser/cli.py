@@ -142,7 +142,7 @@ def execute(main: Callable[[], None]) -> None:
 def remedy_of(error: DataError, config: Config) -> str:
     """Say what mends an error; what is the miniature's is made by its scripts, or is in the repository."""
     path, experiment = error.path, config.experiment
-    if path is None:
+    if path is None or path.match("miniature*.json"):  # the records of those scripts: the whole folder must go
         return error.remedy
     path = path.absolute()
     if path.is_relative_to(REPOSITORY / "miniature"):

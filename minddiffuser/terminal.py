@@ -13,9 +13,7 @@ def width() -> int:
 
 def wrapped(text: str) -> str:
     """Break a text into lines that fit, the later ones indented; a word that does not fit has a line of its own."""
-    return textwrap.fill(
-        text, width(), subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-    )
+    return textwrap.fill(text, width(), subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def shortened(text: str) -> str:

@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,16 @@ from minddiffuser.config import Config
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Tables and help are laid out for the terminal, whatever terminal the tests run in.
 os.environ["COLUMNS"] = "120"
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say at the end what the tests that were skipped want, each reason once."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
+    if reasons:
+        terminalreporter.section("what the skipped tests want")
+    for reason, n in reasons.most_common():
+        terminalreporter.line(f"{n} test{'s' if n > 1 else ''}: {reason}")
 
 
 @pytest.fixture(scope="session")

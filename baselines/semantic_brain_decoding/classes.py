@@ -52,7 +52,9 @@ def read_classes(imagenet: Path) -> Classes:
     wnids = sorted(path.name for path in imagenet.iterdir() if re.fullmatch(r"n\d{8}", path.name) and path.is_dir())
     if not wnids:
         raise DataError(
-            f"{imagenet} has no folders of classes, such as n01440764", "name the folder that has them (train)", imagenet
+            f"{imagenet} has no folders of classes, such as n01440764",
+            "name the folder that has them (train)",
+            imagenet,
         )
     above = imagenet.absolute()
     for folder in (above, *above.parents[:4]):

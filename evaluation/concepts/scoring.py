@@ -7,7 +7,7 @@ import pandas as pd
 
 from baselines.semantic_brain_decoding import recipes
 from baselines.semantic_brain_decoding.labels import best_constant
-from baselines.semantic_brain_decoding.wordnet import wu_palmer, words_of
+from baselines.semantic_brain_decoding.wordnet import words_of, wu_palmer
 from data import god
 from evaluation.catalogue import STAND_IN
 from evaluation.concepts.catalogue import CATALOGUE, CONSTANT, CORRECTED, FORMS, PERFECT, PERMUTED

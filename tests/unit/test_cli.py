@@ -215,6 +215,7 @@ NSD, MODELS = SIMULATED.nsd, REPOSITORY / "miniature" / "weights"
         (SIMULATED.god / "images" / "test", "make it with: python miniature/03_make_god.py"),
         (REPOSITORY / SIMULATED.execution.imagenet, "make it with: python miniature/03_make_god.py"),
         (MODELS / "clip" / "a.json", "get it back with: git checkout miniature/weights/clip/a.json"),
+        (NSD / "miniature.json", "download it"),  # what it says itself: that the folder is to be deleted
         (REPOSITORY / "elsewhere", "download it"),
         (None, "download it"),
     ],

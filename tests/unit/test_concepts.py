@@ -540,8 +540,8 @@ def test_the_comparison_tells_what_changed_and_what_is_not_there(scored):
     write_decoded(output.parents[1], "Subject2", CLASSIFIER, CLASSES[ORIGINAL], marked="again")
     done = run_here("evaluation/42_compare.py", config, "--subject", "Subject2")
     assert "Subject1" not in done.stdout.replace("Subject1  Subject2  Subject3", "")
-    warning = f"Subject2: WARNING: {CLASSIFIER} has changed since it was scored; score it with: python {CATALOGUE.script}"
-    assert warning in " ".join(done.stdout.split())
+    warning = f"WARNING: {CLASSIFIER} has changed since it was scored; score it with: python {CATALOGUE.script}"
+    assert f"Subject2: {warning}" in " ".join(done.stdout.split())
     (output / "summary.csv").unlink()
     for name in ("42_compare", "43_report"):
         done = run_here(f"evaluation/{name}.py", config)

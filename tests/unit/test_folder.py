@@ -271,13 +271,13 @@ def test_flags_come_from_all_that_a_folder_is_made_of(tmp_path):
     decoded = Recipe(tmp_path, "decoded.h5", "subj01", "x.py", {"experiment.decoding.test_scaling": "test"})
     output = ReconstructionFolder(Recipe(tmp_path, "system", "subj01", "x.py", {}, (decoded,)), 1)
     assert json.loads((output.path / "settings.json").read_text())["flags"] == [TEST_STATISTICS]
+    for settings in ({"experiment.decoding.test_scaling": "train"}, {"experiment.ozcelik.restore_variance": "none"}):
+        assert flags_of(Recipe(tmp_path, "system", "subj01", "x.py", settings)) == []
 
 
 def test_flags_that_people_can_give_are_those_that_are_written():
     script = runpy.run_path(str(REPOSITORY / "evaluation" / "41_score.py"), run_name="score")
     assert script["FLAGS"] == (TEST_STATISTICS, PICKED)
-    for settings in ({"experiment.decoding.test_scaling": "train"}, {"experiment.ozcelik.restore_variance": "none"}):
-        assert flags_of(Recipe(tmp_path, "system", "subj01", "x.py", settings)) == []
 
 
 @pytest.mark.parametrize("name", ["settings.json", "index.csv", "records/00004.json"])
