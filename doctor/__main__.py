@@ -69,8 +69,9 @@ def main(argv: list[str] | None = None) -> None:
         write_atomically(run.own.json, json.dumps(as_json(findings.problems, ROOMS), indent=1))
     if findings.problems:
         sys.exit(checklist(findings.problems))
-    n = findings.n_warnings
-    print(f"\nnothing is wrong{f'; what is absent is said above, after warn ({n})' if n else ''}")
+    print("\nnothing is wrong")
+    if n := findings.n_warnings:
+        print(f"what is absent is said above, after warn ({n}); run the same again once it is there")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,7 @@
 """The arguments of scripts, as argparse has them. What this imports is imported in milliseconds: help needs no more."""
 
+import __future__
+
 import argparse
 import ast
 import sys
@@ -39,7 +41,7 @@ def parser_of(source: str, doc: str | None) -> argparse.ArgumentParser:
     """Make the parser of a script from its source, without running the script or what it imports.
 
     The arguments are the shared ones, where the script calls `minddiffuser.cli.parse`, and those of its own function
-    `add_arguments`, which may use the standard library and the script's constants, and nothing else.
+    `add_arguments`, which may use the standard library, and constants and functions of the script that do the same.
 
     Parameters
     ----------
@@ -56,24 +58,30 @@ def parser_of(source: str, doc: str | None) -> argparse.ArgumentParser:
     else:
         parser = plain_parser(doc)
     names: dict[str, Any] = {}
-    exec(compile(ast.Module([node for node in script.body if _is_light(node)], []), "add_arguments", "exec"), names)
+    light = ast.Module([node for node in script.body if _is_light(node)], [])
+    exec(
+        compile(light, "add_arguments", "exec", __future__.annotations.compiler_flag), names
+    )  # without what annotations name
     if "add_arguments" in names:
         names["add_arguments"](parser)
     return parser
 
 
 def _is_light(node: ast.stmt) -> bool:
-    """Tell whether a statement of a script is what `add_arguments` may use, or that function itself."""
+    """Tell whether a statement of a script can be run without what the script imports of others."""
     if isinstance(node, ast.FunctionDef):
-        return node.name == "add_arguments"
+        defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+        return not node.decorator_list and all(map(_is_literal, defaults))
     if isinstance(node, ast.Import):
         return all(name.name.partition(".")[0] in sys.stdlib_module_names for name in node.names)
     if isinstance(node, ast.ImportFrom):
         return (node.module or "").partition(".")[0] in sys.stdlib_module_names
-    if isinstance(node, ast.Assign):
-        try:
-            ast.literal_eval(node.value)
-        except (ValueError, TypeError):
-            return False
-        return True
-    return False
+    return isinstance(node, ast.Assign) and _is_literal(node.value)
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return False
+    return True
