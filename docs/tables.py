@@ -51,6 +51,7 @@ TAKEN = {
     **{f"results/{name}": f"evaluation/{name}" for name in (*SCORES, "concepts/permutation.csv")},
     **{f"results/{subject}/accuracy.csv": f"{subject}/decoded/accuracy.csv" for subject in SUBJECTS},
     **{f"results/{subject}/noise_ceiling.csv": f"{subject}/noise_ceiling.csv" for subject in SUBJECTS},
+    "card.png": "evaluation/card.png",
     "examples.png": "evaluation/examples.png",
     "concepts.png": "evaluation/concepts/examples.png",
 }
@@ -137,8 +138,10 @@ def read(docs: Path) -> Results:
     def of_subjects(name: str) -> pd.DataFrame:
         return pd.concat([table(f"{subject}/{name}").assign(subject=subject) for subject in SUBJECTS])
 
-    scores = [table(name) for name in (*SCORES, "concepts/permutation.csv")]
-    return Results(docs, *scores, of_subjects("accuracy.csv"), of_subjects("noise_ceiling.csv"))
+    summary, paired, spread, concepts, concepts_paired = (table(name) for name in SCORES)
+    permutation = table("concepts/permutation.csv")
+    accuracy, ceilings = of_subjects("accuracy.csv"), of_subjects("noise_ceiling.csv")
+    return Results(docs, summary, paired, spread, concepts, concepts_paired, permutation, accuracy, ceilings)
 
 
 def rewrite(text: str, results: Results, name: str) -> tuple[str, list[str]]:
@@ -219,7 +222,7 @@ def of_readme(results: Results) -> tables.Rows:
 
 
 def compared(results: Results) -> list[tables.Rows]:
-    """Give what `evaluation/42_compare.py` shows: scores, stage 2 and restored minus each, losses, the paper's table."""
+    """Give what `evaluation/42_compare.py` shows: scores, stage 2 and restored minus each, losses, the paper's."""
     summary, paired, quoted = whole(results.summary), whole(results.paired), tables.read_quoted(of_pictures.PAPER)
     (_, scores), (_, minus), (_, paper) = of_pictures.sections(of_pictures.joined(summary, paired, quoted), quoted)
     (_, restored), (_, losses) = of_pictures.sections_of_ours(summary, paired)
@@ -323,10 +326,26 @@ def ridge(results: Results) -> tables.Rows:
     for run in printed_in(results, "ridge"):
         if "n_images" in run:
             sizes = f"{run['n_images']:,} x {run['n_voxels_in_all']:,}, {run['n_voxels']:,}"
-            times = [f"{run[f'{what}_seconds_per_output']:.4f}" for what in ("fastl2lir", "ours", "lapack")]
+            times = [
+                tables.number(run[f"{what}_seconds_per_output"], ".4f") for what in ("fastl2lir", "ours", "lapack")
+            ]
             ratio, difference = f"{run['speedup_vs_fastl2lir']:.1f}", f"{run['max_relative_error']:.0e}"
             found.append([sizes, *times[:2], ratio, times[2], difference])
     return found
+
+
+def regime(results: Results) -> tables.Rows:
+    """Lay out what benchmarks/regime.py printed."""
+    (found,) = printed_in(results, "regime")
+    names = {
+        "c_r": "r of c by image", "z_r": "r of z by image", "chosen_timestep": "timestep chosen",
+        "stage1_pixcorr": "PixCorr of stage 1", "ceiling_pixcorr": "PixCorr from true targets",
+    }  # fmt: skip
+    texts = [
+        [str(value) if isinstance(value := found[name][subject], int) else tables.number(value) for name in names]
+        for subject in SUBJECTS
+    ]
+    return [["subject", *names.values()], *([subject, *row] for subject, row in zip(SUBJECTS, texts, strict=True))]
 
 
 TABLES: dict[str, Callable[[Results], tables.Rows]] = {
@@ -351,6 +370,7 @@ TABLES: dict[str, Callable[[Results], tables.Rows]] = {
     "permuted_labels": lambda results: compared_concepts(results)[4],
     "concepts_paper": lambda results: compared_concepts(results)[5],
     "ridge": ridge,
+    "regime": regime,
 }
 
 # Numbers --------------------------------------------------------------------------------------------------------------

@@ -59,13 +59,14 @@ def pins(platform: str, python: str) -> Iterator[tuple[str, str]]:
             yield canonicalize_name(pin.name), specifier.version
 
 
-def test_readme_names_only_scripts_that_exist():
-    named = set(SCRIPT.findall((REPOSITORY / "README.md").read_text()))
-    assert named, "README names no script"
+@pytest.mark.parametrize("document", ["README.md", "docs/scripts.md"])
+def test_documents_name_only_scripts_that_exist(document):
+    named = set(SCRIPT.findall((REPOSITORY / document).read_text()))
+    assert named, f"{document} names no script"
     assert {name for name in named if not (REPOSITORY / name).is_file()} == set()
 
 
-@pytest.mark.parametrize("document", ["README.md", "Makefile"])
+@pytest.mark.parametrize("document", ["docs/scripts.md", "Makefile"])
 def test_every_numbered_script_is_named(document):
     named = set(SCRIPT.findall((REPOSITORY / document).read_text()))
     assert [script for script in scripts_on_disk() if script not in named] == []

@@ -1,0 +1,151 @@
+"""README and docs agree with the result files that they are written from, and name only what exists."""
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+NAMES = [path.relative_to(REPOSITORY).as_posix() for path in DOCUMENTS]
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_tables", REPOSITORY / "docs" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """A copy of README, docs and their result files."""
+    shutil.copy(REPOSITORY / "README.md", tmp_path)
+    pictures = shutil.ignore_patterns("*.png", "__pycache__")
+    shutil.copytree(REPOSITORY / "docs", tmp_path / "docs", ignore=pictures)
+    return tmp_path
+
+
+def anchors(path: Path) -> set[str]:
+    """Give the anchors that GitHub makes of the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_tables_and_numbers_are_those_of_the_result_files(tables):
+    assert tables.update(REPOSITORY, check=True) == []
+
+
+def test_every_document_with_results_has_blocks(tables):
+    blocks = {name: len(tables.BLOCK.findall((REPOSITORY / name).read_text())) for name in NAMES}
+    assert blocks["README.md"] == 1
+    assert blocks["docs/results.md"] > 10
+    assert blocks["docs/god.md"] > 4
+    used = {match[1] for path in DOCUMENTS for match in tables.BLOCK.findall(path.read_text())}
+    assert set(tables.TABLES) - used == set(), "tables that no document shows"
+
+
+@pytest.mark.parametrize(
+    ("document", "old"),
+    [
+        ("README.md", r"(\| MindDiffuser, stage 1 \| \d+ \| )\.\d"),
+        ("README.md", r"(<!-- n: share minddiffuser/stage1 clip_two_way -->)\d"),
+        ("docs/results.md", r"(<!-- n: difference minddiffuser/stage2 minddiffuser/stage1 ssim -->)[+-]\.\d"),
+        ("docs/god.md", r"(\| constant label \| \d+ \| )\.\d"),
+    ],
+)
+def test_a_changed_number_is_noticed_and_mended(tables, copy, document, old):
+    path = copy / document
+    right = path.read_text()
+    wrong, n = re.subn(old, r"\g<1>x", right, count=1)
+    assert n == 1
+    path.write_text(wrong)
+    assert [line.split(": ")[0] for line in tables.update(copy, check=True)] == [document]
+    assert path.read_text() == wrong  # a check changes nothing
+    tables.update(copy)
+    assert path.read_text() == right
+
+
+def test_a_changed_result_makes_documents_stale(tables, copy):
+    path = copy / "docs" / "results" / "summary.csv"
+    text = path.read_text()
+    (row,) = re.findall(r"^all,minddiffuser/stage1,pixcorr,.*$", text, re.MULTILINE)
+    cells = row.split(",")
+    cells[3] = f"{float(cells[3]) + 0.1:.6f}"
+    path.write_text(text.replace(row, ",".join(cells)))
+    assert {"README.md: readme", "docs/results.md: scores"} <= set(tables.update(copy, check=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<!-- table: no_such -->\n<!-- /table -->\n", "no such table"),
+        ("It is <!-- n: mean minddiffuser/stage3 pixcorr -->.1<!-- /n -->.", "stage3"),
+        ("It is <!-- n: mean minddiffuser/stage1 pixcor -->.1<!-- /n -->.", "pixcor"),
+        ("It is <!-- n: median minddiffuser/stage1 pixcorr -->.1<!-- /n -->.", "no such expression"),
+        ("It is <!-- n: mean minddiffuser/stage1 pixcorr -->.1.", "not closed"),
+        ("It\n<!-- n: mean minddiffuser/stage1 pixcorr -->.1<!-- /n -->.", "begins the line"),
+    ],
+)
+def test_what_cannot_be_made_is_an_error_that_names_it(tables, text, message):
+    with pytest.raises(ValueError, match=message):
+        tables.rewrite(text, tables.read(REPOSITORY / "docs"), "page.md")
+
+
+def test_the_other_direction_of_a_pair_has_the_other_sign(tables):
+    results = tables.read(REPOSITORY / "docs")
+    row = tables.pair(results, "minddiffuser/stage2", "minddiffuser/stage1", "pixcorr")
+    turned = tables.pair(results, "minddiffuser/stage1", "minddiffuser/stage2", "pixcorr")
+    assert turned["difference"] == -row["difference"]
+    assert (turned["ci_low"], turned["ci_high"]) == (-row["ci_high"], -row["ci_low"])
+    assert turned["p_holm"] == row["p_holm"]
+
+
+def test_a_run_without_all_result_files_is_refused(tables, tmp_path):
+    with pytest.raises(ValueError, match=r"summary\.csv"):
+        tables.take(tmp_path, tmp_path / "docs")
+    assert not (tmp_path / "docs").exists()
+
+
+def test_readme_is_short():
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 250
+
+
+def test_result_files_are_small():
+    files = [path for path in (REPOSITORY / "docs" / "results").rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in files) < 1_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_and_pictures_exist(name):
+    path = REPOSITORY / name
+    targets = re.findall(r"\]\(([^)\s]+)\)", path.read_text())
+    for target in targets:
+        if target.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = target.partition("#")
+        found = path.parent / file if file else path
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found), target
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scripts_targets_and_configurations_exist(name):
+    text = (REPOSITORY / name).read_text()
+    paths = re.findall(
+        r"(?:python |\b(?=configs/|benchmarks/|evaluation/|feature_decoding/))([\w/]+\.(?:py|yaml))", text
+    )
+    assert [path for path in paths if not (REPOSITORY / path).is_file()] == []
+    makefile = (REPOSITORY / "Makefile").read_text()
+    commands = set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.MULTILINE))
+    assert {command for command in commands if not re.search(rf"^{command}:", makefile, re.MULTILINE)} == set()
+
+
+def test_every_page_is_named_in_readme():
+    readme = (REPOSITORY / "README.md").read_text()
+    assert [name for name in NAMES[1:] if f"({name})" not in readme] == []
