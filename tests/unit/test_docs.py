@@ -21,6 +21,11 @@ def tables() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def results(tables):
+    return tables.read(REPOSITORY / "docs")
+
+
 @pytest.fixture
 def copy(tmp_path) -> Path:
     """A copy of README, docs and their result files."""
@@ -58,14 +63,22 @@ def test_every_document_with_results_has_blocks(tables):
         ("docs/god.md", r"(\| constant label \| \d+ \| )\.\d"),
     ],
 )
-def test_a_changed_number_is_noticed_and_mended(tables, copy, document, old):
-    path = copy / document
-    right = path.read_text()
+def test_a_changed_number_is_noticed_and_mended(tables, results, document, old):
+    right = (REPOSITORY / document).read_text()
     wrong, n = re.subn(old, r"\g<1>x", right, count=1)
     assert n == 1
+    mended, stale = tables.rewrite(wrong, results, document)
+    assert [line.split(": ")[0] for line in stale] == [document]
+    assert mended == right
+
+
+def test_a_check_changes_nothing_and_the_program_mends(tables, copy):
+    path = copy / "README.md"
+    right = path.read_text()
+    wrong = right.replace("| MindDiffuser, stage 1 | ", "| MindDiffuser, stage 1 | 1")
     path.write_text(wrong)
-    assert [line.split(": ")[0] for line in tables.update(copy, check=True)] == [document]
-    assert path.read_text() == wrong  # a check changes nothing
+    assert tables.update(copy, check=True) == ["README.md: readme"]
+    assert path.read_text() == wrong
     tables.update(copy)
     assert path.read_text() == right
 
@@ -91,13 +104,12 @@ def test_a_changed_result_makes_documents_stale(tables, copy):
         ("It\n<!-- n: mean minddiffuser/stage1 pixcorr -->.1<!-- /n -->.", "begins the line"),
     ],
 )
-def test_what_cannot_be_made_is_an_error_that_names_it(tables, text, message):
+def test_what_cannot_be_made_is_an_error_that_names_it(tables, results, text, message):
     with pytest.raises(ValueError, match=message):
-        tables.rewrite(text, tables.read(REPOSITORY / "docs"), "page.md")
+        tables.rewrite(text, results, "page.md")
 
 
-def test_the_other_direction_of_a_pair_has_the_other_sign(tables):
-    results = tables.read(REPOSITORY / "docs")
+def test_the_other_direction_of_a_pair_has_the_other_sign(tables, results):
     row = tables.pair(results, "minddiffuser/stage2", "minddiffuser/stage1", "pixcorr")
     turned = tables.pair(results, "minddiffuser/stage1", "minddiffuser/stage2", "pixcorr")
     assert turned["difference"] == -row["difference"]
