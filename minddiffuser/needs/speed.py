@@ -49,9 +49,9 @@ def measure_speed(config: Config, device: torch.device, parts: dict[str, Any], m
 
 def not_measured(config: Config, models: Models) -> Speed:
     """Give a speed that is not known, with the memory of batches by count."""
-    size = config.execution.batch_size
-    memory = size.generate * vae_picture(config, models), size.refine * refining_picture(config, models)
-    return Speed(*[math.nan] * 5, *memory)
+    size, unknown = config.execution.batch_size, math.nan
+    generate, refine = size.generate * vae_picture(config, models), size.refine * refining_picture(config, models)
+    return Speed(unknown, unknown, unknown, unknown, unknown, generate, refine)
 
 
 @contextmanager
