@@ -169,11 +169,15 @@ def as_text(table: Rows) -> str:
     if sum(widths) + 2 * len(widths) - 2 > n_most:
         room = n_most - 2 - max(widths[1:], default=0)
         widths[0] = min(widths[0], max(_LEAST_TITLE, min(n_most // 3, room)))
+    together: list[list[int]] = []  # a column that is headed "(...)" belongs to the one before it
+    for column, head in enumerate(table[0][1:], start=1):
+        together += [] if together and head.startswith("(") else [[]]
+        together[-1].append(column)
     blocks: list[list[int]] = [[]]
-    for column in range(1, len(widths)):
-        if blocks[-1] and sum(2 + widths[k] for k in [*blocks[-1], column]) > n_most - widths[0]:
+    for columns in together:
+        if blocks[-1] and sum(2 + widths[k] for k in [*blocks[-1], *columns]) > n_most - widths[0]:
             blocks.append([])
-        blocks[-1].append(column)
+        blocks[-1] += columns
     return "\n\n".join("\n".join(_lines(table, widths, block)) for block in blocks)
 
 

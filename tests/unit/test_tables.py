@@ -44,6 +44,16 @@ def test_a_table_that_is_too_wide_is_laid_out_in_blocks_with_every_cell(terminal
         assert set(TABLE[1][0].split()) <= set(block.split())
 
 
+def test_what_is_in_brackets_stays_beside_its_column(terminal):
+    terminal(40)
+    table = [["system", "PixCorr", "(paper)", "SSIM", "(paper)"], ["stage 1", ".44", "(.18)", ".50", "(.25)"]]
+    assert "\n\n" not in as_text(table)
+    table = [[cell.ljust(8, "0") for cell in row] for row in table]  # which does not fit
+    first, second = as_text(table).split("\n\n")
+    assert first.splitlines()[0].split() == ["system00", "PixCorr0", "(paper)0"]
+    assert second.splitlines()[0].split() == ["system00", "SSIM0000", "(paper)0"]
+
+
 def summary() -> pd.DataFrame:
     rows = [
         ("subj01", "minddiffuser/stage1", "psnr", 17.1, 16, 18, 9),
