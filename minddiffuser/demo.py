@@ -90,7 +90,9 @@ def closing(config: Config, path: Path, left_out: list[str], seconds: float) -> 
     verdict, absent = "there is no verdict yet", "what is absent is not known yet"
     if record.is_file():
         found = json.loads(record.read_text())
-        verdict = found["verdict"][0] if found["verdict"] else verdict
+        if found["verdict"]:
+            question, _, answer = found["verdict"][0].partition("?: ")
+            verdict = answer or question
         absent = f"absent: {'; '.join(found['absent'])}" if found["absent"] else "nothing is absent"
     place = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
     took = f"took {seconds / 60:.0f} min" if seconds >= 120 else f"took {seconds:.0f} s"
