@@ -2,7 +2,8 @@
 
     python feature_decoding/25_accuracy.py [--config configs/miniature.yaml] [--subject subj01]
 
-Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes `decoded/accuracy.csv` and `decoded/accuracy.png`:
+Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes `decoded/accuracy.csv`, which the page of
+`evaluation/43_report.py` draws:
 
     target, roi, measure, r, floor, n, ...  measure "unit": correlation over test images, mean over n units;
                                   measure "image": correlation over standardised units, mean over n test images;
@@ -19,12 +20,13 @@ Reads `prepared.h5`, `features/`, `decoders/` and `decoded/`. Writes `decoded/ac
 Peak memory: 3 GB at the real size, for the regressions of 11 ROIs and one target of the training images.
 """
 
+import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
+
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 
 from data.recipes import prepared
 from feature_decoding import recipes
@@ -35,7 +37,6 @@ from feature_extraction.recipes import features
 from minddiffuser.cli import execute, parse
 from minddiffuser.config import Config
 from minddiffuser.config.method import EMBEDDING
-from minddiffuser.figures import as_png
 from minddiffuser.progress import progress
 from minddiffuser.store import Files, open_made
 
@@ -44,7 +45,7 @@ SPREADS = ("deviation", "error", "restored_deviation", "restored_error")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure and draw the accuracy of each subject's decoders."""
+    """Measure the accuracy of each subject's decoders."""
     run = parse(__doc__, argv, divides=False)
     for subject in run.subjects:
         output = Files(recipes.accuracy(run.config, subject))
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         for k, column in enumerate(SPREADS):
             table.loc[joined, column] = [values[k] for values in spreads.values()]
         text = table.to_csv(index=False, float_format="%.4f")
-        output.write({"accuracy.csv": text, "accuracy.png": draw(table, subject)})
+        output.write({"accuracy.csv": text})
         joint = table[table["roi"] == "all"].pivot_table(
             index="target", columns="measure", values=["r", "floor"], sort=False
         )
@@ -137,32 +138,6 @@ def read_targets(
                 Y_test = read_units(true[key], slice(n_test), units)
                 Y = read_units(true[key], slice(n_test, None), units)
                 yield key, Y, Y_test, predicted[0], predicted[1] if restores else None
-
-
-def draw(table: pd.DataFrame, subject: str) -> bytes:
-    """Draw bars by ROI for each target, the joint decoder first, with the ceiling of the ROI's voxels."""
-    targets = [name for name in table["target"].unique() if name != "voxels"]
-    rois = list(table["roi"][table["target"] == targets[0]].unique())
-    figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True, layout="constrained")
-    colours = [plt.get_cmap("viridis")(x) for x in np.linspace(0, 0.92, len(targets))]
-    for axis, measure, title in zip(
-        axes, ("unit", "image"), ("by unit, across test images", "by image, across units"), strict=True
-    ):
-        for k, (name, colour) in enumerate(zip(targets, colours, strict=True)):
-            part = table[(table["target"] == name) & (table["measure"] == measure)].set_index("roi")["r"]
-            axis.bar(
-                np.arange(len(rois)) + (k - len(targets) / 2 + 0.5) / 10, part[rois], 0.1, color=colour, label=name
-            )
-        voxels = table[table["target"] == "voxels"].set_index("roi")["r"]
-        if measure == "unit":
-            axis.plot(
-                np.arange(1, len(rois)), voxels[rois[1:]], "_", color="crimson", ms=22, label="voxels' noise ceiling"
-            )
-        axis.set(ylabel="correlation", title=f"{subject}: {title}")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[1].set_xticks(range(len(rois)), ["all ROIs", *rois[1:]])
-    axes[0].legend(ncols=1, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return as_png(figure)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def splits(config: Config, subject: str) -> Recipe:
 
 
 def accuracy(config: Config, subject: str) -> Recipe:
-    """Recipe of the table and figure of how well targets are decoded, `decoded/accuracy.csv` and `.png`."""
+    """Recipe of the table of how well targets are decoded, `decoded/accuracy.csv`."""
     inputs = tuple(decoded(config, subject, family) for family in SCRIPTS)
     if config.experiment.decoding.restore_variance == "train":
         inputs += tuple(restored(config, subject, family) for family in SCRIPTS)

@@ -9,14 +9,25 @@ import pandas as pd
 
 from data import god
 from evaluation.concepts import comparison, decoded
-from evaluation.concepts.catalogue import CATALOGUE, CORRECTED, GROUPS, LABELS, SYSTEMS
+from evaluation.concepts.catalogue import (
+    CATALOGUE,
+    CORRECTED,
+    GROUPS,
+    LABEL_METRICS,
+    LABELS,
+    PERFECT,
+    PERMUTED,
+    SYSTEMS,
+)
 from evaluation.page.album import Album, thumbnails
-from evaluation.page.shell import Section
+from evaluation.page.shell import Claim, Section
 from evaluation.scores import place_of
-from evaluation.tables import choices_of, notes_on, page_differences, page_table
+from evaluation.tables import choices_of, difference_matrix, notes_on, page_differences, page_table
 from minddiffuser.config import Config
 from minddiffuser.store import DataError
 from reconstruction import folder
+
+_LEVELS = {"permuted": PERMUTED, "perfect": PERFECT}  # what stands under each heading
 
 
 @dataclass(frozen=True)
@@ -28,8 +39,10 @@ class SubjectResults:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # what is in `settings.json` of each folder
 
 
-def make(config: Config, subjects: Sequence[str], _album: Album) -> tuple[Section, None]:
-    """Make the section of those of some subjects that have scores; its pictures, which are few, stand in it.
+def make(config: Config, subjects: Sequence[str], _album: Album, light: int = 0) -> tuple[Section, dict[str, bytes]]:
+    """Make the section of those of some subjects that have scores; its pictures stand in it, and none beside the page.
+
+    With `light`, it shows that many test images of each subject.
 
     Raises
     ------
@@ -45,7 +58,7 @@ def make(config: Config, subjects: Sequence[str], _album: Album) -> tuple[Sectio
         raise DataError(f"{output} has no scores of these subjects; run: python {CATALOGUE.script}")
     images = god.read_images(config.god / god.TEST_IMAGES)
     stimuli = thumbnails(images.ids, god.read_pictures(config.god / "images" / "test", images.names))
-    return section(config, [read_subject(config, subject) for subject in subjects], tables, record, stimuli), None
+    return section(config, [read_subject(config, subject) for subject in subjects], tables, record, stimuli, light), {}
 
 
 def read_subject(config: Config, subject: str) -> SubjectResults:
@@ -63,8 +76,12 @@ def section(
     tables: Mapping[str, pd.DataFrame],
     record: Mapping[str, Any],
     stimuli: Mapping[int, bytes],
+    light: int = 0,
 ) -> Section:
-    """Lay the section out, of what `comparison.read` gives; the test images, by id, are the same for all subjects."""
+    """Lay the section out, of what `comparison.read` gives; the test images, by id, are the same for all subjects.
+
+    With `light`, it shows that many of them.
+    """
     choices = choices_of([subject.name for subject in subjects], tables["summary"])
     summary, permutation = tables["summary"][tables["summary"]["subject"].isin(choices)], tables["permutation"]
     notes, present = notes_on(record, [subject.settings for subject in subjects]), set(summary["metric"])
@@ -76,6 +93,11 @@ def section(
         *((group, GROUPS[group], metrics_of[group], notes) for group in ("more", "brain_diffuser", "mindeye")),
     ]
     answers = {subject.name: _answers(subject, tables["labels"], stimuli) for subject in subjects}
+    n_images = {name: len(images) for name, images in answers.items()}
+    if light:
+        answers = {name: images[:light] for name, images in answers.items()}
+    verdicts = comparison.against_controls(tables["paired"], permutation, choices[0])
+    labels_absent = [name for name in record["absent"] if name in LABEL_METRICS]
     return Section(
         folder=Path(__file__).parent.name,
         title=CATALOGUE.title,
@@ -83,10 +105,12 @@ def section(
         content={
             "choices": choices,
             "groups": [
-                page_table(f"god-{name}", title, metrics, summary, choices, notes, CATALOGUE)
+                page_table(f"god-{name}", title, metrics, summary, choices, notes, CATALOGUE, levels=_LEVELS)
                 for name, title, metrics, notes in tabulated
             ],
-            "verdicts": comparison.against_controls(tables["paired"], permutation, choices[0]),
+            "verdicts": verdicts,
+            "matrix_rows": difference_matrix(tables["paired"], choices, metrics_of[LABELS], CATALOGUE),
+            "columns": [CATALOGUE.metric(name).label for name in metrics_of[LABELS]],
             "differences": page_differences(tables["paired"], choices, LABELS, CATALOGUE),
             "permutation": comparison.permutation_rows(
                 pd.concat([permutation[permutation["subject"] == choice] for choice in choices])
@@ -97,12 +121,14 @@ def section(
             "answers": answers,
         },
         is_simulated=config.experiment.miniature_god is not None,
-        n_images={name: len(images) for name, images in answers.items()},
+        n_images=n_images,
         settings=record["settings"],
         fingerprints={
             subject.name: [(name, "", str(content["fingerprint"])) for name, content in subject.settings.items()]
             for subject in subjects
         },
+        verdict=[Claim("", line, "god") for line in verdicts],
+        absent=[(CATALOGUE.metric(name).label, record["absent"][name]) for name in labels_absent],
     )
 
 

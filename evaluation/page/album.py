@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,16 @@ def thumbnail(image: Image.Image) -> bytes:
 def thumbnails(ids: np.ndarray, images: np.ndarray) -> dict[int, bytes]:
     """Thumbnails of pictures, uint8 (n, height, width, 3), by id."""
     return {int(key): thumbnail(Image.fromarray(image)) for key, image in zip(ids, images, strict=True)}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A few test images, chosen by rule, with what some systems made of them: thumbnails."""
+
+    subject: str
+    rule: str  # how the images were chosen
+    images: list[str]  # what each is called
+    rows: list[tuple[str, list[bytes | None]]]  # label, and a picture for each image
 
 
 class Album:

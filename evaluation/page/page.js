@@ -96,17 +96,18 @@ function byValue(a, b, sign) {
 
 // Copying ----------------------------------------------------------------------------------------------------------
 
-async function copy() {
-  getSelection().selectAllChildren(find("#bibtex"));
+async function copy(button) {
+  const from = document.getElementById(button.dataset.copy), said = find("output", button.parentElement);
+  getSelection().selectAllChildren(from);
   try {
-    await navigator.clipboard.writeText(find("#bibtex").textContent);
-    find("#copied").value = "copied";
+    await navigator.clipboard.writeText(from.textContent);
+    said.value = "copied";
   } catch {
-    find("#copied").value = "selected: copy it with Ctrl+C";
+    said.value = "selected: copy it with Ctrl+C";
   }
 }
 
 // Listening --------------------------------------------------------------------------------------------------------
 
 for (const button of findAll("table.scores thead button")) button.addEventListener("click", () => sortTables(button));
-find("#copy").addEventListener("click", copy);
+for (const button of findAll("[data-copy]")) button.addEventListener("click", () => copy(button));

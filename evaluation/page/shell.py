@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -20,11 +20,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.catalogue import ALL_SUBJECTS
-from evaluation.page.album import Album
+from evaluation.page.album import Album, Strip
 from minddiffuser.config import REPOSITORY, Config
 
 EVALUATION = Path(__file__).parents[1]
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "diffusers", "transformers", "open_clip_torch", "scikit-image")
+
+
+class Claim(NamedTuple):
+    """A line of the verdict."""
+
+    title: str
+    text: str
+    link: str  # id of the part of the page that has its evidence
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,8 @@ class Section:
     """What the page shows of one dataset.
 
     The folder of its wing, in `evaluation/`, has the templates header.html.j2, for the head of the page, where this is
-    the first section, and section.html.j2, and the style, section.css.
+    the first section, and section.html.j2, and the style, section.css. The first section's verdict, strip and methods
+    are those of the page.
     """
 
     folder: str
@@ -43,16 +52,26 @@ class Section:
     n_images: dict[str, int]  # test images of each subject
     settings: dict[str, Any]  # how it was scored
     fingerprints: dict[str, list[tuple[str, int | str, str]]]  # by subject: system, number of pictures or "", hash
+    verdict: Sequence[Claim]
+    absent: Sequence[tuple[str, str]] = ()  # what a reader may miss, and why it is not there
+    strip: Strip | None = None
+    methods: str = ""  # a paragraph for a paper
     choices: Sequence[str] = ()  # subjects to choose from, by buttons
     scripts: tuple[str, ...] = ()  # files in the folder
     data: dict[str, Any] = field(default_factory=dict)  # for the scripts
 
 
-def page(config: Config, sections: Sequence[Section], album: Album) -> str:
-    """Build the HTML page, of one section or more; the album has the pictures that their scripts ask for."""
+def page(
+    config: Config, sections: Sequence[Section], album: Album, absent: Sequence[tuple[str, str]] = (), light: int = 0
+) -> str:
+    """Build the HTML page, of one section or more; the album has the pictures that their scripts ask for.
+
+    `absent` has what is absent besides what the sections name; `light` is the number of test images of a subject that a
+    light page shows, or 0 of a whole one.
+    """
     environment = Environment(loader=FileSystemLoader(EVALUATION), autoescape=True, undefined=StrictUndefined)
     environment.filters.update(number=_number, p=_p_value, base64=lambda picture: base64.b64encode(picture).decode())
-    environment.globals.update(all_subjects=ALL_SUBJECTS, config=config)
+    environment.globals.update(all_subjects=ALL_SUBJECTS, config=config, light=light)
 
     def render(template: str, **content: Any) -> Markup:
         return Markup(environment.get_template(template).render(**content))
@@ -62,11 +81,12 @@ def page(config: Config, sections: Sequence[Section], album: Album) -> str:
 
     style = ["page/page.css", *(f"{section.folder}/section.css" for section in sections)]
     scripts = ["page/page.js", *(f"{section.folder}/{name}" for section in sections for name in section.scripts)]
-    data = {key: value for section in sections for key, value in section.data.items()}
+    data = {key: value for section in sections for key, value in section.data.items()} | {"light": light}
     return render(
         "page/page.html.j2",
         sections=sections,
         header=render(f"{sections[0].folder}/header.html.j2"),
+        absent=[*(pair for section in sections for pair in section.absent), *absent],
         bodies=[
             render(f"{section.folder}/section.html.j2", is_first=section is sections[0], **section.content)
             for section in sections

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from evaluation.catalogue import TABULATED, Catalogue, Metric, System
 from evaluation.metrics import catalogue as of_pictures
 
-STAGE1, STAGE2, CEILING = "minddiffuser/stage1", "minddiffuser/stage2", "control/ceiling"
+STAGE1, STAGE2 = "minddiffuser/stage1", "minddiffuser/stage2"
+CEILING, SHUFFLED, NEAREST = "control/ceiling", "control/shuffled", "control/nearest_training"
 RESTORED, BEST_OF_K, RESTORED_STAGE2 = (f"minddiffuser/{name}" for name in ("restored", "best_of_k", "restored_stage2"))
 RIVALS = ("takagi", "ozcelik")
 SPLITS = ("naive_split", "held_out_clusters")  # of training images whose features are decoded while held out
@@ -71,10 +72,10 @@ SYSTEMS = {
         "other",
     ),
     CEILING: System("ceiling", "stage 1 from the stimulus' own z and c: what perfect decoding would reach", "control"),
-    "control/nearest_training": System(
+    NEAREST: System(
         "nearest training image", "the training image whose own z and c are most like the decoded ones", "control"
     ),
-    "control/shuffled": System("shuffled", "stage 1 from the z and c decoded of another test image", "control"),
+    SHUFFLED: System("shuffled", "stage 1 from the z and c decoded of another test image", "control"),
     "control/permuted": System(
         "permuted decoders", "stage 1 with decoders that were fitted to voxels of other images", "control"
     ),

@@ -45,15 +45,17 @@ function ticks(low, high, count) {
   }));
 }
 
+// Those of the main metrics are always open, and stand above their table.
 function drawOpenPlots() {
   for (const group of findAll("[data-plots]")) {
-    const names = data.groups[group.dataset.plots];
-    find(".plots", group).replaceChildren();
-    if (!group.open) continue;
-    const drawn = names.flatMap((metric) => [dotPlot(metric), bottleneck(metric)]).filter(Boolean);
+    const names = data.groups[group.dataset.plots], place = find(".plots", group) ?? group;
+    place.replaceChildren();
+    if (group.open === false) continue;
+    const drawn = [...names.map(dotPlot), ...names.map(bottleneck)].filter(Boolean);
     const nothing = html("p", { class: "note" }, "Nothing is scored by these metrics.");
-    find(".plots", group).append(...(drawn.length ? drawn : [nothing]));
+    place.append(...(drawn.length ? drawn : [nothing]));
   }
+  for (const place of findAll("[data-accuracy]")) place.replaceChildren(...accuracyPlots(data.accuracy[place.dataset.accuracy]));
 }
 
 const figure = (title, text, drawing) =>
@@ -74,7 +76,7 @@ function dotPlot(metric) {
   if (!systems.length) return null;
   const rows = systems.map((system) => {
     const [mean, low, high, n] = summary[system][metric];
-    const values = scoresOverImages(system, metric).sort((a, b) => a - b);
+    const values = hasDensity(system) ? scoresOverImages(system, metric).sort((a, b) => a - b) : [];
     return { system, kind: data.systems[system].kind, mean, low, high, n, values };
   });
   const ends = rows.flatMap(({ low, high, values }) =>
@@ -98,6 +100,9 @@ function dotPlot(metric) {
   return figure(data.metrics[metric].label, data.metrics[metric].meaning, plot);
 }
 
+// Not of a control that shows the same picture whatever was seen, nor of the few images of a light page.
+const hasDensity = (system) => !data.light && data.subjects.every((name) => !(system in data.tests[name].constants));
+
 function dotRow({ system, kind, mean, low, high, n, values }, x, y, step, left, from, to) {
   const text = `${label(system)}: ${format(mean)} [${format(low)}, ${format(high)}], n = ${n}`;
   return svg(
@@ -105,7 +110,7 @@ function dotRow({ system, kind, mean, low, high, n, values }, x, y, step, left, 
     { class: `dots ${kind}` },
     svg("title", {}, text),
     svg("rect", { class: "hit", x: 0, y: y - step / 2, width: "100%", height: step }),
-    values.length > 2 && to > from ? violin(values, x, y, step * 0.42, from, to) : null,
+    values.length > 2 && to > from && values[0] < values.at(-1) ? violin(values, x, y, step * 0.42, from, to) : null,
     svg("text", { class: "name", x: left - 10, y: y + 4, "text-anchor": "end" }, shorten(label(system))),
     line("interval", x(low), y, x(high), y),
     svg("circle", { class: "mean", cx: x(mean), cy: y, r: 4.5 }),
@@ -167,4 +172,35 @@ function bottleneck(metric) {
   plot.append(words((left + right) / 2, height - 6, "middle", "decoded numbers that stage 1 is given"));
   const note = `of stage 1 from so many decoded numbers${full ? "; dashed: from all of them" : ""}`;
   return figure(`${data.metrics[metric].label}, bottleneck`, note, plot);
+}
+
+// How well each target is decoded: a bar a region, all regions together first; bars of all targets on one scale.
+function accuracyPlots(targets) {
+  const ends = targets.flatMap(({ rows, ceiling }) => [...rows.flatMap(([, r, floor]) => [r, floor]), ceiling ?? 0]);
+  const from = Math.min(0, ...ends), to = Math.max(...ends) * 1.04;
+  return targets.map(({ target, ceiling, rows }) => {
+    const left = 74, width = 270, step = 19, bottom = 8 + rows.length * step;
+    const x = (value) => left + ((value - from) / (to - from)) * (width - left - 8);
+    const plot = canvas(width, bottom + 22, `correlation of ${target} by region`);
+    for (const { value, text } of ticks(from, to, 4))
+      plot.append(line("grid", x(value), 4, x(value), bottom), words(x(value), bottom + 16, "middle", text));
+    rows.forEach(([roi, r, floor], k) => {
+      const y = 8 + k * step, name = roi === "all" ? "all regions" : roi;
+      const text = `${name}: ${format(r)}; permuted images: ${format(floor)}`;
+      const bar = { x: Math.min(x(0), x(r)), width: Math.abs(x(r) - x(0)), y, height: step - 5 };
+      plot.append(
+        svg(
+          "g",
+          { class: roi === "all" ? "bar-of all" : "bar-of" },
+          svg("title", {}, text),
+          svg("rect", bar),
+          line("floor", x(floor), y - 1, x(floor), y + step - 4),
+          svg("text", { class: "name", x: left - 8, y: y + step - 8, "text-anchor": "end" }, name),
+        ),
+      );
+      if (roi === "all" && ceiling !== null) plot.append(line("full", x(ceiling), y - 3, x(ceiling), y + step - 2));
+    });
+    const note = ceiling === null ? "" : `; noise ceiling ${format(ceiling)}`;
+    return figure(target, `r ${format(rows[0][1])}${note}`, plot);
+  });
 }

@@ -10,21 +10,35 @@ import pandas as pd
 from evaluation.catalogue import TABULATED
 from evaluation.page.album import Album, as_png
 from evaluation.page.shell import Section
-from evaluation.pictures.catalogue import CATALOGUE, GROUPS, STAGE1, STAGE2
+from evaluation.pictures.catalogue import CATALOGUE, CEILING, GROUPS, SHUFFLED, STAGE1, STAGE2
 from evaluation.pictures.comparison import PAPER, QUOTED_AS, label
-from evaluation.pictures.examples import examples
-from evaluation.pictures.shown import CONSTANT, SubjectResults, pictures_per_trajectory, read_subject
+from evaluation.pictures.examples import card, examples, spread_by_rule, strip
+from evaluation.pictures.methods import methods
+from evaluation.pictures.shown import CONSTANT, SubjectResults, pictures_per_trajectory, read_subject, some_of
+from evaluation.pictures.verdict import SIMILARITY, absences, best_rival, method_of, shown_first, verdict
 from evaluation.scores import place_of, read_tables
-from evaluation.tables import choices_of, nested, notes_on, page_differences, page_table, read_quoted, sampled
+from evaluation.tables import (
+    choices_of,
+    difference_matrix,
+    nested,
+    notes_on,
+    page_differences,
+    page_table,
+    read_quoted,
+    sampled,
+)
 from minddiffuser.config import REPOSITORY, Config
 from minddiffuser.store import DataError
 
 _LINKS = ("Scores", "Images", "Differences", "Plots", "Decoding", "Published")
+_LEVELS = {"shuffled": SHUFFLED, "ceiling": CEILING}  # what stands under each heading
 _WORDS = {(STAGE2, STAGE1): ("stage 2 improves", "stage 2 worsens")}
 
 
-def make(config: Config, subjects: Sequence[str], album: Album) -> tuple[Section, bytes]:
-    """Make the section of some subjects, and the picture of examples.
+def make(config: Config, subjects: Sequence[str], album: Album, light: int = 0) -> tuple[Section, dict[str, bytes]]:
+    """Make the section of some subjects, and the pictures beside the page, by the name of their file.
+
+    With `light`, the section has that many test images of each subject, and not the way of stage 2.
 
     Raises
     ------
@@ -42,7 +56,12 @@ def make(config: Config, subjects: Sequence[str], album: Album) -> tuple[Section
     ways = [place_of(config, subject, STAGE2) / "trajectory" for subject in subjects]
     n_pictures = pictures_per_trajectory(sum(len(list(way.glob("*.csv"))) for way in ways))
     found = [read_subject(config, subject, tables["scores"], n_pictures) for subject in subjects]
-    return section(config, found, tables, record, album), as_png(examples(found, tables["scores"]))
+    laid_out = section(config, found, tables, record, album, light)
+    pictures = {"examples.png": as_png(examples(found, tables["scores"]))}
+    if laid_out.strip:
+        drawn = card(laid_out.strip, laid_out.verdict, laid_out.is_simulated)
+        pictures["card.png"] = as_png(drawn)
+    return laid_out, pictures
 
 
 def section(
@@ -51,8 +70,12 @@ def section(
     tables: Mapping[str, pd.DataFrame],
     record: Mapping[str, Any],
     album: Album,
+    light: int = 0,
 ) -> Section:
-    """Lay the section out; tables are "scores", "summary", "paired" and perhaps "spread", of these subjects."""
+    """Lay the section out; tables are "scores", "summary", "paired" and perhaps "spread", of these subjects.
+
+    With `light`, of that many test images of each subject.
+    """
     names = [subject.name for subject in subjects]
     choices = choices_of(names, tables["summary"])
     summary = tables["summary"][tables["summary"]["subject"].isin(choices)]
@@ -62,6 +85,21 @@ def section(
     kinds = dict.fromkeys(GROUPS, TABULATED) | {"features": {"features": "Decoded features"}}
     shown = CATALOGUE.in_order(summary["system"].unique())
     described = {name: CATALOGUE.metric(name) for metrics in groups.values() for name in metrics}
+    rival = best_rival(summary, choices[0])
+    n_images = {subject.name: len(subject.stimuli) for subject in subjects}
+    strip_shown = strip(subjects[0], tables["scores"], rival)
+    made = {subject.name: [*subject.pictures] for subject in subjects}
+    missing = absences(made, config.experiment, record["absent"])
+    missing += [
+        (f"accuracy of what is decoded, {subject.name}", "python feature_decoding/25_accuracy.py")
+        for subject in subjects
+        if subject.accuracy is None
+    ]
+    if any(subject.categories is None for subject in subjects):
+        missing.append(("the filter by category", "COCO's instances_*2017.json is not there"))
+    accuracies = {subject.name: _accuracy(subject, tables["summary"]) for subject in subjects}
+    if light:
+        subjects = [some_of(subject, spread_by_rule(subject, tables["scores"], light)) for subject in subjects]
     return Section(
         folder=Path(__file__).parent.name,
         title=CATALOGUE.title,
@@ -70,11 +108,13 @@ def section(
             "subjects": subjects,
             "choices": choices,
             "groups": [
-                page_table(group, GROUPS[group], metrics, summary, choices, notes, CATALOGUE, kinds[group])
+                page_table(group, GROUPS[group], metrics, summary, choices, notes, CATALOGUE, kinds[group], _LEVELS)
                 for group, metrics in groups.items()
             ],
             "samples": sampled(notes, pictured, CATALOGUE),
             "spread": _spread(tables.get("spread"), choices),
+            "matrix_rows": difference_matrix(tables["paired"], choices, groups["main"], CATALOGUE),
+            "columns": [CATALOGUE.metric(name).label for name in groups["main"]],
             "differences": page_differences(tables["paired"], choices, "main", CATALOGUE, _WORDS),
             "has_bottleneck": any(CATALOGUE.system(name).kind == "bottleneck" for name in shown),
             "has_trajectories": any(subject.trajectories for subject in subjects),
@@ -83,7 +123,7 @@ def section(
             "beside_paper": _beside_paper(summary, choices),
         },
         is_simulated=config.experiment.miniature is not None,
-        n_images={subject.name: len(subject.stimuli) for subject in subjects},
+        n_images=n_images,
         settings=record["settings"],
         fingerprints={
             subject.name: [
@@ -92,6 +132,10 @@ def section(
             ]
             for subject in subjects
         },
+        verdict=verdict(summary, tables["paired"], choices[0]),
+        absent=missing,
+        strip=strip_shown,
+        methods=methods(config),
         choices=choices,
         scripts=("plots.js", "sheet.js", "viewer.js"),
         data={
@@ -105,6 +149,10 @@ def section(
             "titles": GROUPS,
             "groups": groups,
             "summary": nested(summary),
+            "shown": shown_first(pictured, rival),
+            "method": method_of(pictured),
+            "similarity": SIMILARITY,
+            "accuracy": accuracies,
             **_images(subjects, tables["scores"], album),
         },
     )
@@ -150,6 +198,24 @@ def _scores_by_image(scores: pd.DataFrame, ids: list[int]) -> dict[str, dict[str
             rounded = [round(value, 4) if np.isfinite(value) else None for value in values]
             found.setdefault(str(name), {})[str(measure)] = rounded
     return {name: found[name] for name in CATALOGUE.in_order(found)}
+
+
+def _accuracy(subject: SubjectResults, summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """Correlation by image of each target, from all ROIs and from each; of c and z with the ceiling that 41 has."""
+    if subject.accuracy is None:
+        return []
+    rows = subject.accuracy[subject.accuracy["measure"] == "image"]
+    ceilings = summary[(summary["subject"] == subject.name) & (summary["metric"] == "feature_ceiling")]
+    ceiling_of = ceilings.set_index("system")["mean"]
+    words = {"c": "c: text embedding", "z": "z: latents"}
+    return [
+        {
+            "target": words.get(str(target)) or f"Z_CLIP: layer {int(str(target).removeprefix('linear_'))}",
+            "ceiling": float(ceiling_of[f"features/{target}"]) if f"features/{target}" in ceiling_of else None,
+            "rows": of_target[["roi", "r", "floor"]].values.tolist(),
+        }
+        for target, of_target in rows.groupby("target", sort=False)
+    ]
 
 
 def _spread(spread: pd.DataFrame | None, choices: list[str]) -> dict[str, list[dict[str, Any]]]:

@@ -13,7 +13,7 @@ const observer = new IntersectionObserver(
       fillRow(target);
     }
   },
-  { root: sheet, rootMargin: "500px" },
+  { rootMargin: "500px" },
 );
 
 function fillChoices() {
@@ -22,9 +22,13 @@ function fillChoices() {
   const hasScores = (system) => data.subjects.some((name) => data.tests[name].scores[system]);
   const systems = Object.keys(data.systems).filter(hasScores);
   find("#system").append(...systems.map((system) => html("option", { value: system }, label(system))));
+  if (groups.flat().includes(data.similarity)) find("#metric").value = data.similarity;
+  if (systems.includes(data.method)) find("#system").value = data.method;
+  find("#order").value = "best";
+  for (const system of Object.keys(data.systems)) if (!data.shown.includes(system)) hiddenSystems.add(system);
 }
 
-// Which systems the sheet shows: one box each, and one for all of a kind.
+// Which systems the sheet shows, five at first: one box each, and one for all of a kind.
 const hiddenSystems = new Set();
 const inSheet = () => pictured().filter((system) => !hiddenSystems.has(system));
 
@@ -68,11 +72,13 @@ function optionLabel(metric) {
 }
 
 function choice() {
-  const category = setting("category"), typed = setting("find").trim();
-  const wanted = /^\d+$/.test(typed) ? String(Number(typed)) : typed;
+  const category = setting("category"), typed = setting("find").trim().toLowerCase();
+  const isFound = /^\d+$/.test(typed)
+    ? (id) => String(id).startsWith(String(Number(typed)))
+    : (id) => data.stimuli[id].captions.some((text) => text.toLowerCase().includes(typed));
   const all = shownSubjects().flatMap((name) => data.tests[name].ids.map((id, row) => ({ subject: name, id, row })));
   const chosen = all.filter(
-    ({ id }) => (!category || data.stimuli[id].categories.includes(category)) && String(id).startsWith(wanted),
+    ({ id }) => (!category || data.stimuli[id].categories.includes(category)) && isFound(id),
   );
   return { all, chosen: ordered(chosen) };
 }
@@ -100,13 +106,13 @@ function showSheet() {
     entryOf.set(row, entry);
     return row;
   });
-  const nothing = html("p", { class: "nothing" }, "Nothing matches. Clear the NSD id, or choose another category.");
+  const nothing = html("p", { class: "nothing" }, "Nothing matches. Clear the words, or choose another category.");
   const head = html("div", { class: "heads", "aria-hidden": "true" }, html("span"), heads);
   sheet.replaceChildren(head, ...(rows.length ? rows : [nothing]));
-  sheet.scrollTop = 0;
   layOut();
   for (const row of rows) observer.observe(row);
   showConstants();
+  remember();
 }
 
 // In columns where the window is wide; those that do not fit are scrolled to, beside the stimulus. Else in lines.
@@ -116,6 +122,10 @@ function layOut() {
   const cell = Math.min(Math.max(Math.floor((width - 170) / columns) - 8, 80), 128);
   const perLine = Math.max(Math.floor((width + 8) / 92), 1);
   sheet.classList.toggle("in-columns", isWide);
+  // Wider than the text, it may take the whole window; what does not fit even then is scrolled to.
+  const room = document.documentElement.clientWidth - 56;
+  sheet.classList.toggle("overflows", isWide && 170 + columns * (cell + 8) > Math.max(room, width));
+  sheet.style.setProperty("--top", `${find(".bar").offsetHeight}px`);
   sheet.style.setProperty("--cell", `${cell}px`);
   const narrowHeight = Math.ceil(columns / perLine) * ((width + 8) / perLine + 40) + 70;
   sheet.style.setProperty("--row", `${Math.round(isWide ? cell + 34 : narrowHeight)}px`);
@@ -146,6 +156,45 @@ function cellOf(entry, system, metric) {
   const value = html("b", {}, isThere ? format(score) : "");
   const caption = html("figcaption", {}, html("span", {}, label(system)), value);
   return html("figure", { class: data.systems[system].kind, "data-system": system }, shown, caption);
+}
+
+// Addresses: what is chosen stands behind "#", so that a link or a reload shows the same view ------------------------
+
+const CHOICES = ["metric", "order", "system", "category", "find"];
+const atFirst = {};
+let recalling = false;
+
+function remember(image) {
+  if (recalling || !Object.keys(atFirst).length) return;
+  const found = new URLSearchParams();
+  if (subject !== atFirst.subject) found.set("subject", subject);
+  for (const name of CHOICES) if (setting(name) !== atFirst[name]) found.set(name, setting(name));
+  const shown = inSheet().join(",");
+  if (shown !== atFirst.shown) found.set("shown", shown);
+  if (image) found.set("image", `${image.subject}/${image.id}`);
+  const isSection = location.hash && !location.hash.includes("=");
+  if (found.size || !isSection) history.replaceState(null, "", found.size ? `#${found}` : location.pathname + location.search);
+}
+
+// Show what the address says, if it is of a view and not of a section.
+function recall() {
+  if (!location.hash.includes("=")) return;
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  recalling = true;
+  for (const name of CHOICES) {
+    const control = find(`#${name}`), value = wanted.get(name) ?? atFirst[name];
+    if (control) control.value = value;
+    if (control && control.value !== value) control.value = atFirst[name];
+  }
+  const shown = new Set((wanted.get("shown") ?? atFirst.shown).split(","));
+  for (const system of Object.keys(data.systems)) shown.has(system) ? hiddenSystems.delete(system) : hiddenSystems.add(system);
+  const asked = wanted.get("subject") ?? atFirst.subject;
+  choose(data.subjects.includes(asked) || find(`[data-choose="${CSS.escape(asked)}"]`) ? asked : atFirst.subject);
+  recalling = false;
+  const [whose, id] = (wanted.get("image") ?? "").split("/");
+  const index = entries.findIndex((entry) => entry.subject === whose && String(entry.id) === id);
+  if (index >= 0) view(index);
+  else find("#images").scrollIntoView({ behavior: "instant" });
 }
 
 function showConstants() {

@@ -1,7 +1,7 @@
 """What the page shows of one subject of the Natural Scenes Dataset, read from where it is."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class SubjectResults:
     pictures: dict[str, dict[int, bytes]]  # the reconstructions of each system
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # what is in `settings.json` of each folder
     trajectories: dict[int, Trajectory] = field(default_factory=dict)
-    figures: dict[str, bytes] = field(default_factory=dict)  # PNGs of decoding accuracy, by title
+    accuracy: pd.DataFrame | None = None  # of decoding, by target and ROI: accuracy.csv
     noise_ceiling: pd.DataFrame | None = None  # by region
 
 
@@ -80,16 +80,16 @@ def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures:
         trajectories=read_trajectories(place_of(config, subject, STAGE2), ids, n_pictures)
         if STAGE2 in pictures
         else {},
-        figures=read_figures(config, subject),
+        accuracy=read_accuracy(config, subject),
         noise_ceiling=ceiling_by_roi(ceiling),
     )
 
 
-def read_figures(config: Config, subject: str) -> dict[str, bytes]:
-    """Read the figures of decoding accuracy, if they are of the decoders that are there."""
+def read_accuracy(config: Config, subject: str) -> pd.DataFrame | None:
+    """Read the table of decoding accuracy, if it is of the decoders that are there."""
     recipe = accuracy(config, subject)
     done = recipe.path.is_file() and Files(recipe).is_done()
-    return {"accuracy": recipe.path.with_suffix(".png").read_bytes()} if done else {}
+    return pd.read_csv(recipe.path.with_suffix(".csv")) if done else None
 
 
 def first_picture(place: Path) -> bytes:
@@ -101,6 +101,19 @@ def first_picture(place: Path) -> bytes:
 def pictures_per_trajectory(n_trajectories: int) -> int:
     """How many pictures of each trajectory a page shows: up to 12, and at least 3 where there are very many."""
     return min(max(TRAJECTORY_BUDGET // max(n_trajectories, 1), 3), 12)
+
+
+def some_of(subject: SubjectResults, ids: Sequence[int]) -> SubjectResults:
+    """Keep a few images, without the way of stage 2: what a light page shows."""
+    categories = None if subject.categories is None else {i: subject.categories[i] for i in ids}
+    return replace(
+        subject,
+        stimuli={i: subject.stimuli[i] for i in ids},
+        captions={i: subject.captions[i] for i in ids},
+        categories=categories,
+        pictures={name: {i: made[i] for i in ids if i in made} for name, made in subject.pictures.items()},
+        trajectories={},
+    )
 
 
 def read_trajectories(stage2: Path, ids: Iterable[int], n_pictures: int) -> dict[int, Trajectory]:

@@ -16,6 +16,7 @@ function view(index) {
   body.replaceChildren(...parts.filter(Boolean));
   body.scrollTop = 0;
   if (!viewer.open) viewer.showModal();
+  remember(entry);
 }
 
 function step(by) {
@@ -54,7 +55,7 @@ function methodOf(entry) {
 
 function standing(entry) {
   const system = methodOf(entry);
-  if (!system) return null;
+  if (!system || data.light) return null;
   const strips = data.groups.main
     .filter((metric) => scoreOf(entry, system, metric) !== null)
     .map((metric) => {
@@ -127,7 +128,7 @@ function trajectory(entry) {
     slider.setAttribute("aria-valuetext", text);
     mark(iteration);
   };
-  slider.value = frames.length - 1;
+  slider.value = frames.findIndex(({ iteration }) => iteration === way.result);
   slider.addEventListener("input", show);
   show();
   const note = html("p", { class: "note" }, `The picture of stage 2 is that of iteration ${way.result} (the ring).`);
@@ -163,6 +164,7 @@ function lossCurve({ losses, result }) {
 }
 
 function returnFocus() {
+  remember();
   const row = findAll(".row", sheet)[place];
   row.scrollIntoView({ block: "nearest" });
   if (!row.children.length) fillRow(row);
@@ -190,10 +192,23 @@ viewer.addEventListener("keydown", (event) => {
 });
 new ResizeObserver(layOut).observe(sheet);
 
+// On paper: the first rows, for all would fill a book.
+const ON_PAPER = 20;
+addEventListener("beforeprint", () => {
+  findAll(".row", sheet).forEach((row, k) => {
+    if (k < ON_PAPER && !row.children.length) fillRow(row);
+    row.classList.toggle("beyond", k >= ON_PAPER);
+  });
+});
+
 // The pictures come after this script, so that the tables can be read before they have arrived.
 fillChoices();
 choose(subject);
 document.addEventListener("DOMContentLoaded", () => {
   readBlocks();
   choose(subject);
+  for (const name of CHOICES) atFirst[name] = setting(name);
+  Object.assign(atFirst, { subject, shown: inSheet().join(",") });
+  recall();
 });
+addEventListener("hashchange", recall);

@@ -82,8 +82,6 @@ def make_subject(name, rng):
     def pictures(some):
         return thumbnails(np.array(some), rng.integers(0, 255, (len(some), 24, 24, 3), dtype=np.uint8))
 
-    plot = io.BytesIO()
-    Image.new("RGB", (60, 40), "white").save(plot, "png")
     grey = thumbnail(Image.new("RGB", (24, 24), "grey"))
     made = {system: pictures(ids) for system in PICTURED}
     made[STAGE2] = pictures(ids[:-2])
@@ -91,7 +89,9 @@ def make_subject(name, rng):
     settings = {system: {"fingerprint": "0123456789abcdef"} for system in PICTURED}
     settings[THEIRS]["flags"] = ["saw <other> images"]
     ways = {
-        i: Trajectory([0, 10, 19], list(pictures([0, 1, 2]).values()), [2.0 - 0.05 * k for k in range(20)], 19)
+        i: Trajectory(
+            [0, 10, 19], list(pictures([0, 1, 2]).values()), [2.0 - 0.05 * k for k in range(20)], 10 if i else 19
+        )
         for i in ids[:-2]
     }
     return SubjectResults(
@@ -102,12 +102,20 @@ def make_subject(name, rng):
         pictures=made,
         settings=settings,
         trajectories=ways,
-        figures={"accuracy": plot.getvalue()},
+        accuracy=pd.DataFrame(
+            [
+                (t, roi, m, 0.3, 0.04)
+                for t in ("c", "z", "linear_02")
+                for roi in ("all", "V1")
+                for m in ("unit", "image")
+            ],
+            columns=["target", "roi", "measure", "r", "floor"],
+        ),
         noise_ceiling=pd.DataFrame({"roi": ["V1"], "n_voxels": [100], "median": [20.5], "mean": [21.25]}),
     )
 
 
-def make_page(subjects=SUBJECTS, stage2=True):
+def make_page(subjects=SUBJECTS, stage2=True, light=0):
     rng = np.random.default_rng(0)
     tables, results = make_tables(rng), [make_subject(name, rng) for name in subjects]
     record = {
@@ -124,11 +132,13 @@ def make_page(subjects=SUBJECTS, stage2=True):
             "paired": paired[:0],
         }
         results = [
-            replace(r, pictures={STAGE1: r.pictures[STAGE1]}, settings={}, trajectories={}, categories=None, figures={})
+            replace(
+                r, pictures={STAGE1: r.pictures[STAGE1]}, settings={}, trajectories={}, categories=None, accuracy=None
+            )
             for r in results
         ]
     config, album = load(REPOSITORY / "configs" / "miniature.yaml", None), Album()
-    return page_of(config, [of_pictures.section(config, results, tables, record, album)], album)
+    return page_of(config, [of_pictures.section(config, results, tables, record, album, light)], album, light=light)
 
 
 @pytest.fixture(scope="module")
@@ -150,21 +160,21 @@ def browser():
 def open_page(browser):
     """Open a page; at the end of a test it must not have complained, nor asked for anything but itself."""
 
-    def opened(path, **settings):
+    def opened(path, address="", **settings):
         page = browser.new_page(**settings)
         page.set_default_timeout(5000)
         page.noises = noises = []
         page.on("console", lambda message: noises.append(message.text))
         page.on("pageerror", lambda error: noises.append(str(error)))
         page.on("request", lambda request: is_own(request.url, path) or noises.append(request.url))
-        page.goto(path.as_uri())
+        page.goto(path.as_uri() + address)
         return page
 
     return opened
 
 
 def is_own(url, path):
-    return url.startswith("data:") or url == path.as_uri()
+    return url.startswith("data:") or url.partition("#")[0] == path.as_uri()
 
 
 @pytest.fixture
@@ -186,6 +196,7 @@ def heading(page, name):
 
 
 def rows(page):
+    page.evaluate("document.querySelector('#sheet').scrollIntoView({behavior: 'instant'})")
     page.wait_for_function("document.querySelector('#sheet .row .open, #sheet .nothing')")
     return page.locator("#sheet .row .open").all_text_contents()
 
@@ -194,9 +205,20 @@ def shown_scores(page, name=STAGE1):
     return [float(text) for text in page.locator(f'#sheet figure[data-system="{name}"] b').all_text_contents() if text]
 
 
+def open_choice(page):
+    page.locator("#systems").evaluate("(details) => details.open = true")
+
+
+def show_all_systems(page):
+    open_choice(page)
+    for one in page.locator("#systems fieldset > label input").all():
+        one.set_checked(True)
+
+
 def show_all_rows(page):
-    """Make the sheet as high as its rows, so that all are in view and made."""
-    page.add_style_tag(content="#sheet { height: auto !important; } .row { content-visibility: visible !important; }")
+    """Bring all rows into view, so that they are made."""
+    for row in page.locator("#sheet .row").all():
+        row.scroll_into_view_if_needed()
     page.wait_for_function("[...document.querySelectorAll('#sheet .row')].every((row) => row.children.length)")
 
 
@@ -226,11 +248,12 @@ def test_a_lower_is_better_metric_is_sorted_from_its_best_first(page):
 def test_the_whole_page_follows_the_choice_of_a_subject(page):
     captions = page.locator('#scores table[data-group="main"]:visible caption')
     assert captions.all_inner_texts() == ["mean over subjects"]
-    assert page.locator("#differences .pair:visible").count() == 4  # none is over subjects: each subject's are shown
+    matrices = page.locator("#differences .matrix:visible")
+    assert matrices.count() == 2  # none is over subjects: each subject's are shown
     assert page.locator("#count").inner_text() == "24 of 24 images"
     page.get_by_role("button", name="subj02").click()
     assert captions.all_inner_texts() == ["subj02"]
-    assert page.locator("#differences .pair:visible").count() == 2
+    assert matrices.count() == 1
     assert page.locator("#count").inner_text() == "12 of 12 images"
     rows(page)
     assert page.locator("#sheet .row .soft").first.text_content() == "subj02"
@@ -249,7 +272,18 @@ def test_absent_metrics_stand_ins_and_flags_are_shown(page):
     assert badge.inner_text() == "flagged"
 
 
+def test_differences_stand_in_a_matrix_with_sign_and_numbers_on_hover(page):
+    matrix = page.locator("#differences .matrix:visible").first
+    assert matrix.locator("thead th").all_inner_texts()[1:] == ["PixCorr", "SSIM", "CLIP similarity", "CLIP two-way"]
+    first = matrix.locator("tbody tr").first
+    assert first.locator("th").inner_text() == "stage 2 − stage 1"
+    assert first.locator("td").all_inner_texts() == ["▲", "△", "·", "▲"]
+    title = first.locator("td").first.get_attribute("title")
+    assert title == "stage 2 − stage 1, PixCorr: +.020 [.010, .030], p .004 (uncorrected .001), n 12"
+
+
 def test_differences_are_read_out_and_corrected(page):
+    page.locator("#differences .numbers > summary").click()
     lines = page.locator("#differences .pair").first.locator("tbody").first.locator("tr").all_inner_texts()
     assert lines[0].split("\t") == ["stage 2 improves PixCorr", "+0.020", "[+0.010, +0.030]", "0.001", "0.004", "12"]
     line = page.locator("#differences .pair summary").first.inner_text()
@@ -261,18 +295,21 @@ def test_differences_are_read_out_and_corrected(page):
 
 
 def test_plots_show_every_system_and_the_bottleneck_with_its_line(page):
-    names = page.locator("#plots .plot").first.locator(".name").all_text_contents()
-    assert names == LABELS
-    assert page.locator("#plots .plot").first.locator(".violin").count() == len(names)
-    curve = page.locator("#plots .plot", has=page.locator(".full")).first
+    first = page.locator("#scores .plot").first
+    assert first.locator(".name").all_text_contents() == LABELS
+    assert first.locator(".violin").count() == len(LABELS) - 1  # not of the mean image, which is the same for all
+    curve = page.locator("#scores .plot", has=page.locator(".full")).first
     assert curve.locator(".mean").count() == 3
     assert "0" in curve.locator(".tick").all_text_contents()
-    assert page.locator("#plots .plot").count() == 2 * len(MAIN)
+    assert page.locator("#scores .plot").count() == 2 * len(MAIN)
+    table = page.locator('#scores table[data-group="main"]:visible')
+    assert page.locator("#scores .plot").last.bounding_box()["y"] < table.bounding_box()["y"]
     page.locator("#plots details", has_text="Decoded features").locator("summary").click()
     page.locator('[data-plots="features"] .plot').wait_for()
 
 
 def test_the_sheet_is_complete_and_constant_controls_are_shown_once(page):
+    show_all_systems(page)
     show_all_rows(page)
     assert len(rows(page)) == 2 * N
     heads = page.locator("#sheet .heads span").all_inner_texts()
@@ -288,7 +325,7 @@ def box(page, name):
 
 
 def test_the_sheet_shows_the_systems_that_are_chosen(page):
-    page.locator("#systems summary").click()
+    show_all_systems(page)
     box(page, "Other systems").click()
     box(page, "stage 1").click()
     heads = page.locator("#sheet .heads span")
@@ -308,6 +345,7 @@ def test_the_sheet_shows_the_systems_that_are_chosen(page):
 
 def test_columns_that_do_not_fit_are_scrolled_to_beside_the_stimulus(open_page, path):
     page = open_page(path, viewport={"width": 800, "height": 900})
+    show_all_systems(page)
     rows(page)
     first = page.locator("#sheet .row").first.locator("figure")
     stimulus, last = first.first, first.last
@@ -366,18 +404,21 @@ def test_images_without_a_score_come_last(page):
         assert rows(page)[-2:] == ["NSD 70", "NSD 77"]
 
 
-def test_images_are_found_by_category_and_by_id(page):
+def test_images_are_found_by_category_by_id_and_by_words_of_a_caption(page):
     page.locator("#category").select_option("dog")
     assert page.locator("#count").inner_text() == "12 of 24 images"
     page.locator("#find").fill("00021")
     assert rows(page) == ["NSD 21", "NSD 21"]
+    page.locator("#find").fill("ANOTHER caption of 21")
+    assert rows(page) == ["NSD 21", "NSD 21"]
     page.locator("#find").fill("999")
-    assert page.locator("#sheet").inner_text().strip().endswith("Clear the NSD id, or choose another category.")
+    assert page.locator("#sheet").inner_text().strip().endswith("Clear the words, or choose another category.")
     assert page.locator("#count").inner_text() == "0 of 24 images"
 
 
 @pytest.mark.parametrize("by", ["click", "keyboard"])
 def test_an_image_opens_closes_and_focus_returns(page, by):
+    page.locator("#order").select_option("id")
     rows(page)
     opener = page.locator("#sheet .open").nth(2)
     if by == "click":
@@ -399,6 +440,7 @@ def test_an_image_opens_closes_and_focus_returns(page, by):
 
 
 def test_the_slider_shows_the_way_of_stage_2(page):
+    page.locator("#order").select_option("id")
     rows(page)
     page.locator("#sheet .open").first.press("Enter")
     dialog, slider = page.get_by_role("dialog"), page.get_by_role("slider")
@@ -410,15 +452,147 @@ def test_the_slider_shows_the_way_of_stage_2(page):
 
     last = state()
     assert last[0] == "iteration 19, loss 1.05"
-    slider.press("ArrowLeft")
-    middle = state()
-    assert middle[0] == "iteration 10, loss 1.5"
     slider.press("Home")
     first = state()
+    slider.press("ArrowRight")
+    middle = state()
+    assert middle[0] == "iteration 10, loss 1.5"
     assert first[0] == "iteration 0, loss 2"
     assert len({last[1], middle[1], first[1]}) == 3
     assert first[2] < middle[2] < last[2]
     assert dialog.get_by_role("heading", level=2).inner_text() == "NSD 0"  # the arrows moved the slider alone
+
+
+def test_the_viewer_opens_at_the_iteration_whose_picture_is_stage_2s(page):
+    page.locator("#find").fill("21")
+    rows(page)
+    page.locator("#sheet .open").first.click()
+    assert page.get_by_role("dialog").locator(".reading").inner_text() == "iteration 10, loss 1.5"
+
+
+def test_the_sheet_begins_with_the_methods_best_image_by_a_score_that_sees_objects(page):
+    page.get_by_role("button", name="subj01").click()
+    chosen = [page.locator(f"#{name}").input_value() for name in ("metric", "order", "system")]
+    assert chosen == ["clip_similarity", "best", STAGE2]
+    heads = page.locator("#sheet .heads span").all_inner_texts()[1:]
+    assert heads == ["stimulus", "stage 1", "stage 2", "<b>theirs</b>", "ceiling", "shuffled"]
+    values = shown_scores(page, STAGE2)
+    assert values == sorted(values, reverse=True)
+
+
+def test_every_view_has_an_address_that_a_reload_keeps(page, open_page, path):
+    page.get_by_role("button", name="subj02").click()
+    page.locator("#metric").select_option("ssim")
+    page.locator("#order").select_option("worst")
+    page.locator("#find").fill("another caption of 2")
+    open_choice(page)
+    box(page, "ceiling").click()
+    rows(page)
+    page.locator("#sheet .open").first.press("Enter")
+    dialog = page.get_by_role("dialog")
+    title, heads = dialog.get_by_role("heading", level=2).inner_text(), page.locator("#sheet .heads span")
+    texts, address = heads.all_text_contents(), page.evaluate("location.hash")
+    page.reload()
+    other = open_page(path, address, viewport={"width": 1280, "height": 900})
+    for seen in (page, other):
+        assert seen.get_by_role("dialog").get_by_role("heading", level=2).inner_text() == title
+        assert seen.locator("#sheet .heads span").all_text_contents() == texts
+        assert seen.locator("[aria-pressed=true]").inner_text() == "subj02"
+        assert seen.locator("#metric").input_value() == "ssim"
+        assert seen.locator("#find").input_value() == "another caption of 2"
+        seen.keyboard.press("Escape")
+        seen.wait_for_function("!location.hash.includes('image')")
+    assert other.noises == []
+    other.close()
+
+
+@pytest.mark.parametrize("address", ["#image=subj09/1&metric=nothing&subject=nobody&shown=,", "#scores", "#=&="])
+def test_an_address_of_nothing_shows_the_page(open_page, path, address):
+    page = open_page(path, address)
+    assert page.locator("#count").inner_text() == "24 of 24 images"
+    assert page.locator("#metric").input_value() == "clip_similarity"
+    assert not page.get_by_role("dialog").is_visible()
+    assert page.noises == []
+    page.close()
+
+
+def test_verdict_and_strip_are_on_the_first_screen(open_page, path):
+    page = open_page(path, viewport={"width": 1440, "height": 900})
+    lines = page.locator(".verdict li").all_inner_texts()
+    assert len(lines) == 4
+    assert "chance 50, another image's voxels" in lines[0]
+    for link in page.locator(".verdict a").all():
+        assert page.locator(link.get_attribute("href")).count() == 1
+    for part in (".verdict", ".strip"):
+        box = page.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= 900
+    shown = page.locator(".strip-row")
+    assert [row.locator("img").count() for row in shown.all()] == [6] * 4
+    labels = ["stimulus", "MindDiffuser, stage 2", "<b>theirs</b>", "ceiling"]
+    assert shown.locator("span").all_inner_texts() == labels
+    page.close()
+
+
+def test_each_heading_has_chance_and_ceiling_and_each_cell_its_dot(page):
+    table = page.locator('#scores table[data-group="main"]:visible')
+    head = table.locator("thead th").nth(2).inner_text()
+    assert "shuffled 0." in head
+    assert "ceiling 0." in head
+    assert table.locator(".dot").count() == len(PICTURED) * len(MAIN)
+    assert table.locator("tr.method th b").all_inner_texts() == ["MindDiffuser, stage 1", "MindDiffuser, stage 2"]
+
+
+def test_decoding_accuracy_is_drawn_with_its_floor_and_only_the_right_ceiling(page):
+    plots = page.locator("#decoding .accuracy").first.locator(".plot")
+    captions = plots.locator("figcaption b").all_inner_texts()
+    assert captions == ["c: text embedding", "z: latents", "Z_CLIP: layer 2"]
+    assert plots.first.locator(".name").all_text_contents() == ["all regions", "V1"]
+    assert plots.first.locator(".floor").count() == 2
+    assert plots.locator(".full").count() == 0  # the tables of this page have no noise ceiling of what is decoded
+
+
+def test_what_is_absent_is_listed_once_with_its_reason(page):
+    found = page.locator("#absent li").all_inner_texts()
+    assert any(text.startswith("SwAV as Brain-Diffuser has it: its weights <are> not") for text in found)
+    assert any("Ozcelik, original" in text and "38_reconstruct_ozcelik.py" in text for text in found)
+    assert len(found) == len(set(found))
+
+
+def test_tables_are_linked_and_the_method_is_told_with_its_settings(page):
+    links = page.locator('#scores a[href$=".csv"]').evaluate_all("all => all.map((one) => one.getAttribute('href'))")
+    assert links == ["summary.csv", "scores.csv", "paired.csv", "spread.csv"]
+    text = page.locator("#methods").inner_text()
+    assert "ridge regression (penalty 1000)" in text
+    assert "10 iterations of Adam" in text
+
+
+def test_on_paper_controls_are_gone_and_nothing_is_cut(open_page, path):
+    page = open_page(path, viewport={"width": 1000, "height": 900})
+    rows(page)
+    paper = page.pdf(format="A4")
+    assert len(paper) > 50_000
+    page.emulate_media(media="print")
+    assert not page.locator(".bar").is_visible()
+    assert not page.locator(".filters").is_visible()
+    assert page.locator("#sheet .row:visible").count() == 20
+    assert page.locator("#sheet .row:visible img").count() >= 20 * 5
+    assert page.noises == []
+    page.close()
+
+
+def test_a_light_page_has_few_images_and_all_scores(open_page, tmp_path):
+    path = tmp_path / "light.html"
+    path.write_text(make_page(light=3))
+    page = open_page(path, viewport={"width": 1280, "height": 900})
+    assert page.locator("#count").inner_text() == "6 of 6 images"
+    assert "3 test images of each subject" in page.locator("header").inner_text()
+    assert len(column(page, "pixcorr")) == len(PICTURED)
+    assert page.locator("#scores .violin").count() == 0
+    rows(page)
+    page.locator("#sheet .open").first.click()
+    assert page.get_by_role("slider").count() == 0
+    assert page.noises == []
+    page.close()
 
 
 def test_arrow_keys_and_buttons_go_through_the_images_as_they_are_listed(page):
@@ -478,9 +652,10 @@ def test_the_citation_is_copied(browser, path):
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
     page.goto(path.as_uri())
-    page.get_by_role("button", name="Copy").click()
-    page.wait_for_function("document.querySelector('#copied').value")
-    assert page.locator("#copied").inner_text() in ("copied", "selected: copy it with Ctrl+C")
+    page.get_by_role("button", name="Copy the citation").click()
+    said = page.locator("#provenance output").last
+    page.wait_for_function("[...document.querySelectorAll('#provenance output')].at(-1).value")
+    assert said.inner_text() in ("copied", "selected: copy it with Ctrl+C")
     assert page.evaluate("getSelection().toString()").startswith("@inproceedings{")
     context.close()
 
@@ -489,9 +664,13 @@ def test_one_subject_with_stage_1_alone(open_page, tmp_path):
     path = tmp_path / "index.html"
     path.write_text(make_page(["subj01"], stage2=False))
     page = open_page(path)
+    page.locator("#order").select_option("id")
     assert rows(page)[0] == "NSD 0"
     assert page.locator("[data-choose]").count() == 0
-    assert "COCO's instances_*2017.json is not there" in page.locator("#images").inner_text()
+    absent = page.locator("#absent").inner_text()
+    assert "COCO's instances_*2017.json is not there" in absent
+    assert "python feature_decoding/25_accuracy.py" in absent
+    assert "No other system has been run yet" in page.locator(".verdict").inner_text()
     page.locator("#sheet .open").first.click()
     assert page.get_by_role("slider").count() == 0
     assert page.noises == []

@@ -103,7 +103,6 @@ def test_decoding_accuracy_stands_beside_its_floor(whole_run):
         targets = table[table["target"] != "voxels"]
         assert targets["floor"].notna().all()
         assert (targets.groupby(["target", "measure"])["roi"].count() == 12).all()  # jointly, and by ROI
-        assert (decoded / "accuracy.png").stat().st_size > 10_000
 
 
 def test_search_reports_the_whole_grid_for_every_target(whole_run):
