@@ -119,9 +119,10 @@ def run(lanes: Sequence[Lane], config: Path, jobs: int, forks: bool) -> None:
             if failed.is_set():
                 return
             processes.append(process := subprocess.Popen(line, env=environment | narrower, **piped))
-        for text in process.stdout or ():
-            if text.strip():
-                say(f"{whose}{text.rstrip()}")
+        with process:
+            for text in process.stdout or ():
+                if text.strip():
+                    say(f"{whose}{text.rstrip()}")
         if code := process.wait():
             with lock:
                 if failed.is_set():
