@@ -101,9 +101,9 @@ def show(rows: list[Row], config: Config, device: torch.device, assumed: Collect
         print(f"{title(row):<30}{readable(row.seconds):>10}{sizes}   {how}")
     if assumed:
         print(f"\nassumed, for want of what is wrong: {', '.join(assumed)} (see the notes above)")
-    size, timed = config.execution.batch_size, "not timed" if "speed" in assumed else "timed now"
+    size, timed = config.execution.batch_size, "not timed; for" if "speed" in assumed else "timed now on"
     print(
-        f"\n{timed} on {name_of(device)}, experiment.sampler.precision {config.experiment.sampler.precision}, in "
+        f"\n{timed} {name_of(device)}, experiment.sampler.precision {config.experiment.sampler.precision}, in "
         f"batches of {size.generate} (execution.batch_size.generate) and {size.refine} (refine); regressions by count, "
         f"in float64 on {torch.get_num_threads()} threads. Times are of one process; --shard divides most scripts. RAM "
         f"that is free: {available_memory() / 1e9:.1f} GB"
