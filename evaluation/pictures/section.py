@@ -85,7 +85,8 @@ def section(
     kinds = dict.fromkeys(GROUPS, TABULATED) | {"features": {"features": "Decoded features"}}
     shown = CATALOGUE.in_order(summary["system"].unique())
     described = {name: CATALOGUE.metric(name) for metrics in groups.values() for name in metrics}
-    rival = best_rival(summary, choices[0])
+    flagged = {name for subject in subjects for name, content in subject.settings.items() if content.get("flags")}
+    rival = best_rival(summary, choices[0], flagged)
     n_images = {subject.name: len(subject.stimuli) for subject in subjects}
     strip_shown = strip(subjects[0], tables["scores"], rival)
     made = {subject.name: [*subject.pictures] for subject in subjects}
@@ -132,7 +133,7 @@ def section(
             ]
             for subject in subjects
         },
-        verdict=verdict(summary, tables["paired"], choices[0]),
+        verdict=verdict(summary, tables["paired"], choices[0], flagged),
         absent=missing,
         strip=strip_shown,
         methods=methods(config),

@@ -1,10 +1,11 @@
 """The answer at first sight: what the scores say, in four lines, and what is absent and why, in one list.
 
 The sentences are made of the tables of `evaluation/41_score.py` by fixed rules. Nothing is chosen by its outcome but
-the rival that stands beside the method: it is the one with the highest CLIP two-way identification.
+the rival that stands beside the method: of those without a flag, such as "test-set statistics", it is the one with the
+highest CLIP two-way identification.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
@@ -26,14 +27,14 @@ def method_of(systems: Iterable[str]) -> str:
     return STAGE2 if STAGE2 in set(systems) else STAGE1
 
 
-def best_rival(summary: pd.DataFrame, subject: str) -> str | None:
-    """Name the other system that identifies best, by CLIP two-way; None where there is no other system."""
+def best_rival(summary: pd.DataFrame, subject: str, flagged: Collection[str] = ()) -> str | None:
+    """Name the other system that identifies best, by CLIP two-way, and is not flagged; None where there is none."""
     rows = summary[(summary["subject"] == subject) & (summary["metric"] == IDENTIFICATION)]
-    rows = rows[[CATALOGUE.system(name).kind == "other" for name in rows["system"]]]
+    rows = rows[[CATALOGUE.system(name).kind == "other" and name not in flagged for name in rows["system"]]]
     return None if rows.empty else str(rows.loc[rows["mean"].idxmax(), "system"])
 
 
-def verdict(summary: pd.DataFrame, paired: pd.DataFrame, subject: str) -> list[Claim]:
+def verdict(summary: pd.DataFrame, paired: pd.DataFrame, subject: str, flagged: Collection[str] = ()) -> list[Claim]:
     """Say in four lines whether the method works, beside whom, what stage 2 adds, and what a look-up reaches.
 
     Parameters
@@ -42,6 +43,8 @@ def verdict(summary: pd.DataFrame, paired: pd.DataFrame, subject: str) -> list[C
         Of `evaluation/41_score.py`.
     subject : str
         A subject, or "all" for the mean over subjects.
+    flagged : collection of str
+        Systems that do not compete on equal ground.
 
     Returns
     -------
@@ -50,7 +53,7 @@ def verdict(summary: pd.DataFrame, paired: pd.DataFrame, subject: str) -> list[C
     """
     means = summary[summary["subject"] == subject].set_index(["system", "metric"])["mean"]
     systems = set(means.index.unique("system"))
-    rival = best_rival(summary, subject)
+    rival = best_rival(summary, subject, flagged)
     ours = [name for name in (method_of(systems), RESTORED) if name in systems]
 
     def percent(system: str, metric: str = IDENTIFICATION) -> str | None:
@@ -73,9 +76,11 @@ def verdict(summary: pd.DataFrame, paired: pd.DataFrame, subject: str) -> list[C
     identified = f"The method's picture picks its own stimulus over another one in {shown}; {', '.join(levels)}"
 
     if rival is None:
-        rivals = "No other system has been run yet"
+        rivals = "No rival without a flag has been run yet"
     else:
-        rivals = f"{CATALOGUE.system(rival).label} identifies best of the rivals ({percent(rival)} %). {beside(rival)}"
+        rivals = (
+            f"{CATALOGUE.system(rival).label} identifies best of the fair rivals ({percent(rival)} %). {beside(rival)}"
+        )
 
     lower = percent(STAGE1, "truth_is_lower")
     can_help = f"The true stimulus has a lower loss than stage 1's picture in {lower} % of the images" if lower else ""

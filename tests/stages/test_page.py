@@ -475,7 +475,7 @@ def test_the_sheet_begins_with_the_methods_best_image_by_a_score_that_sees_objec
     chosen = [page.locator(f"#{name}").input_value() for name in ("metric", "order", "system")]
     assert chosen == ["clip_similarity", "best", STAGE2]
     heads = page.locator("#sheet .heads span").all_inner_texts()[1:]
-    assert heads == ["stimulus", "stage 1", "stage 2", "<b>theirs</b>", "ceiling", "shuffled"]
+    assert heads == ["stimulus", "stage 1", "stage 2", "Takagi, bundled", "ceiling", "shuffled"]
     values = shown_scores(page, STAGE2)
     assert values == sorted(values, reverse=True)
 
@@ -528,7 +528,7 @@ def test_verdict_and_strip_are_on_the_first_screen(open_page, path):
         assert box["y"] + box["height"] <= 900
     shown = page.locator(".strip-row")
     assert [row.locator("img").count() for row in shown.all()] == [6] * 4
-    labels = ["stimulus", "MindDiffuser, stage 2", "<b>theirs</b>", "ceiling"]
+    labels = ["stimulus", "MindDiffuser, stage 2", "Takagi, bundled", "ceiling"]
     assert shown.locator("span").all_inner_texts() == labels
     page.close()
 
@@ -670,7 +670,7 @@ def test_one_subject_with_stage_1_alone(open_page, tmp_path):
     absent = page.locator("#absent").inner_text()
     assert "COCO's instances_*2017.json is not there" in absent
     assert "python feature_decoding/25_accuracy.py" in absent
-    assert "No other system has been run yet" in page.locator(".verdict").inner_text()
+    assert "No rival without a flag has been run yet" in page.locator(".verdict").inner_text()
     page.locator("#sheet .open").first.click()
     assert page.get_by_role("slider").count() == 0
     assert page.noises == []
