@@ -105,7 +105,11 @@ def write_verdict(folder, verdict, absent):
 
 def test_a_run_ends_in_verdict_absence_page_next_and_time(ended):
     assert ended()[:2] == ["there is no verdict yet", "what is absent is not known yet"]
-    write_verdict(ended.folder, ["Does it work?: 94 % are picked", "second line"], ["LPIPS (AlexNet is absent)", "categories (none)"])
+    write_verdict(
+        ended.folder,
+        ["Does it work?: 94 % are picked", "second line"],
+        ["LPIPS (AlexNet is absent)", "categories (none)"],
+    )
     verdict, absent, page, later, last = ended(width=200)
     assert verdict == "94 % are picked"
     assert absent == "absent: LPIPS (AlexNet is absent); categories (none)"
