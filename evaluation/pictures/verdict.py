@@ -19,7 +19,7 @@ from minddiffuser.config import Experiment
 
 IDENTIFICATION = "clip_two_way"  # the score of the main ones that sees objects, and has a chance level of its own
 SIMILARITY = "clip_similarity"  # the same network's, finer for a single image
-_LEVELS = {SHUFFLED: "another image's voxels", CEILING: "perfect decoding"}
+_LEVELS = {SHUFFLED: "shuffled", CEILING: "ceiling"}
 
 
 def method_of(systems: Iterable[str]) -> str:
@@ -70,10 +70,9 @@ def verdict(summary: pd.DataFrame, paired: pd.DataFrame, subject: str, flagged: 
         return ". ".join(texts) if texts else "No paired difference was computed"
 
     methods = [name for name in (STAGE1, STAGE2, RESTORED) if name in systems and percent(name)]
-    shown = ", ".join(f"{percent(name)} % ({CATALOGUE.system(name).label})" for name in methods)
-    levels = ["chance 50"]
-    levels += [f"{words} {percent(name)}" for name, words in _LEVELS.items() if percent(name)]
-    identified = f"The method's picture picks its own stimulus over another one in {shown}; {', '.join(levels)}"
+    shown = ", ".join(f"{percent(name)} ({CATALOGUE.system(name).label})" for name in methods)
+    levels = ["chance 50", *(f"{words} {percent(name)}" for name, words in _LEVELS.items() if percent(name))]
+    identified = f"Own stimulus picked over another: {shown.replace(' ', ' % ', 1)}; {', '.join(levels)}"
 
     if rival is None:
         rivals = "No rival without a flag has been run yet"

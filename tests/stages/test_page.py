@@ -520,7 +520,7 @@ def test_verdict_and_strip_are_on_the_first_screen(open_page, path):
     page = open_page(path, viewport={"width": 1440, "height": 900})
     lines = page.locator(".verdict li").all_inner_texts()
     assert len(lines) == 4
-    assert "chance 50, another image's voxels" in lines[0]
+    assert "chance 50, shuffled" in lines[0]
     for link in page.locator(".verdict a").all():
         assert page.locator(link.get_attribute("href")).count() == 1
     for part in (".verdict", ".strip"):

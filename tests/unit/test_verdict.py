@@ -42,8 +42,8 @@ def test_the_four_lines_are_those_of_the_tables():
     )
     lines = verdict(summary_of(TWO_WAY), paired, "all")
     assert [line.text for line in lines] == [
-        "The method's picture picks its own stimulus over another one in 72 % (stage 1), 69 % (stage 2), 81 % "
-        "(restored); chance 50, another image's voxels 51, perfect decoding 97",
+        "Own stimulus picked over another: 72 % (stage 1), 69 (stage 2), 81 (restored); chance 50, shuffled 51, "
+        "ceiling 97",
         "Ozcelik, corrected identifies best of the fair rivals (73 %). Stage 2: better in SSIM; worse in PixCorr",
         "Stage 2 beside stage 1: better in SSIM; no firm difference in PixCorr. The true stimulus has a lower loss "
         "than stage 1's picture in 30 % of the images",
@@ -61,7 +61,7 @@ def test_another_outcome_gives_another_verdict():
 
 def test_what_is_not_there_is_not_claimed():
     lines = verdict(summary_of({STAGE1: 0.72}, "subj01"), paired_of(subject="subj01"), "subj01")
-    assert "72 % (stage 1); chance 50" in lines[0].text
+    assert lines[0].text == "Own stimulus picked over another: 72 % (stage 1); chance 50"
     assert lines[1].text == "No rival without a flag has been run yet"
     assert lines[2].text.startswith("Stage 2 is not compared with stage 1 yet")
     assert lines[3].text == "That control has not been made yet"
