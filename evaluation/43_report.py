@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     album, sections, pictures, absent = Album(), [], {}, []
     for wing, subjects in asked.items():
         if has_scores and not is_scored(wing.CATALOGUE, config):
-            absent.append((wing.CATALOGUE.title, f"it has no scores; python {wing.CATALOGUE.script} makes them"))
+            absent.append((wing.CATALOGUE.title, f"not made yet; scored by: python {wing.CATALOGUE.script}"))
             continue
         section, beside = wing.make(config, subjects, album, light)
         sections.append(section)
@@ -71,10 +71,12 @@ def main(argv: list[str] | None = None) -> None:
         if size > MAILABLE:
             print(f"that is much for mail, which takes {MAILABLE} MB as a rule: a smaller --light makes it smaller")
         return
-    absent = [*(pair for section in sections for pair in section.absent), *absent]
+    in_short: dict[str, list[str]] = {}
+    for what, why in [*(pair for section in sections for pair in section.absent), *absent]:
+        in_short.setdefault(why.partition("; ")[0], []).append(what.partition(": ")[0])
     found = {
         "verdict": [": ".join(filter(None, (claim.title, claim.text))) for claim in sections[0].verdict],
-        "absent": [f"{what} ({why})" for what, why in absent],
+        "absent": [f"{', '.join(dict.fromkeys(what))} ({why})" for why, what in in_short.items()],
     }
     write_atomically(output / "verdict.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     for path, picture in pictures.items():

@@ -92,7 +92,10 @@ def section(
     made = {subject.name: [*subject.pictures] for subject in subjects}
     missing = absences(made, config.experiment, record["absent"])
     missing += [
-        (f"accuracy of what is decoded, {subject.name}", "python feature_decoding/25_accuracy.py")
+        (
+            f"accuracy of what is decoded: {subject.name}",
+            "not made yet; made by: python feature_decoding/25_accuracy.py",
+        )
         for subject in subjects
         if subject.accuracy is None
     ]

@@ -117,8 +117,8 @@ def absences(
     found: dict[tuple[str, str], list[str]] = {}
     for subject, names in present.items():
         for scripts, missing in absent_systems(set(names), experiment).items():
-            what = "; ".join(label(name) for name in missing)
-            found.setdefault((what, made_by([], scripts, []).partition("; ")[2]), []).append(subject)
+            made = made_by([], scripts, []).partition("; ")[2]
+            found.setdefault((_summed_up(missing), f"not made yet; {made}"), []).append(subject)
     whole = set(present)
     systems = [
         (what if set(subjects) == whole else f"{what} ({', '.join(subjects)})", why)
@@ -129,6 +129,18 @@ def absences(
     return systems + [
         (metric.label.replace(" ↓", "") + titles.get(metric.group, ""), metrics[name]) for name, metric in described
     ]
+
+
+_FAMILIES = {"minddiffuser": "forms of MindDiffuser", "ablation": "ablations", "control": "controls"}
+
+
+def _summed_up(names: list[str]) -> str:
+    """Name systems that one or more scripts make, which are of one family: how many of what, and which."""
+    listed = "; ".join(label(name) for name in names)
+    if len(names) == 1:
+        return listed
+    family = names[0].partition("/")[0]
+    return f"{len(names)} {_FAMILIES.get(family, f'forms of {family.capitalize()}')}: {listed}"
 
 
 def shown_first(systems: Iterable[str], rival: str | None, n: int = 5) -> list[str]:
