@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from minddiffuser.cli import concept_subjects, read_config
+from minddiffuser.cli import concept_subjects, film_subjects, read_config
 from minddiffuser.config import Config
 from minddiffuser.demo import is_simulated
 
@@ -58,7 +58,8 @@ def is_made_here(config: Config, path: Path) -> bool:
     """Tell whether this project makes a folder of results, or of simulated data, under that name."""
     if path.is_symlink() or not path.is_dir():
         return False
-    subjects = (*config.experiment.subjects, *concept_subjects(config.experiment))
+    experiment = config.experiment
+    subjects = (*experiment.subjects, *concept_subjects(experiment), *film_subjects(experiment))
     return path.name in (*subjects, *_MADE) or any(path.glob(_MARKERS))
 
 

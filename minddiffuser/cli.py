@@ -120,6 +120,12 @@ def concept_subjects(experiment: Experiment) -> tuple[str, ...]:
     return settings.subjects if settings else ()
 
 
+def film_subjects(experiment: Experiment) -> tuple[str, ...]:
+    """Subjects of CC2017, the dataset of films."""
+    settings = experiment.mind_animator
+    return settings.subjects if settings else ()
+
+
 def execute(main: Callable[[], None]) -> None:
     """Run a script's `main`; what is wrong with the input ends with one message and exit code 1."""
     try:
@@ -152,6 +158,7 @@ def remedy_of(error: DataError, config: Config) -> str:
         (config.nsd, "miniature/01_make_miniature.py", experiment.miniature is not None),
         (god, "miniature/03_make_god.py", experiment.miniature_god is not None),
         (imagenet, "miniature/03_make_god.py", experiment.miniature_god is not None),
+        (config.cc2017, "miniature/04_make_cc2017.py", experiment.miniature_cc2017 is not None),
     ):
         if is_simulated and path.is_relative_to(root.absolute()):
             command = f"python {script}{' --overwrite' if root.exists() else ''}"

@@ -1,4 +1,4 @@
-"""Run scripts in order: what `make demo`, `make compare`, `make god` and `make all` do, which list them.
+"""Run scripts in order: what `make demo`, `make compare`, `make god` and the like do, which list them.
 
     python -m minddiffuser.demo --config configs/nsd_subj01.yaml [--jobs N] SCRIPT [SCRIPT ...]
 
@@ -120,7 +120,8 @@ def next_of(config: Config, path: Path) -> str:
 def is_simulated(experiment: Experiment) -> bool:
     """Tell whether the numbered scripts make all the data of an experiment."""
     of_nsd = experiment.miniature is not None or not experiment.subjects
-    return of_nsd and (experiment.miniature_god is not None or experiment.semantic_brain_decoding is None)
+    of_god = experiment.miniature_god is not None or experiment.semantic_brain_decoding is None
+    return of_nsd and of_god and (experiment.miniature_cc2017 is not None or experiment.mind_animator is None)
 
 
 def look(config: Path, scripts: list[str]) -> dict[str, tuple[str, ...]]:

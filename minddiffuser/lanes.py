@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minddiffuser import terminal
-from minddiffuser.cli import concept_subjects
+from minddiffuser.cli import concept_subjects, film_subjects
 from minddiffuser.config import REPOSITORY, Config, Experiment
 
 # Numbers of the scripts that take all subjects in one go: they simulate, or gather what all subjects have.
-_TOGETHER = ("00", "01", "03", "14", "40", "41", "42", "43")
-_CONCEPTS = "baselines/semantic_brain_decoding/"  # its scripts are of another dataset's subjects
+_TOGETHER = ("00", "01", "03", "04", "14", "40", "41", "42", "43")
+# Datasets whose subjects have names of their own, and what the names of their scripts begin with.
+_OTHERS = {
+    ("baselines/semantic_brain_decoding/",): concept_subjects,
+    ("data/05_", "baselines/mind_animator/"): film_subjects,
+}
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -44,7 +48,8 @@ class Lane(NamedTuple):
 
 def usual_jobs(config: Config) -> int:
     """How many processes run side by side: as many as subjects and cores allow, but one where they share a GPU."""
-    n_subjects = max(len(config.experiment.subjects), len(concept_subjects(config.experiment)))
+    of_others = [len(subjects_of(config.experiment)) for subjects_of in _OTHERS.values()]
+    n_subjects = max(len(config.experiment.subjects), *of_others)
     return min(n_subjects, n_cores()) if config.execution.device == "cpu" else 1
 
 
@@ -81,13 +86,20 @@ def lanes_of(scripts: Sequence[str], experiment: Experiment) -> list[list[Lane]]
         if is_together:
             found += [[Lane(None, [script])] for script in of_group]
             continue
-        of_subjects = {
-            subject: [script for script in of_group if script.startswith(_CONCEPTS) is is_concepts]
-            for is_concepts, subjects in ((False, experiment.subjects), (True, concept_subjects(experiment)))
-            for subject in subjects
-        }
-        found.append([Lane(subject, own) for subject, own in of_subjects.items() if own])
+        of_subjects: dict[str, list[str]] = {}
+        for script in of_group:
+            for subject in _subjects_of(script, experiment):
+                of_subjects.setdefault(subject, []).append(script)
+        found.append([Lane(subject, own) for subject, own in of_subjects.items()])
     return [lanes for lanes in found if lanes]
+
+
+def _subjects_of(script: str, experiment: Experiment) -> tuple[str, ...]:
+    """Subjects of the dataset that a script is of."""
+    for beginnings, subjects_of in _OTHERS.items():
+        if script.startswith(beginnings):
+            return subjects_of(experiment)
+    return experiment.subjects
 
 
 def run(lanes: Sequence[Lane], config: Path, jobs: int, forks: bool) -> None:

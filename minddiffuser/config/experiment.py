@@ -25,7 +25,8 @@ from minddiffuser.config.method import (
     Structural,
     Units,
 )
-from minddiffuser.config.miniature import Miniature, MiniatureGod
+from minddiffuser.config.mind_animator import MindAnimator
+from minddiffuser.config.miniature import Miniature, MiniatureCc2017, MiniatureGod
 from minddiffuser.config.ozcelik import Ozcelik
 from minddiffuser.config.section import REPOSITORY, Distinct, Name, Section
 from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding
@@ -36,7 +37,7 @@ class Experiment(Section):
     """All that changes results."""
 
     subjects: Annotated[tuple[Name, ...], Distinct] = Field(
-        default=("subj01",), description="of NSD; none where only semantic_brain_decoding is run"
+        default=("subj01",), description="of NSD; none where only semantic_brain_decoding or mind_animator is run"
     )
     seed: int = 42
     miniature: Miniature | None = Field(
@@ -63,11 +64,28 @@ class Experiment(Section):
     semantic_brain_decoding: SemanticBrainDecoding | None = Field(
         default=None, description="null: not run; needs Generic Object Decoding and ImageNet"
     )
+    miniature_cc2017: MiniatureCc2017 | None = Field(
+        default=None, description="what miniature/04_make_cc2017.py makes; absent for the real dataset"
+    )
+    mind_animator: MindAnimator | None = Field(default=None, description="null: not run; needs CC2017")
 
     @model_validator(mode="after")
     def _of_somebody(self) -> "Experiment":
-        if not self.subjects and self.semantic_brain_decoding is None:
-            raise ValueError("subjects are empty, and semantic_brain_decoding is null: nothing would be run")
+        if not self.subjects and self.semantic_brain_decoding is None and self.mind_animator is None:
+            raise ValueError(
+                "subjects are empty, and semantic_brain_decoding and mind_animator are null: nothing would be run"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_direction_a_subject(self) -> "Experiment":
+        if self.miniature_cc2017 is not None and self.mind_animator is not None:
+            n, n_subjects = len(self.miniature_cc2017.direction), len(self.mind_animator.subjects)
+            if n != n_subjects:
+                raise ValueError(
+                    f"miniature_cc2017.direction has {n} values for {n_subjects} mind_animator.subjects: one each is "
+                    "needed"
+                )
         return self
 
     @model_validator(mode="after")
@@ -116,6 +134,11 @@ class Config(Section):
     def god(self) -> Path:
         """Root of Generic Object Decoding."""
         return REPOSITORY / self.execution.god
+
+    @property
+    def cc2017(self) -> Path:
+        """Root of CC2017, the dataset of films."""
+        return REPOSITORY / self.execution.cc2017
 
     @property
     def wordnet(self) -> Path:

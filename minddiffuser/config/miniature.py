@@ -33,3 +33,25 @@ class MiniatureGod(Section):
     n_imagery: int = Field(default=2, ge=0, description="times that each test image is imagined")
     n_bank: int = Field(default=60, ge=1, description="ImageNet's images of a class, besides those of the experiment")
     roi_scale: float = Field(default=0.5, gt=0, le=1, description="voxels, as a share of those of Subject1")
+
+
+class MiniatureCc2017(Section):
+    """Size of the simulated CC2017.
+
+    The real one: 18 training films and 5 test films of 240 clips of 2 s; 2 and 10 repetitions; 59,412 vertices.
+    """
+
+    n_segments: int = Field(default=10, ge=1, description="training films")
+    clips: int = Field(default=120, ge=4, description="of a training film; a clip is 2 s, 8 frames of 64 x 64")
+    n_tests: int = Field(default=2, ge=1, description="test films")
+    test_clips: int = Field(default=60, ge=4, description="of a test film")
+    mean_shot: int = Field(default=3, ge=1, description="clips of a shot: 1 to 2 mean_shot - 1")
+    repetitions: int = Field(default=2, ge=2, description="of a training film")
+    test_repetitions: int = Field(default=10, ge=1, description="of a test film")
+    vertex_share: float = Field(default=0.35, gt=0, le=1, description="of the vertices of each visual area")
+    n_silent: int = Field(default=900, ge=0, description="vertices that see nothing, in areas A1, 4 and 3b")
+    direction: tuple[bool, ...] = Field(
+        default=(True, True, False),
+        description="of each subject, whether motion-sensitive vertices tell directions apart. A subject without has "
+        "the first subject's brain otherwise, with the same noise",
+    )
