@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import h5py
 import nibabel as nib
 import numpy as np
 import open_clip
 import pandas as pd
 import torch
+from nibabel.cifti2 import BrainModelAxis, SeriesAxis
 from PIL import Image
 from torchvision.models import resnet50
 
@@ -26,7 +28,7 @@ from baselines.semantic_brain_decoding.classes import imagenet_classes
 from baselines.takagi import recipes as takagi
 from benchmarks.metrics import write_random_networks
 from benchmarks.prepare import write_dataset
-from data import god, nsd
+from data import cc2017, god, nsd
 from data.recipes import prepared
 from evaluation.catalogue import TABULATED
 from evaluation.pictures.catalogue import METRICS, SYSTEMS
@@ -46,9 +48,10 @@ from miniature.bdata import write_bdata
 from reconstruction.folder import ReconstructionFolder
 from reconstruction.recipes import control, stage1
 
-SUBJECT, GOD_SUBJECT = "subj01", "Subject1"
+SUBJECT, GOD_SUBJECT, FILM_SUBJECT = "subj01", "Subject1", "Subject01"
 N_TEST, N_SESSIONS = 982, 37
 SHAPE, N_VOXELS, N_V1 = nsd.VOLUMES[SUBJECT], nsd.KNOWN_VOXELS[SUBJECT]["all"], nsd.KNOWN_VOXELS[SUBJECT]["V1"]
+N_CLIPS, N_SUBCORTEX = 240, 91_282 - 59_412  # of a film of CC2017; columns of its recordings beside the cortex
 STREAM_VOXELS = {"early": 5917, "ventral": 7604}  # of subject 1, as Takagi & Nishimoto count them
 C, Z, LAYER, EMBEDDING = (15, 768), (4, 64, 64), (50, 768), 512
 N_UNITS = {"semantic": 14 * 768, "detail": 4 * 64 * 64}  # outputs of decoders; of a layer a quarter of 38,400
@@ -132,6 +135,42 @@ class Inputs:
                     f'"category_id": {i % 80 + 1}, "id": {i}}}'
                 )
             file.write("]}")
+
+    # What is of CC2017.
+
+    def cc2017(self) -> None:
+        """Write films of black, and three recordings of noise, which are linked to as all runs in turn."""
+        root, stored = self.config.cc2017, self.folder / "cc2017_files"
+        names = {f"seg{k}": 2 for k in range(1, 19)} | {f"test{k}": 10 for k in range(1, 6)}
+        if not stored.is_dir():
+            stored.mkdir(parents=True)
+            writer = cv2.VideoWriter(str(stored / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30, (16, 16))
+            for _ in range(N_CLIPS * 60):
+                writer.write(np.zeros((16, 16, 3), np.uint8))
+            writer.release()
+            atlas, mask = cc2017.read_atlas(), np.zeros((91, 109, 91), bool)
+            mask.reshape(-1)[:N_SUBCORTEX] = True
+            left, right = (
+                BrainModelAxis.from_surface(atlas.vertex[atlas.hemisphere == side], cc2017.N_SURFACE, name)
+                for side, name in (("L", "CIFTI_STRUCTURE_CORTEX_LEFT"), ("R", "CIFTI_STRUCTURE_CORTEX_RIGHT"))
+            )
+            models = left + right + BrainModelAxis.from_mask(mask, "CEREBELLUM_LEFT", np.eye(4))
+            for k in range(3):
+                volumes = 10_000 + 100 * self.normal(N_CLIPS + 6, len(models))
+                for n in (5, 6):
+                    series = SeriesAxis(0, cc2017.SECONDS, N_CLIPS + n)
+                    nib.save(
+                        nib.Cifti2Image(volumes[-len(series) :], (series, models)), stored / f"{n}_{k}.dtseries.nii"
+                    )
+        for place, (name, n_repetitions) in enumerate(names.items()):
+            film = root / "Stimuli" / "video_fmri_dataset" / "stimuli" / f"{name}.mp4"
+            film.parent.mkdir(parents=True, exist_ok=True)
+            os.link(stored / "film.mp4", film)
+            for number in range(1, n_repetitions + 1):
+                n = 5 if name.startswith("seg") or name == "test1" else 6
+                path = cc2017.recording_path(root, FILM_SUBJECT, name, number)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.link(stored / f"{n}_{(place + number) % 3}.dtseries.nii", path)
 
     def prepared(self) -> None:
         """Put `prepared.h5`."""
