@@ -1,17 +1,17 @@
 """Hold what each numbered script says of its peak memory against what it takes at the real sizes.
 
-    python benchmarks/memory.py                  # about half an hour on two cores, 25 GB of disk, 14 GB of memory
-    python benchmarks/memory.py --only 35,41     # those that take an hour or more, and are left out else
-    python benchmarks/memory.py --keep FOLDER    # leaves the inputs there, for another run
+    python benchmarks/memory.py                 # about half an hour on two cores, 25 GB of disk, 14 GB of memory
+    python benchmarks/memory.py --only takagi/35,evaluation/41    # those that take an hour or more: left out else
+    python benchmarks/memory.py --keep FOLDER   # leaves the inputs there, for another run
 
 Each script runs as a process of its own, on a CPU with two threads, one picture at a time (`execution.batch_size`), on
 files of the real shapes (benchmarks/real_sizes.py): subject 1 of NSD, 982 test and 8,859 training images, 11,694
-voxels; a subject of Generic Object Decoding, 1,250 images, 4,466 voxels, half a million images in the bank. Models are
-of the real architectures, with random weights. What does not change the peak is made small, and named: steps,
-iterations, pictures, and parts that are there already. Where something was left out that would add to the peak, its
-bytes are added by count, and named too. Measured is the largest resident set of the process (`ru_maxrss`), with
-imports. A stage whose measured peak is above the number after "Peak memory:" in its docstring is marked, and the exit
-code is 1; one that claims a quarter more than it takes is told to claim less.
+voxels; a subject of Generic Object Decoding, 1,250 images, 4,466 voxels, half a million images in the bank; one of
+CC2017, 86 runs of 91,282 columns. Models are of the real architectures, with random weights. What does not change the
+peak is made small, and named: steps, iterations, pictures, and parts that are there already. Where something was left
+out that would add to the peak, its bytes are added by count, and named too. Measured is the largest resident set of the
+process (`ru_maxrss`), with imports. A stage whose measured peak is above the number after "Peak memory:" in its
+docstring is marked, and the exit code is 1; one that claims a quarter more than it takes is told to claim less.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from minddiffuser.cli import key_of
 from minddiffuser.config import REPOSITORY, load
 
 NSD, GOD, MINIATURE = (REPOSITORY / "configs" / f"{name}.yaml" for name in ("nsd_subj01", "god", "miniature"))
@@ -78,97 +79,181 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "00": Case("stable_diffusion clip", ("experiment.evaluation.networks=scoring_clip",), remark="nothing downloaded"),
-    "01": Case("", config=MINIATURE),
-    "02": Case("nsd"),
-    "03": Case("", config=MINIATURE),
-    "11": Case("nsd prepared stable_diffusion", arguments=("--shard", "1-of-20"), remark="one part"),
-    "12": Case("nsd prepared stable_diffusion", remark="44 training images, the last part, which has 2 images",
-               n_training=44, arguments=("--shard", "5-of-5")),
-    "13": Case("nsd prepared clip", arguments=("--shard", "1-of-39"), remark="one part"),
-    "14": Case("imagenet networks", arguments=("--shard", "1-of-250"), remark="one part", config=GOD),
-    "21": Case("prepared features:structural:2", FIRST_LAYER, remark="one layer, one block of its units"),
-    "22": Case("prepared features:semantic parts_of_family:semantic", remark="one part fitted, all joined"),
-    "23": Case("prepared features:detail parts_of_family:detail", remark="one part fitted, all joined"),
-    "24": Case("prepared features:structural units parts_of_family:structural",
-               remark="one part of each layer fitted, all joined"),
-    "25": Case("prepared features:semantic features:detail features:structural decoded:semantic decoded:detail "
-               "decoded:structural", FIRST_LAYER, remark="one layer"),
-    "26": Case("prepared features:semantic features:detail features:structural units",
-               (*FIRST_LAYER, "experiment.search.n_voxels=[4000]", "experiment.search.alphas=[0.15]",
-                "experiment.search.n_units=50"),
-               remark="one point of the grid, 3 of 8 targets, 50 of 200 units (0.2 GB added)", added=0.2),
-    "27": Case("prepared features:structural units decoders:semantic decoders:detail decoders:structural", FIRST_LAYER,
-               remark="one layer"),
-    "28": Case("prepared features:semantic features:detail decoders:semantic decoders:detail permuted_parts",
-               ("experiment.controls.n_units=50",),
-               remark="one part of each fitted; 50 of 200 units held out (0.1 GB added)", added=0.1),
-    "29": Case("god bank networks", config=GOD),
-    "31": Case("prepared decoded:semantic decoded:detail stable_diffusion", arguments=ONE_PICTURE,
-               remark="1 picture, 1 denoising step"),
-    "32": Case("prepared decoded:semantic decoded:detail decoded:structural stable_diffusion clip",
-               ("experiment.guidance.n_images=1", "experiment.guidance.n_iterations=1"),
-               remark="1 picture, 1 iteration, 1 denoising step"),
-    "33": Case("nsd prepared features:semantic features:detail decoded:semantic decoded:detail permuted "
-               "first_pictures_of_controls stable_diffusion",
-               ("experiment.controls.ranks=[100]", "experiment.controls.n_seeds=0"), ONE_PICTURE,
-               remark="1 picture, 1 denoising step; 1 of 6 ranks (0.5 GB added), no other noise, no mean", added=0.5),
-    "34": Case("prepared decoded:semantic decoded:detail decoded:structural stable_diffusion clip",
-               ("experiment.controls.n_ablated=1", "experiment.guidance.n_iterations=1"),
-               remark="1 picture each, 1 iteration, 1 denoising step"),
-    "35": Case("nsd prepared features:semantic features:detail takagi stable_diffusion", is_long=True,
-               remark="one part of each fitted or extracted, all joined"),
-    "36": Case("prepared takagi_decoded stable_diffusion",
-               ("experiment.takagi.forms=[corrected, minddiffuser]", "experiment.takagi.n_samples=1",
-                f"experiment.takagi.sampler={ONE_STEP}"), ONE_PICTURE,
-               remark="1 picture of 2 forms, 1 denoising step"),
-    "37": Case("nsd prepared ozcelik networks generator", ("experiment.ozcelik.inversion_steps=1",), n_training=8964,
-               remark="8,964 training images, of which the last 4 are inverted, 1 step; all joined"),
-    "38": Case("prepared ozcelik_decoded generator", arguments=ONE_PICTURE, remark="1 picture"),
-    "39": Case("god bank labels stable_diffusion",
-               ("experiment.semantic_brain_decoding.forms=[corrected]",
-                "experiment.semantic_brain_decoding.n_pictures=1", "experiment.semantic_brain_decoding.n_steps=2"),
-               ("--shard", "1-of-50"), remark="1 picture, 2 steps", config=GOD),
-    "40": Case("god bank labels pictures_of_labels networks scoring_clip",
-               ("experiment.semantic_brain_decoding.forms=[corrected]",
-                "experiment.semantic_brain_decoding.n_pictures=1"),
-               remark="one system of 50 pictures; without WordNet (0.1 GB added)", added=0.1, config=GOD),
-    "41": Case("nsd prepared features:semantic features:detail features:structural decoders:semantic decoders:detail "
-               "units decoders:structural decoded:semantic decoded:detail decoded:structural controls_of_decoders "
-               "pictures_of_stage1 networks clip", is_long=True, added=1.1,
-               remark="stage 1 and decoded features; scored by ViT-B/32, for time (1.1 GB added for ViT-L/14)"),
-    "42": Case("prepared tables"),
-    "43": Case("nsd prepared everything_on_the_page"),
-}  # fmt: skip
+    "data/00": Case(
+        "stable_diffusion clip", ("experiment.evaluation.networks=scoring_clip",), remark="nothing downloaded"
+    ),
+    "miniature/01": Case("", config=MINIATURE),
+    "data/02": Case("nsd"),
+    "miniature/03": Case("", config=MINIATURE),
+    "miniature/04": Case("", config=MINIATURE),
+    "data/05": Case(
+        "cc2017",
+        (
+            "experiment.miniature_cc2017=null",
+            "experiment.mind_animator.subjects=[Subject01]",
+            "experiment.mind_animator.voxels.n=4500",
+            "experiment.mind_animator.n_validation=320",
+        ),
+        config=MINIATURE,
+    ),
+    "feature_extraction/11": Case("nsd prepared stable_diffusion", arguments=("--shard", "1-of-20"), remark="one part"),
+    "feature_extraction/12": Case(
+        "nsd prepared stable_diffusion",
+        remark="44 training images, the last part, which has 2 images",
+        n_training=44,
+        arguments=("--shard", "5-of-5"),
+    ),
+    "feature_extraction/13": Case("nsd prepared clip", arguments=("--shard", "1-of-39"), remark="one part"),
+    "semantic_brain_decoding/14": Case(
+        "imagenet networks", arguments=("--shard", "1-of-250"), remark="one part", config=GOD
+    ),
+    "feature_decoding/21": Case(
+        "prepared features:structural:2", FIRST_LAYER, remark="one layer, one block of its units"
+    ),
+    "feature_decoding/22": Case(
+        "prepared features:semantic parts_of_family:semantic", remark="one part fitted, all joined"
+    ),
+    "feature_decoding/23": Case(
+        "prepared features:detail parts_of_family:detail", remark="one part fitted, all joined"
+    ),
+    "feature_decoding/24": Case(
+        "prepared features:structural units parts_of_family:structural",
+        remark="one part of each layer fitted, all joined",
+    ),
+    "feature_decoding/25": Case(
+        "prepared features:semantic features:detail features:structural decoded:semantic decoded:detail "
+        "decoded:structural",
+        FIRST_LAYER,
+        remark="one layer",
+    ),
+    "feature_decoding/26": Case(
+        "prepared features:semantic features:detail features:structural units",
+        (
+            *FIRST_LAYER,
+            "experiment.search.n_voxels=[4000]",
+            "experiment.search.alphas=[0.15]",
+            "experiment.search.n_units=50",
+        ),
+        remark="one point of the grid, 3 of 8 targets, 50 of 200 units (0.2 GB added)",
+        added=0.2,
+    ),
+    "feature_decoding/27": Case(
+        "prepared features:structural units decoders:semantic decoders:detail decoders:structural",
+        FIRST_LAYER,
+        remark="one layer",
+    ),
+    "feature_decoding/28": Case(
+        "prepared features:semantic features:detail decoders:semantic decoders:detail permuted_parts",
+        ("experiment.controls.n_units=50",),
+        remark="one part of each fitted; 50 of 200 units held out (0.1 GB added)",
+        added=0.1,
+    ),
+    "semantic_brain_decoding/29": Case("god bank networks", config=GOD),
+    "reconstruction/31": Case(
+        "prepared decoded:semantic decoded:detail stable_diffusion",
+        arguments=ONE_PICTURE,
+        remark="1 picture, 1 denoising step",
+    ),
+    "reconstruction/32": Case(
+        "prepared decoded:semantic decoded:detail decoded:structural stable_diffusion clip",
+        ("experiment.guidance.n_images=1", "experiment.guidance.n_iterations=1"),
+        remark="1 picture, 1 iteration, 1 denoising step",
+    ),
+    "reconstruction/33": Case(
+        "nsd prepared features:semantic features:detail decoded:semantic decoded:detail permuted "
+        "first_pictures_of_controls stable_diffusion",
+        ("experiment.controls.ranks=[100]", "experiment.controls.n_seeds=0"),
+        ONE_PICTURE,
+        remark="1 picture, 1 denoising step; 1 of 6 ranks (0.5 GB added), no other noise, no mean",
+        added=0.5,
+    ),
+    "reconstruction/34": Case(
+        "prepared decoded:semantic decoded:detail decoded:structural stable_diffusion clip",
+        ("experiment.controls.n_ablated=1", "experiment.guidance.n_iterations=1"),
+        remark="1 picture each, 1 iteration, 1 denoising step",
+    ),
+    "takagi/35": Case(
+        "nsd prepared features:semantic features:detail takagi stable_diffusion",
+        is_long=True,
+        remark="one part of each fitted or extracted, all joined",
+    ),
+    "takagi/36": Case(
+        "prepared takagi_decoded stable_diffusion",
+        (
+            "experiment.takagi.forms=[corrected, minddiffuser]",
+            "experiment.takagi.n_samples=1",
+            f"experiment.takagi.sampler={ONE_STEP}",
+        ),
+        ONE_PICTURE,
+        remark="1 picture of 2 forms, 1 denoising step",
+    ),
+    "ozcelik/37": Case(
+        "nsd prepared ozcelik networks generator",
+        ("experiment.ozcelik.inversion_steps=1",),
+        n_training=8964,
+        remark="8,964 training images, of which the last 4 are inverted, 1 step; all joined",
+    ),
+    "ozcelik/38": Case("prepared ozcelik_decoded generator", arguments=ONE_PICTURE, remark="1 picture"),
+    "semantic_brain_decoding/39": Case(
+        "god bank labels stable_diffusion",
+        (
+            "experiment.semantic_brain_decoding.forms=[corrected]",
+            "experiment.semantic_brain_decoding.n_pictures=1",
+            "experiment.semantic_brain_decoding.n_steps=2",
+        ),
+        ("--shard", "1-of-50"),
+        remark="1 picture, 2 steps",
+        config=GOD,
+    ),
+    "evaluation/40": Case(
+        "god bank labels pictures_of_labels networks scoring_clip",
+        ("experiment.semantic_brain_decoding.forms=[corrected]", "experiment.semantic_brain_decoding.n_pictures=1"),
+        remark="one system of 50 pictures; without WordNet (0.1 GB added)",
+        added=0.1,
+        config=GOD,
+    ),
+    "evaluation/41": Case(
+        "nsd prepared features:semantic features:detail features:structural decoders:semantic decoders:detail "
+        "units decoders:structural decoded:semantic decoded:detail decoded:structural controls_of_decoders "
+        "pictures_of_stage1 networks clip",
+        is_long=True,
+        added=1.1,
+        remark="stage 1 and decoded features; scored by ViT-B/32, for time (1.1 GB added for ViT-L/14)",
+    ),
+    "evaluation/42": Case("prepared tables"),
+    "evaluation/43": Case("nsd prepared everything_on_the_page"),
+}
 
 
 def main() -> None:
     """Run the scripts one after the other, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", help="numbers of scripts, such as 22,25 (default: all but those that take long)")
+    parser.add_argument(
+        "--only", help="scripts, such as takagi/35,evaluation/42 (default: all but those that take long)"
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where inputs stay (default: a temporary folder)")
     args = parser.parse_args()
-    scripts = {path.stem[:2]: path for path in numbered_scripts()}
-    wanted = args.only.split(",") if args.only else [number for number in scripts if not CASES[number].is_long]
+    scripts = {key_of(path): path for path in numbered_scripts()}
+    wanted = args.only.split(",") if args.only else [key for key in scripts if not CASES[key].is_long]
     if unknown := sorted(set(wanted) - set(scripts)):
         parser.error(f"no such scripts: {', '.join(unknown)}")
     above, temporary = [], Path(tempfile.mkdtemp()) if args.keep is None else None
     folder = (args.keep or temporary).absolute()  # type: ignore[union-attr]
     print(f"{N_THREADS} threads; peak memory in GB\n{'script':<58}claimed  measured", flush=True)
     try:
-        for number in wanted:
+        for key in wanted:
             began = time.monotonic()
-            claimed, measured = claim_of(scripts[number]), measure(folder, number, scripts[number])
+            claimed, measured = claim_of(scripts[key]), measure(folder, scripts[key])
             verdict = "ABOVE" if measured > claimed else "claim less" if claimed > 1.25 * measured + 0.1 else "ok"
-            above += [number] if measured > claimed else []
-            name, remark = scripts[number].relative_to(REPOSITORY).as_posix(), CASES[number].remark
+            above += [key] if measured > claimed else []
+            name, remark = scripts[key].relative_to(REPOSITORY).as_posix(), CASES[key].remark
             line = f"{name:<58}{claimed:7.1f}{measured:10.2f}  {verdict:<10} {time.monotonic() - began:5.0f} s"
             print(f"{line}  {remark}".rstrip(), flush=True)
     finally:
         if temporary:
             shutil.rmtree(temporary)
     if not args.only:
-        left_out = [number for number in scripts if CASES[number].is_long]
+        left_out = [key for key in scripts if CASES[key].is_long]
         print(f"not run, for time: {', '.join(left_out)}; run --only {','.join(left_out)}")
     print(f"{len(above)} of {len(wanted)} take more than they claim{': ' if above else ''}{', '.join(above)}")
     sys.exit(bool(above))
@@ -177,7 +262,7 @@ def main() -> None:
 def numbered_scripts() -> list[Path]:
     """List all numbered scripts, by number."""
     found = [path for pattern in ("*/", "baselines/*/") for path in REPOSITORY.glob(f"{pattern}[0-9][0-9]_*.py")]
-    return sorted(found, key=lambda path: path.name)
+    return sorted(found, key=lambda path: (path.name, path))
 
 
 def claim_of(script: Path) -> float:
@@ -195,19 +280,19 @@ def claim_of(script: Path) -> float:
     return float(found[0])
 
 
-def measure(folder: Path, number: str, script: Path) -> float:
+def measure(folder: Path, script: Path) -> float:
     """Put the inputs of a script and run it: peak memory in GB, with what is added by count."""
     from benchmarks.real_sizes import Inputs  # with the models' libraries
 
-    case, runs = CASES[number], folder / "runs"
+    case, runs = CASES[key_of(script)], folder / "runs"
     settings = list(case.settings)
     if case.config == MINIATURE:
-        places = {"nsd": runs / "nsd", "god": runs / "god", "imagenet": runs / "imagenet", "runs": runs}
+        places = {name: runs / name for name in ("nsd", "god", "imagenet", "cc2017")} | {"runs": runs}
     else:
         models = folder / "models"
         places = {name: folder / name for name in ("nsd", "god", "runs")}
         places |= {"imagenet": runs / "imagenet", "torch_hub": models / "hub", "wordnet": folder / "none"}
-        scoring = "clip" if number == "41" else "scoring_clip"
+        scoring = "clip" if key_of(script) == "evaluation/41" else "scoring_clip"
         settings += [
             f"experiment.models.stable_diffusion={models / 'stable_diffusion'}",
             f"experiment.models.clip=local-dir:{models / 'clip'}",

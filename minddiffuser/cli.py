@@ -18,15 +18,20 @@ from minddiffuser.store import DataError, Shard
 if TYPE_CHECKING:
     import torch
 
-# The kinds of work of each script that has `execution.batch_size`, the one that needs most memory first.
+# Scripts are called by their folder and number here (`key_of`). The kinds of work of each script that has
+# `execution.batch_size`, the one that needs most memory first.
 BATCHES = {
-    **dict.fromkeys(("11", "12", "13", "14", "29", "35"), ("encode",)),
-    **dict.fromkeys(("31", "33", "36", "38", "39"), ("generate",)),
-    **dict.fromkeys(("32", "34"), ("refine",)),
-    "37": ("refine", "encode"),
-    **dict.fromkeys(("40", "41"), ("score",)),
+    **dict.fromkeys(("feature_extraction/11", "feature_extraction/12", "feature_extraction/13"), ("encode",)),
+    **dict.fromkeys(("semantic_brain_decoding/14", "semantic_brain_decoding/29", "takagi/35"), ("encode",)),
+    **dict.fromkeys(("reconstruction/31", "reconstruction/33", "takagi/36"), ("generate",)),
+    **dict.fromkeys(("ozcelik/38", "semantic_brain_decoding/39"), ("generate",)),
+    **dict.fromkeys(("reconstruction/32", "reconstruction/34"), ("refine",)),
+    "ozcelik/37": ("refine", "encode"),
+    **dict.fromkeys(("evaluation/40", "evaluation/41"), ("score",)),
 }
-_WITH_SAMPLER = ("31", "32", "33", "34", "36")  # scripts that experiment.sampler.precision is of
+_TAKAGI, _STAGE2, _ABLATIONS = "takagi/36", "reconstruction/32", "reconstruction/34"
+# Scripts that experiment.sampler.precision is of.
+_WITH_SAMPLER = ("reconstruction/31", _STAGE2, "reconstruction/33", _ABLATIONS, _TAKAGI)
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,11 @@ def film_subjects(experiment: Experiment) -> tuple[str, ...]:
     return settings.subjects if settings else ()
 
 
+def key_of(script: Path) -> str:
+    """Give a numbered script's folder and number, such as "takagi/36": numbers are unique in a folder only."""
+    return f"{script.absolute().parent.name}/{script.name[:2]}"
+
+
 def execute(main: Callable[[], None]) -> None:
     """Run a script's `main`; what is wrong with the input ends with one message and exit code 1."""
     try:
@@ -171,13 +181,13 @@ def _levers() -> str:
     if _latest is None:
         return "lower execution.batch_size"
     experiment, execution = _latest.config.experiment, _latest.config.execution
-    script, on_a_cpu = Path(sys.argv[0]).stem.partition("_")[0], _latest.device_name.startswith("cpu")
+    script, on_a_cpu = key_of(Path(sys.argv[0])), _latest.device_name.startswith("cpu")
     sizes = {kind: getattr(execution.batch_size, kind) for kind in BATCHES.get(script, ())}
     found = [f"lower execution.batch_size.{kind} (now {size})" for kind, size in sizes.items() if size > 1]
-    if script in ("32", "34") and not execution.checkpoint_steps:
+    if script in (_STAGE2, _ABLATIONS) and not execution.checkpoint_steps:
         found.append("set execution.checkpoint_steps to true")
-    section = "takagi.sampler" if script == "36" else "sampler"
-    sampler = experiment.takagi.sampler if script == "36" and experiment.takagi else experiment.sampler
+    section = "takagi.sampler" if script == _TAKAGI else "sampler"
+    sampler = experiment.takagi.sampler if script == _TAKAGI and experiment.takagi else experiment.sampler
     if script in _WITH_SAMPLER and sampler.precision != "float16" and not on_a_cpu:
         found.append(f"set experiment.{section}.precision to float16 (other settings: results are made anew)")
     found.append("take a machine with more memory" if on_a_cpu else "take a GPU with more memory, or --device cpu")

@@ -14,8 +14,12 @@ from minddiffuser import terminal
 from minddiffuser.cli import concept_subjects, film_subjects
 from minddiffuser.config import REPOSITORY, Config, Experiment
 
-# Numbers of the scripts that take all subjects in one go: they simulate, or gather what all subjects have.
-_TOGETHER = ("00", "01", "03", "04", "14", "40", "41", "42", "43")
+# The scripts that take all subjects in one go: they simulate, or gather what all subjects have.
+_TOGETHER = (
+    *("data/00", "miniature/01", "miniature/03", "miniature/04"),
+    *("baselines/mind_animator/11", "baselines/semantic_brain_decoding/14"),
+    *("evaluation/40", "evaluation/41", "evaluation/42", "evaluation/43"),
+)
 # Datasets whose subjects have names of their own, and what the names of their scripts begin with.
 _OTHERS = {
     ("baselines/semantic_brain_decoding/",): concept_subjects,
@@ -81,7 +85,7 @@ def lanes_of(scripts: Sequence[str], experiment: Experiment) -> list[list[Lane]]
         The lanes of each list run side by side, when all of the list before are at their end.
     """
     found = []
-    for is_together, group in groupby(scripts, lambda script: Path(script).name[:2] in _TOGETHER):
+    for is_together, group in groupby(scripts, lambda script: script.startswith(_TOGETHER)):
         of_group = list(group)
         if is_together:
             found += [[Lane(None, [script])] for script in of_group]

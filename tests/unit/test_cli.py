@@ -9,7 +9,7 @@ import torch
 
 from data.nsd import require_file
 from minddiffuser import cli
-from minddiffuser.cli import BATCHES, Run, execute, parse, remedy_of
+from minddiffuser.cli import BATCHES, Run, execute, key_of, parse, remedy_of
 from minddiffuser.config import REPOSITORY, Config, Experiment
 from minddiffuser.config.execution import BatchSize, Execution
 from minddiffuser.config.miniature import Miniature, MiniatureGod
@@ -22,6 +22,8 @@ OUT_OF_MEMORY = [
     RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB)"),
     MemoryError(),
 ]
+
+STAGE2 = "reconstruction/32_stage2.py"
 
 
 def failing(error):
@@ -91,14 +93,14 @@ def said(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("script", "lever"),
     [
-        ("12_detail.py", "lower execution.batch_size.encode (now 4)"),
-        ("31_stage1.py", "lower execution.batch_size.generate (now 6)"),
-        ("32_stage2.py", "lower execution.batch_size.refine (now 2)"),
+        ("feature_extraction/12_detail.py", "lower execution.batch_size.encode (now 4)"),
+        ("reconstruction/31_stage1.py", "lower execution.batch_size.generate (now 6)"),
+        ("reconstruction/32_stage2.py", "lower execution.batch_size.refine (now 2)"),
         (
-            "37_decode_ozcelik.py",
+            "ozcelik/37_decode_ozcelik.py",
             "lower execution.batch_size.refine (now 2), or lower execution.batch_size.encode (now 4)",
         ),
-        ("41_score.py", "lower execution.batch_size.score (now 9)"),
+        ("evaluation/41_score.py", "lower execution.batch_size.score (now 9)"),
     ],
 )
 def test_out_of_memory_names_the_batch_size_of_the_scripts_kind_of_work_first(said, script, lever, error):
@@ -107,43 +109,54 @@ def test_out_of_memory_names_the_batch_size_of_the_scripts_kind_of_work_first(sa
 
 def test_out_of_memory_names_only_levers_that_are_left(said):
     one = "execution.batch_size=1"
-    at_first = said("32_stage2.py", one, "execution.checkpoint_steps=false")
+    at_first = said(STAGE2, one, "execution.checkpoint_steps=false")
     assert "batch_size" not in at_first
     assert at_first.index("execution.checkpoint_steps to true") < at_first.index(
         "experiment.sampler.precision to float16"
     )
-    then = said("32_stage2.py", one)
+    then = said(STAGE2, one)
     assert "checkpoint_steps" not in then
     assert "experiment.sampler.precision to float16" in then
-    last = said("32_stage2.py", one, "experiment.sampler.precision=float16")
+    last = said(STAGE2, one, "experiment.sampler.precision=float16")
     assert last.endswith("; take a GPU with more memory, or --device cpu; what is done is kept")
 
 
 def test_out_of_memory_names_no_lever_that_the_script_does_not_have(said):
     one = "execution.batch_size=1"
-    for script in ("12_detail.py", "22_semantic.py", "38_reconstruct_ozcelik.py", "41_score.py"):
+    for script in (
+        "feature_extraction/12_detail.py", "feature_decoding/22_semantic.py", "ozcelik/38_reconstruct_ozcelik.py",
+        "evaluation/41_score.py",
+    ):  # fmt: skip
         text = said(script, one, "execution.checkpoint_steps=false")
         assert not re.search("batch_size|checkpoint_steps|precision", text), script
-    assert "experiment.takagi.sampler.precision to float16" in said("36_reconstruct_takagi.py", one)
-    on_a_cpu = said("32_stage2.py", one, device="cpu")
+    assert "experiment.takagi.sampler.precision to float16" in said("takagi/36_reconstruct_takagi.py", one)
+    on_a_cpu = said(STAGE2, one, device="cpu")
     assert "float16" not in on_a_cpu
     assert "--device cpu" not in on_a_cpu
 
 
 def test_the_table_of_kinds_of_work_is_true():
     """Each script that reads a batch size is listed with its kind; modules that read one are used by those listed."""
-    scripts = {path.name[:2]: path for path in REPOSITORY.glob("*/**/[0-9][0-9]_*.py") if ".venv" not in path.parts}
-    seen = {number: set(re.findall(r"batch_size\.(\w+)", path.read_text())) for number, path in scripts.items()}
+    scripts = {key_of(path): path for path in REPOSITORY.glob("*/**/[0-9][0-9]_*.py") if ".venv" not in path.parts}
+    seen = {key: set(re.findall(r"batch_size\.(\w+)", path.read_text())) for key, path in scripts.items()}
     modules = {"reconstruction/refining.py", "baselines/ozcelik/targets.py", "evaluation/metrics/scorer.py"}
     for module in modules:
         text = (REPOSITORY / module).read_text()
-        for number, path in scripts.items():
+        for key, path in scripts.items():
             if f"{module.split('/')[-2]}.{module.split('/')[-1][:-3]} import" in path.read_text():
-                seen[number] |= set(re.findall(r"execution\.batch_size\.(\w+)", text))
-    for number, kinds in seen.items():
+                seen[key] |= set(re.findall(r"execution\.batch_size\.(\w+)", text))
+    for key, kinds in seen.items():
         found = kinds & set(BatchSize.model_fields)
-        assert found <= set(BATCHES.get(number, ())), (number, found)
+        assert found <= set(BATCHES.get(key, ())), (key, found)
     assert set(BATCHES) <= set(scripts)
+
+
+def test_a_script_is_called_by_its_folder_and_number(monkeypatch):
+    monkeypatch.chdir(REPOSITORY / "feature_extraction")
+    assert key_of(Path("11_semantic.py")) == "feature_extraction/11"
+    assert key_of(REPOSITORY / "baselines" / "takagi" / "35_decode_takagi.py") == "takagi/35"
+    folders = [path.parent for path in REPOSITORY.glob("*/**/[0-9][0-9]_*.py") if ".venv" not in path.parts]
+    assert len(set(folders)) == len({path.name for path in folders})
 
 
 # Devices

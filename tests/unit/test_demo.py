@@ -161,9 +161,9 @@ def test_the_first_look_is_taken_until_there_is_a_page(job, tmp_path):
 def test_without_subjects_of_nsd_there_is_no_first_look(job, tmp_path):
     config = write_config(tmp_path, subjects=[], takagi=None, ozcelik=None, semantic_brain_decoding={})
     of_concepts = "baselines/semantic_brain_decoding/39.py"
-    job(["e/41.py", of_concepts, "e/41.py"], config)
-    assert job.ran[-2:] == [of_concepts, "e/41.py"]
-    assert job.ran.count("e/41.py") == 1
+    job(["evaluation/41.py", of_concepts, "evaluation/41.py"], config)
+    assert job.ran[-2:] == [of_concepts, "evaluation/41.py"]
+    assert job.ran.count("evaluation/41.py") == 1
 
 
 def test_the_first_script_that_fails_ends_it_with_its_code(job, capfd):

@@ -79,7 +79,7 @@ def test_scripts_are_divided_by_subject_and_gathered_where_all_are_needed(house)
         f"{CONCEPTS}/14_bank.py",
         "feature_extraction/11_a.py",
         f"{CONCEPTS}/29_a.py",
-        "e/41_a.py",
+        "evaluation/41_a.py",
     ]
     settings = {"subjects": ("subj01", "subj02"), "semantic_brain_decoding": {"subjects": ("Subject1",)}}
     experiment = load(house).experiment.model_validate(settings)
@@ -91,7 +91,7 @@ def test_scripts_are_divided_by_subject_and_gathered_where_all_are_needed(house)
             Lane("subj02", ["feature_extraction/11_a.py"]),
             Lane("Subject1", [f"{CONCEPTS}/29_a.py"]),
         ],
-        [Lane(None, ["e/41_a.py"])],
+        [Lane(None, ["evaluation/41_a.py"])],
     ]
 
 

@@ -16,7 +16,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from minddiffuser.cli import key_of
+
 REPOSITORY = Path(__file__).parents[2]
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
 STAGES = ("data", "feature_extraction", "feature_decoding", "reconstruction", "baselines", "evaluation", "miniature")
 SCRIPT = re.compile(r"\b[a-z_]+(?:/[a-z_]+)*/\d\d_\w+\.py\b")
 PLATFORMS = {
@@ -72,8 +75,9 @@ def test_every_numbered_script_is_named(document):
     assert [script for script in scripts_on_disk() if script not in named] == []
 
 
-def test_main_job_runs_scripts_that_exist_in_the_order_of_their_numbers():
-    named = SCRIPT.findall((REPOSITORY / "Makefile").read_text().split("SCRIPTS :=")[1].split("\n\n")[0])
+@pytest.mark.parametrize("variable", ["SCRIPTS", "FOR_COMPARISON", "OF_GOD", "CC2017"])
+def test_lists_have_scripts_that_exist_in_the_order_of_their_numbers(variable):
+    named = SCRIPT.findall(re.split(rf"^{variable} :=", MAKEFILE, flags=re.MULTILINE)[1].split(".py\n")[0] + ".py")
     assert named
     assert [script for script in named if not (REPOSITORY / script).is_file()] == []
     last = [script for place, script in enumerate(named) if script not in named[place + 1 :]]
@@ -82,14 +86,14 @@ def test_main_job_runs_scripts_that_exist_in_the_order_of_their_numbers():
 
 
 def test_main_job_has_a_first_score_and_page_between_the_two_stages():
-    named = SCRIPT.findall((REPOSITORY / "Makefile").read_text().split("SCRIPTS :=")[1].split("\n\n")[0])
+    named = SCRIPT.findall(MAKEFILE.split("SCRIPTS :=")[1].split("\n\n")[0])
     numbers = [Path(script).name[:2] for script in named]
     assert numbers[numbers.index("31") + 1 : numbers.index("32")] == ["41", "43"]
 
 
-def test_numbers_are_unique():
-    numbers = [Path(script).name[:2] for script in scripts_on_disk()]
-    assert len(numbers) == len(set(numbers))
+def test_numbers_are_unique_in_a_folder():
+    keys = [key_of(Path(script)) for script in scripts_on_disk()]
+    assert len(keys) == len(set(keys))
 
 
 # Asks several scripts for their help in one process. With "early" as the first argument each is answered by its first
