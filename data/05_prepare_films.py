@@ -4,8 +4,9 @@
 
 Reads films (their headers) and recordings under `execution.cc2017`. Each run is cut to the volumes of its clips, which
 begin 4 s after them, detrended and z-scored over them; repetitions are averaged; the vertices whose responses to
-training films repeat best are taken, and their columns are scaled by their mean and deviation over training clips. For
-each subject it writes `runs/<name>/<subject>/prepared.h5`:
+training films repeat best are taken, and columns are scaled to mean 0 and deviation 1 over training clips. Test clips
+are scaled as `voxels.test_scaling` says; where a form scales them by themselves, z-scores of these rows are what it
+wants. For each subject it writes `runs/<name>/<subject>/prepared.h5`:
 
     betas          (n_clips, n_vertices) float32. With `voxels.n_volumes` above 1 the vertices' first volumes come
                    first, then their second ones, and so on
@@ -99,7 +100,6 @@ def write_reliability(run: Run, subject: str) -> None:
         print(f"{name}: {found}{', left out' if is_out else ''}")
     for name, n in zip(names[n_empty > 0], n_empty[n_empty > 0], strict=True):
         print(f"{name}: {n} vertices without data are 0, their mean")
-    print()
 
 
 if __name__ == "__main__":
