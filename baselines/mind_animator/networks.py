@@ -261,7 +261,8 @@ class _BranchNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         centred = x - x.mean(dim=-1, keepdim=True)
-        return self.gain * centred / (x.std(dim=-1, keepdim=True) + _EPSILON) + self.bias
+        norm = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)  # x.std takes twice the time
+        return self.gain * centred / (norm / math.sqrt(x.shape[-1] - 1) + _EPSILON) + self.bias
 
 
 class _Attention(nn.Module):

@@ -50,7 +50,7 @@ class Clips(Section):
     """The clips that films are cut into: two seconds each."""
 
     frame_step: int = Field(default=8, ge=1, description="frames of the film from one taken frame to the next")
-    n_frames: int = Field(default=8, ge=2)
+    n_frames: int = Field(default=8, ge=2, le=11, description="the generator looks at ten, as released, and adds one")
     size: int = Field(default=512, ge=8, multiple_of=8, description="pixels, whatever the film's aspect")
     posterior: Literal["mean", "sample"] = Field(default="mean", description="of the latents; released: sample")
     middle_frame: int = Field(default=3, ge=0, description="frame whose image embedding is a target, from 0")

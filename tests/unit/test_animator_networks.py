@@ -18,13 +18,18 @@ from minddiffuser.config.mind_animator import ANIMATOR_FORMS, MindAnimator, anim
 from minddiffuser.config.section import Section
 from minddiffuser.seeds import numpy_generator, torch_generator
 
-# Two meanings of "dog", one of "frank" alone, and a dog in data.noun that no word is said to mean.
+# Two meanings of "dog", and a third that data.noun lacks.
 NOUNS = WordNet(
     {
         "n02084071": "02084071 05 n 03 dog 0 domestic_dog 0 Canis_familiaris 0 000 | a member of the genus Canis",
         "n07676602": "07676602 13 n 03 frank 0 hot-dog 0 dog 1 000 | a smooth-textured sausage",
     },
-    {"dog": "n 3 1 @ 3 1 02084071 07676602 10114209", "frank": "n 1 1 @ 1 0 07676602", "is": "n 0"},
+    {
+        "dog": "n 3 1 @ 3 1 02084071 07676602 10114209",
+        "frank": "n 1 1 @ 1 0 07676602",
+        "the": "n 1 1 @ 1 0 07676602",  # as "a" and "in" have meanings in WordNet
+        "is": "n 0",
+    },
 )
 
 
@@ -269,10 +274,9 @@ def test_candidates_with_synonyms():
     replaced = {text for found in seen for text in found[1:4]}
     assert replaced == {f"the {other} is here" for other in synonyms("dog", NOUNS)}
     inserted = {text for found in seen for text in found[4:7]} - {"the dog is here"}  # where ten tries found no noun
+    nouns = [*synonyms("dog", NOUNS), *synonyms("the", NOUNS)]
     for text in inserted:
-        assert any(
-            sorted(f"{other} the dog is here".split()) == sorted(text.split()) for other in synonyms("dog", NOUNS)
-        )
+        assert any(sorted(f"{other} the dog is here".split()) == sorted(text.split()) for other in nouns)
         assert text.endswith("here")  # as released, never after the last word
     assert len(inserted) > 8
 
@@ -288,10 +292,13 @@ def test_without_a_dictionary_words_are_swapped_and_left_out():
         assert all(set(text.split()) <= set(first.split()) and text for text in others[3:])
 
 
-def test_a_fifth_of_the_words_is_left_out():
-    text = " ".join(f"word{i}" for i in range(50))
-    n = [len(found.split()) for seed in range(40) for found in candidates(text, numpy_generator(seed), None)[4:]]
-    assert np.mean(n) == pytest.approx(40, abs=1)
+def test_of_fifty_words_ten_pairs_are_swapped_or_a_fifth_is_left_out():
+    words = [f"word{i}" for i in range(50)]
+    varied = [candidates(" ".join(words), numpy_generator(seed), None) for seed in range(40)]
+    moved = [sum(np.array(text.split()) != words) for found in varied for text in found[1:4]]
+    assert np.mean(moved) == pytest.approx(50 * (1 - (48 / 50) ** 10), abs=0.7)  # a few of them go back
+    n_left = [len(text.split()) for found in varied for text in found[4:]]
+    assert np.mean(n_left) == pytest.approx(40, abs=1)
 
 
 @pytest.mark.parametrize("text", ["", "dog", "  "])
@@ -435,3 +442,9 @@ def test_forms_are_valid_settings_and_only_change_what_they_say():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="inner 62 must be a multiple of heads 4"):
         MindAnimator(motion={"inner": 62})
+
+
+def test_more_frames_than_the_generator_has_positions_for_are_refused():
+    assert MindAnimator(clips={"n_frames": 11}).clips.n_frames == 11
+    with pytest.raises(ValueError, match="less than or equal to 11"):
+        MindAnimator(clips={"n_frames": 12})

@@ -247,6 +247,28 @@ def test_training_leaves_torchs_randomness_alone_and_does_not_depend_on_it(tmp_p
     assert not same(first, other)
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_rows(tmp_path):
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(network.weight)
+    plan = Plan(2, 16, lambda *_: 0.0, checkpoint="fixed_epoch")
+    losses = itertools.repeat(lambda rows, _: rows.double().mean() * network.weight.sum())
+    curve = train(network, lambda _: losses, None, plan, N_ROWS, 0, "a", tmp_path / "s", "")
+    assert curve["loss"].tolist() == pytest.approx([24.5, 24.5])
+    assert curve["validation"].isna().all()
+
+
+def test_dropout_and_what_a_loss_draws_are_new_in_each_epoch(tmp_path):
+    network, drawn = nn.Linear(1, 1), []
+
+    def loss(rows, generator):
+        drawn.extend([torch.rand(1).item(), torch.rand(1, generator=generator).item()])
+        return network.weight.sum()
+
+    plan = Plan(3, 4, lambda *_: 0.1, checkpoint="fixed_epoch")
+    train(network, lambda _: itertools.repeat(loss), None, plan, 8, 0, "a", tmp_path / "s", "")
+    assert len(set(drawn)) == len(drawn) == 12
+
+
 def test_a_training_of_something_else_is_refused(tmp_path):
     fit(tmp_path / "s")
     content = (tmp_path / "s").read_bytes()
