@@ -60,6 +60,10 @@ OF_GOD := \
 	baselines/semantic_brain_decoding/29_decode_labels.py \
 	baselines/semantic_brain_decoding/39_generate.py \
 	evaluation/40_score_concepts.py
+# Of CC2017, the dataset of films; part of no other list.
+CC2017 := \
+	miniature/04_make_cc2017.py \
+	data/05_prepare_films.py
 FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
 
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
@@ -70,7 +74,7 @@ RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--job
 # experiment.semantic_brain_decoding nothing for the scripts that belong to it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare god all models wordnet test test-all lint lock clean
+.PHONY: help install demo compare god all film models wordnet test test-all lint lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -104,8 +108,11 @@ compare: $(INSTALLED) ## the same, with rivals, ablations, all controls, and whe
 god: $(INSTALLED) ## Semantic Brain Decoding, on Generic Object Decoding
 	@$(RUN) $(OF_GOD) evaluation/42_compare.py evaluation/43_report.py
 
-all: $(INSTALLED) ## all of it (what is done is not done again)
+all: $(INSTALLED) ## demo, compare and god in one (what is done is not done again)
 	@$(RUN) $(SCRIPTS)
+
+film: $(INSTALLED) ## Mind-Animator, on CC2017: films and recordings, as rows of vertices
+	@$(RUN) $(CC2017)
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
 	@$(BIN)/python data/00_get_models.py --config $(CONFIG)

@@ -22,7 +22,9 @@ _PADDED = (IMAGE_SIZE + 2 * _MARGIN,) * 2
 N_ATTRIBUTES = 48
 _N_OPPONENT = 6
 _CHANNEL_WEIGHTS = np.r_[np.full(_N_OPPONENT, 0.15), np.ones(8)]  # energy dominates
-_BLOCK = 32  # pictures that are multiplied with the fields at once: one alone takes four times as long
+BLOCK = 32  # pictures that are multiplied with the fields at once: one alone takes four times as long
+# How much of what higher areas are tuned to is told by the names of things.
+NAMED = 0.06
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def contrast_channels(image: np.ndarray) -> np.ndarray:
     return channels.reshape(14, _GRID, 2, _GRID, 2).mean(axis=(2, 4)).astype(np.float32)
 
 
-def _gabor(wavelength: float, angle: float) -> np.ndarray:
+def gabor(wavelength: float, angle: float) -> np.ndarray:
     """Complex Gabor filter: the modulus of its response is the energy of a quadrature pair."""
     y, x = np.mgrid[-_MARGIN : _MARGIN + 1, -_MARGIN : _MARGIN + 1]
     along = x * np.cos(angle) + y * np.sin(angle)
@@ -98,7 +100,45 @@ def _gabor(wavelength: float, angle: float) -> np.ndarray:
     return wave / np.abs(wave).sum() * 4
 
 
-_GABORS = fft2(np.stack([_gabor(wavelength, np.pi * k / 4) for wavelength in (5.0, 10.0) for k in range(4)]), _PADDED)
+_GABORS = fft2(np.stack([gabor(wavelength, np.pi * k / 4) for wavelength in (5.0, 10.0) for k in range(4)]), _PADDED)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What each voxel of a brain responds to.
+
+    Attributes
+    ----------
+    fields : array of shape (32 * 32, n_voxels), float32
+        Receptive fields, which sum to 1.
+    contrast : array of shape (14, n_voxels)
+        Weights of the channels of `contrast_channels`.
+    things, place : arrays of shape (N_ATTRIBUTES, n_voxels)
+        Weights of the attributes of objects, and of those of the place.
+    place_share : array of shape (n_voxels,)
+        Share of the place in what comes from the scene.
+    scene_share : array of shape (n_voxels,)
+        Share of the scene in the response; the rest is of its contrast.
+    """
+
+    fields: np.ndarray
+    contrast: np.ndarray
+    things: np.ndarray
+    place: np.ndarray
+    place_share: np.ndarray
+    scene_share: np.ndarray
+
+
+def sample_tuning(rois: np.ndarray, rng: np.random.Generator) -> Tuning:
+    """Draw receptive fields and tunings for voxels of `rois`, (n_voxels,) str: another generator is another brain."""
+    n_voxels = len(rois)
+    areas = [AREAS[roi] for roi in rois]
+    fields = _receptive_fields(areas, rng)
+    # Few channels dominate a voxel: gamma-distributed weights with a shape below 1.
+    contrast = rng.gamma(0.5, size=(14, n_voxels)) * _CHANNEL_WEIGHTS[:, None]
+    things, place = rng.normal(size=(2, N_ATTRIBUTES, n_voxels))
+    scene_share = np.clip([a.semantic for a in areas] + rng.normal(0, 0.08, n_voxels), 0, 1)
+    return Tuning(fields, contrast, things, place, np.where(rois == "PHC", 0.7, 0.3), scene_share)
 
 
 def simulate_signal(
@@ -107,7 +147,7 @@ def simulate_signal(
     visible: list[np.ndarray],
     rois: np.ndarray,
     rng: np.random.Generator,
-    named: float = 0.06,
+    named: float = NAMED,
 ) -> np.ndarray:
     """Noise-free response of each voxel to each scene.
 
@@ -127,34 +167,63 @@ def simulate_signal(
     -------
     array of shape (n_images, n_voxels), float32; mean 0 and deviation 1 over images
     """
-    n_voxels = len(rois)
-    areas = [AREAS[roi] for roi in rois]
-    fields = _receptive_fields(areas, rng)  # (32 * 32, n_voxels)
-    # Few channels dominate a voxel: gamma-distributed weights with a shape below 1.
-    contrast_weights = rng.gamma(0.5, size=(14, n_voxels)) * _CHANNEL_WEIGHTS[:, None]
-    tuning, place_tuning = rng.normal(size=(2, N_ATTRIBUTES, n_voxels))
-    place_share = np.where(rois == "PHC", 0.7, 0.3)
-    share = np.clip([a.semantic for a in areas] + rng.normal(0, 0.08, n_voxels), 0, 1)
-    scale = channel_deviations(images)[:, None]
-
-    contrast = np.empty((len(images), n_voxels), np.float32)
+    tuning, scale = sample_tuning(rois, rng), channel_deviations(images)
+    contrast = np.empty((len(images), len(rois)), np.float32)
     things, places = np.empty_like(contrast), np.empty_like(contrast)
-    for start in range(0, len(images), _BLOCK):
-        channels = np.concatenate([contrast_channels(image) for image in images[start : start + _BLOCK]])
-        pooled = (channels.reshape(len(channels), -1) @ fields).reshape(-1, 14, n_voxels) / scale
-        for row, of_image in enumerate(pooled, start=start):
-            # A voxel's drive is divided by the energy in its field (Heeger 1992, doi 10.1017/S0952523800009640).
-            drive = (contrast_weights * of_image).sum(axis=0) / (1 + of_image[_N_OPPONENT:].mean(axis=0))
-            contrast[row] = drive**0.7
+    for start in range(0, len(images), BLOCK):
+        channels = np.stack([contrast_channels(image) for image in images[start : start + BLOCK]])
+        contrast[start : start + BLOCK] = respond_to_contrast(channels, tuning, scale)
     for row, (scene, seen) in enumerate(zip(scenes, visible, strict=True)):
-        coarse = seen.reshape(-1, _GRID, 2, _GRID, 2).mean(axis=(2, 4)).reshape(len(seen), -1).astype(np.float32)
-        in_field = np.sqrt(coarse @ fields)  # (n_objects, n_voxels)
-        objects, place = attributes(scene, named)
-        things[row] = (in_field * np.maximum(objects @ tuning, 0)).sum(axis=0)
-        places[row] = np.maximum(place @ place_tuning, 0)
-    semantic = (1 - place_share) * _standardise(things) + place_share * _standardise(places)
-    signal = np.sqrt(1 - share) * _standardise(contrast) + np.sqrt(share) * _standardise(semantic)
-    return _standardise(signal)
+        things[row], places[row] = respond_to_scene(scene, seen, tuning, named)
+    return combine(contrast, things, places, tuning)
+
+
+def respond_to_contrast(channels: np.ndarray, tuning: Tuning, scale: np.ndarray) -> np.ndarray:
+    """Responses to local contrast, (n_images, n_voxels), not standardised.
+
+    Parameters
+    ----------
+    channels : array of shape (n_images, 14, 32, 32), float32
+        Of `contrast_channels`. As many images as BLOCK are as fast as more, and take less memory.
+    tuning : Tuning
+    scale : array of shape (14,)
+        What each channel is divided by.
+    """
+    pooled = (channels.reshape(-1, _GRID**2) @ tuning.fields).reshape(*channels.shape[:2], -1) / scale[:, None]
+    responses = np.empty((len(channels), pooled.shape[-1]), np.float32)
+    for row, of_image in enumerate(pooled):
+        # A voxel's drive is divided by the energy in its field (Heeger 1992, doi 10.1017/S0952523800009640).
+        drive = (tuning.contrast * of_image).sum(axis=0) / (1 + of_image[_N_OPPONENT:].mean(axis=0))
+        responses[row] = drive**0.7
+    return responses
+
+
+def respond_to_scene(
+    scene: Scene, seen: np.ndarray, tuning: Tuning, named: float = NAMED
+) -> tuple[np.ndarray, np.ndarray]:
+    """Responses to the objects of a scene and to its place, each (n_voxels,), not standardised.
+
+    Parameters
+    ----------
+    scene : Scene
+    seen : array of shape (n_objects, 64, 64)
+        How much each object is seen in each pixel, 0 to 1.
+    tuning : Tuning
+    named : float
+        See `simulate_signal`.
+    """
+    coarse = seen.reshape(-1, _GRID, 2, _GRID, 2).mean(axis=(2, 4)).reshape(len(seen), -1).astype(np.float32)
+    in_field = np.sqrt(coarse @ tuning.fields)  # (n_objects, n_voxels)
+    objects, place = attributes(scene, named)
+    things = (in_field * np.maximum(objects @ tuning.things, 0)).sum(axis=0)
+    return things, np.maximum(place @ tuning.place, 0)
+
+
+def combine(contrast: np.ndarray, things: np.ndarray, places: np.ndarray, tuning: Tuning) -> np.ndarray:
+    """Weigh the three responses, each (n_images, n_voxels), by each voxel's shares; mean 0 and deviation 1."""
+    semantic = (1 - tuning.place_share) * standardise(things) + tuning.place_share * standardise(places)
+    share = tuning.scene_share
+    return standardise(np.sqrt(1 - share) * standardise(contrast) + np.sqrt(share) * standardise(semantic))
 
 
 def _receptive_fields(areas: list[Area], rng: np.random.Generator) -> np.ndarray:
@@ -208,7 +277,8 @@ _KIND_ATTRIBUTES, _COLOUR_ATTRIBUTES, _PLACE_ATTRIBUTES = (
 )
 
 
-def _standardise(responses: np.ndarray) -> np.ndarray:
+def standardise(responses: np.ndarray) -> np.ndarray:
+    """Give each column of responses, (n_images, n_voxels), mean 0 and deviation 1; constant ones become 0."""
     deviation = responses.std(axis=0)
     return (responses - responses.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
 
