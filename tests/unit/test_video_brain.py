@@ -209,6 +209,16 @@ def test_recordings_that_begin_at_other_times_show_the_same(views, brain):
     assert usual.mean() == pytest.approx(10_000, rel=0.01)
 
 
+def test_the_first_and_the_last_frame_are_held_for_12_s(brain):
+    step = video_brain.haemodynamic_step
+    for row, volume, since, until in ((0, 0, 13, 1), (0, 3, 19, 7), (-1, 15, 11, 0), (-1, 18, 17, 5)):
+        drive = np.zeros((12, 190), np.float32)  # ten clips
+        drive[row] = 1
+        run = video_brain.record(drive, noiseless(brain), 0, 20, np.random.default_rng(0))
+        expected = step(np.array(since)) - step(np.array(until))  # seconds since it came, and since it went
+        np.testing.assert_allclose((run[volume] / 10_000 - 1) * 100, expected, atol=2e-3)
+
+
 def test_noise_is_autocorrelated_in_part_common_and_drifts_slowly():
     areas = np.array(["A1"] * 400)
     brain = video_brain.sample_brain(areas, 1.0, np.random.default_rng(0))
