@@ -63,7 +63,10 @@ OF_GOD := \
 # Of CC2017, the dataset of films; part of no other list.
 CC2017 := \
 	miniature/04_make_cc2017.py \
-	data/05_prepare_films.py
+	data/05_prepare_films.py \
+	baselines/mind_animator/11_features.py \
+	baselines/mind_animator/21_semantic.py \
+	baselines/mind_animator/22_structure.py
 FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
 
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
@@ -111,7 +114,7 @@ god: $(INSTALLED) ## Semantic Brain Decoding, on Generic Object Decoding
 all: $(INSTALLED) ## demo, compare and god in one (what is done is not done again)
 	@$(RUN) $(SCRIPTS)
 
-film: $(INSTALLED) ## Mind-Animator, on CC2017: films and recordings, as rows of vertices
+film: $(INSTALLED) ## Mind-Animator, on CC2017: from films and recordings to decoded clips
 	@$(RUN) $(CC2017)
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)

@@ -64,6 +64,8 @@ class Case(NamedTuple):
     config : Path
     is_long : bool
         Takes too long to be run unless it is asked for.
+    by_count : bool
+        Its inputs are too large to be made here: it is not run, and what it claims is by count.
     n_training : int
         Training images, where it is not the real number.
     """
@@ -75,6 +77,7 @@ class Case(NamedTuple):
     added: float = 0.0
     config: Path = NSD
     is_long: bool = False
+    by_count: bool = False
     n_training: int = 8859
 
 
@@ -172,6 +175,7 @@ CASES = {
         ("experiment.controls.n_ablated=1", "experiment.guidance.n_iterations=1"),
         remark="1 picture each, 1 iteration, 1 denoising step",
     ),
+    **{f"mind_animator/{number}": Case("", by_count=True) for number in ("11", "21", "22")},
     "takagi/35": Case(
         "nsd prepared features:semantic features:detail takagi stable_diffusion",
         is_long=True,
@@ -235,6 +239,7 @@ def main() -> None:
     args = parser.parse_args()
     scripts = {key_of(path): path for path in numbered_scripts()}
     wanted = args.only.split(",") if args.only else [key for key in scripts if not CASES[key].is_long]
+    wanted = [key for key in wanted if key not in CASES or not CASES[key].by_count]
     if unknown := sorted(set(wanted) - set(scripts)):
         parser.error(f"no such scripts: {', '.join(unknown)}")
     above, temporary = [], Path(tempfile.mkdtemp()) if args.keep is None else None
@@ -255,6 +260,7 @@ def main() -> None:
     if not args.only:
         left_out = [key for key in scripts if CASES[key].is_long]
         print(f"not run, for time: {', '.join(left_out)}; run --only {','.join(left_out)}")
+        print(f"not run, and by count: {', '.join(key for key in scripts if CASES[key].by_count)}")
     print(f"{len(above)} of {len(wanted)} take more than they claim{': ' if above else ''}{', '.join(above)}")
     sys.exit(bool(above))
 

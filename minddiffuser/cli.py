@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # `execution.batch_size`, the one that needs most memory first.
 BATCHES = {
     **dict.fromkeys(("feature_extraction/11", "feature_extraction/12", "feature_extraction/13"), ("encode",)),
-    **dict.fromkeys(("semantic_brain_decoding/14", "semantic_brain_decoding/29", "takagi/35"), ("encode",)),
+    **dict.fromkeys(("mind_animator/11", "semantic_brain_decoding/14", "semantic_brain_decoding/29"), ("encode",)),
+    "takagi/35": ("encode",),
     **dict.fromkeys(("reconstruction/31", "reconstruction/33", "takagi/36"), ("generate",)),
     **dict.fromkeys(("ozcelik/38", "semantic_brain_decoding/39"), ("generate",)),
     **dict.fromkeys(("reconstruction/32", "reconstruction/34"), ("refine",)),

@@ -86,6 +86,12 @@ class SemanticNetwork(Section):
     crop: Literal["per_image", "per_epoch"] = Field(
         default="per_image", description="of the middle frames in training; released: per_epoch, one window for all"
     )
+    n_variations: int = Field(
+        default=31,
+        ge=1,
+        description="of each caption and middle frame, which are made once; epochs take them in turn (released: "
+        "another one in each epoch)",
+    )
 
 
 class StructureNetwork(Section):

@@ -1,0 +1,215 @@
+"""Mind-Animator on the smallest films, by the real scripts: targets, decoders, kills and bad input."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from safetensors.torch import load_file
+from smallest import run_here, write_config
+
+from baselines.mind_animator import targets
+from data import cc2017
+from feature_decoding import training
+
+ROOT = "baselines/mind_animator"
+SUBJECT, FORMS = "Subject01", ("original", "corrected")
+N_TRAINING, N_TEST = 16, 8
+
+
+def films_config(folder, **own):
+    """Configuration of the smallest films: two of training and one of test, of 8 clips each."""
+    path = write_config(folder, cc2017=str(folder / "cc2017"))
+    config = yaml.safe_load(path.read_text())
+    experiment = config["experiment"]
+    experiment["miniature_cc2017"] = {
+        "n_segments": 2, "clips": 8, "n_tests": 1, "test_clips": 8, "mean_shot": 2, "test_repetitions": 2,
+        "vertex_share": 0.03, "n_silent": 10, "direction": [True],
+    }  # fmt: skip
+    settings = experiment["mind_animator"]
+    settings.update(subjects=[SUBJECT], voxels={"n": 30}, n_validation=4, batch_size=5)
+    settings["semantic"].update(n_variations=2, epochs=3, n_blocks=1)
+    settings["structure"].update(epochs=3)
+    settings["motion"].update(epochs=3)
+    settings.update(own)
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Folder in which the scripts have run once, and the configuration."""
+    folder = tmp_path_factory.mktemp("films")
+    config = films_config(folder)
+    for script in SCRIPTS:
+        done = run_here(script, config)
+        assert done.returncode == 0, f"{script}:\n{done.stdout}\n{done.stderr}"
+    return folder
+
+
+SCRIPTS = [
+    "miniature/04_make_cc2017.py",
+    "data/05_prepare_films.py",
+    f"{ROOT}/11_features.py",
+    f"{ROOT}/21_semantic.py",
+    f"{ROOT}/22_structure.py",
+]
+
+
+@pytest.fixture
+def copy(films, tmp_path):
+    """Folder with a copy of all that was made."""
+    for name in ("cc2017", "runs"):
+        shutil.copytree(films / name, tmp_path / name)
+    films_config(tmp_path)
+    return tmp_path
+
+
+def run_in(folder, script, *arguments):
+    return run_here(script, folder / "smallest.yaml", *arguments)
+
+
+def results(folder):
+    return folder / "runs" / "smallest"
+
+
+def arrays_of(path):
+    with h5py.File(path) as file:
+        return {key: file[key][:] for key in file}
+
+
+def assert_same(path, other):
+    a, b = arrays_of(path), arrays_of(other)
+    assert list(a) == list(b)
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+def test_targets_are_of_the_clips_of_prepared_rows_and_of_what_films_have(films):
+    features = arrays_of(results(films) / "films/features/clips.h5")
+    with h5py.File(results(films) / SUBJECT / "prepared.h5") as prepared:
+        np.testing.assert_array_equal(features["nsd_id"], prepared["nsd_id"][:])
+    assert features["z_mean"].shape == (N_TRAINING + N_TEST, 8, 4, 8, 8)
+    assert features["c"].shape[:2] == (N_TRAINING + N_TEST, 15)
+    np.testing.assert_array_equal(features["c"][:, 0], np.repeat(features["c"][:1, 0], N_TRAINING + N_TEST, axis=0))
+    assert (features["z_mean"] != features["z_sample"]).mean() > 0.9
+    captions = cc2017.read_captions(films / "cc2017", "test", N_TEST)
+    captions += cc2017.read_captions(films / "cc2017", "training", N_TRAINING)
+    same = np.array(captions)[:, None] == np.array(captions)
+    np.testing.assert_array_equal(features["caption"][:, None] == features["caption"], same)
+
+
+def test_variations_are_of_training_clips_and_differ_from_each_other(films):
+    found = arrays_of(results(films) / "films/features/varied.h5")
+    clips = arrays_of(results(films) / "films/features/clips.h5")
+    np.testing.assert_array_equal(found["nsd_id"], clips["nsd_id"][N_TEST:])
+    for key in ("per_image", "per_epoch"):
+        assert found[key].shape == (N_TRAINING, 2, 96)
+        assert not np.array_equal(found[key][:, 0], found[key][:, 1])
+    assert (found["clip_text"][:, 0] != clips["clip_text"][N_TEST:]).any()
+
+
+def test_shards_end_in_the_same_targets_as_one_run(films, copy, monkeypatch):
+    monkeypatch.setattr(targets, "ROWS_PER_PART", 7)  # of which films have no whole number
+    shutil.rmtree(results(copy) / "films")
+    for shard in ("2-of-2", "1-of-2"):
+        done = run_in(copy, f"{ROOT}/11_features.py", "--shard", shard)
+        assert done.returncode == 0, done.stderr
+    for name in ("clips.h5", "varied.h5"):
+        a, b = arrays_of(results(films) / "films/features" / name), arrays_of(results(copy) / "films/features" / name)
+        assert list(a) == list(b)
+        for key in a:  # batches are others, and so are the last bits
+            np.testing.assert_allclose(a[key], b[key], atol=2e-3, err_msg=key)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_decoders_leave_decoded_clips_controls_weights_and_curves(films, form):
+    folder = results(films) / SUBJECT / "decoded" / form
+    structure, semantic = arrays_of(folder / "structure.h5"), arrays_of(folder / "semantic.h5")
+    clips = arrays_of(results(films) / "films/features/clips.h5")
+    for found in (structure, semantic):
+        np.testing.assert_array_equal(found["nsd_id"], clips["nsd_id"][:N_TEST])
+    z = clips["z_sample" if form == "original" else "z_mean"][N_TEST:-4, 0].astype(np.float32)
+    for key in ("z", "ridge", "mean", "nearest_training", "permuted"):
+        assert structure[key].shape == (N_TEST, 4, 8, 8)
+        assert np.isfinite(structure[key]).all()
+    np.testing.assert_allclose(structure["mean"][3], z.mean(axis=0), atol=1e-4)
+    assert all((z == decoded).all(axis=(1, 2, 3)).any() for decoded in structure["nearest_training"])
+    assert semantic["f"].shape == (N_TEST, 96)
+    assert semantic["c"].shape == semantic["c_ridge"].shape == (N_TEST, *clips["c"].shape[1:])
+    np.testing.assert_array_equal(semantic["c"][:, 0], clips["c"][:N_TEST, 0])
+    assert load_file(folder / "structure.safetensors")["trunk.first.0.weight"].shape == (256, 30)
+    for decoder in ("structure", "semantic"):
+        curve, table = pd.read_csv(folder / f"{decoder}_curve.csv"), pd.read_csv(folder / f"{decoder}.csv")
+        assert len(curve) == 3
+        assert curve["is_kept"].sum() == 1
+        assert form != "original" or curve["is_kept"].iloc[-1]
+        assert {"network", "ridge", "mean", "nearest_training", "permuted"} == set(table["system"])
+    assert [path.name for path in folder.glob(".*")] == []
+
+
+def test_forms_with_equal_settings_share_their_decoders(films):
+    assert not (results(films) / SUBJECT / "decoded" / "change" / "semantic.h5").exists()
+    again = run_in(films, f"{ROOT}/22_structure.py")
+    assert again.stdout.count("is there already") == 2
+
+
+@pytest.mark.parametrize("decoder", ["structure", "semantic"])
+def test_a_killed_training_goes_on_to_the_same_bytes(films, copy, monkeypatch, decoder):
+    script = {"structure": f"{ROOT}/22_structure.py", "semantic": f"{ROOT}/21_semantic.py"}[decoder]
+    shutil.rmtree(results(copy) / SUBJECT / "decoded")
+    kept, calls = training._keep, []
+
+    def keep_and_die(*arguments):
+        kept(*arguments)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_keep", keep_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run_in(copy, script)
+    folder = results(copy) / SUBJECT / "decoded"
+    assert not (folder / "original" / f"{decoder}.h5").exists()
+    assert (folder / "original" / f".{decoder}.training").is_file()
+    done = run_in(copy, script)
+    assert done.returncode == 0, done.stderr
+    for form in FORMS:
+        first = results(films) / SUBJECT / "decoded" / form
+        assert_same(first / f"{decoder}.h5", folder / form / f"{decoder}.h5")
+        for name in (f"{decoder}.safetensors", f"{decoder}.csv", f"{decoder}_curve.csv"):
+            assert (first / name).read_bytes() == (folder / form / name).read_bytes(), name
+
+
+def test_targets_of_other_clips_are_refused(copy):
+    path = results(copy) / "films/features/clips.h5"
+    with h5py.File(path, "r+") as file:
+        file["nsd_id"][5] = 3099
+    shutil.rmtree(results(copy) / SUBJECT / "decoded")
+    done = run_in(copy, f"{ROOT}/22_structure.py")
+    assert done.returncode == 1
+    assert "1 of the nsd_id differ" in done.stderr
+    assert str(path) in done.stderr
+
+
+def test_targets_made_with_other_settings_are_refused(copy):
+    config = films_config(copy, max_length=9)
+    done = run_here(f"{ROOT}/21_semantic.py", config, "--overwrite")
+    assert done.returncode == 1
+    assert "max_length was 15, is 9" in done.stderr
+
+
+def test_missing_targets_name_the_script_that_makes_them(copy):
+    shutil.rmtree(results(copy) / "films")
+    done = run_in(copy, f"{ROOT}/22_structure.py", "--overwrite")
+    assert done.returncode == 1
+    assert f"make it with: python {ROOT}/11_features.py" in done.stderr
+
+
+def test_an_f_of_another_width_than_clips_is_refused(copy):
+    done = run_in(copy, f"{ROOT}/21_semantic.py", "--overwrite", "--set", "experiment.mind_animator.semantic.width=64")
+    assert done.returncode == 1
+    assert "semantic.width is 64, but CLIP's embeddings have 96 numbers" in done.stderr
