@@ -90,11 +90,14 @@ def fit_ridge(X: np.ndarray, Y: np.ndarray, X_validation: np.ndarray, Y_validati
     """
     of_x, of_y = Scaler.of(X), Scaler.of(Y)
     gram, scaled = ridge.Gram(of_x.apply(X)), of_y.apply(Y)
-    found = []
+    best, least = None, np.inf
     for alpha in ALPHAS:
         model = Linear(ridge.fit(gram, scaled, alpha, X.shape[1]), of_x, of_y)
-        found.append((float(np.square(model.decode(X_validation) - Y_validation).mean()), alpha, model))
-    return min(found, key=lambda item: item[:2])[2]
+        error = float(np.square(model.decode(X_validation) - Y_validation).mean())
+        if best is None or error < least:
+            best, least = model, error
+    assert best
+    return best
 
 
 class Linear(NamedTuple):

@@ -55,6 +55,8 @@ SCRIPTS = [
     f"{ROOT}/11_features.py",
     f"{ROOT}/21_semantic.py",
     f"{ROOT}/22_structure.py",
+    f"{ROOT}/23_motion.py",
+    f"{ROOT}/24_retrieval.py",
 ]
 
 
@@ -150,16 +152,63 @@ def test_decoders_leave_decoded_clips_controls_weights_and_curves(films, form):
     assert [path.name for path in folder.glob(".*")] == []
 
 
+@pytest.mark.parametrize("form", [*FORMS, "change"])
+def test_films_begin_with_the_decoded_first_frame_and_depend_on_the_vertices(films, form):
+    folder = results(films) / SUBJECT / "decoded" / form
+    found = arrays_of(folder / "motion.h5")
+    structure = arrays_of(folder.with_name("corrected" if form == "change" else form) / "structure.h5")
+    assert found["z"].shape == found["ridge"].shape == (N_TEST, 8, 4, 8, 8)
+    for key in ("z", "other_clip", "static"):
+        np.testing.assert_array_equal(found[key][:, 0], structure["z"])
+    np.testing.assert_allclose(found["ridge"][:, 0], structure["ridge"], atol=1e-5)
+    np.testing.assert_array_equal(found["static"], np.repeat(found["static"][:, :1], 8, axis=1))
+    assert (found["z"] != found["other_clip"])[:, 1:].any(axis=(1, 2, 3, 4)).all()
+    table = pd.read_csv(folder / "motion.csv").set_index("system")
+    assert table.loc["static", "change_r"] == 0
+    assert set(table.index) == set(found) - {"nsd_id", "z"} | {"network"}
+    assert np.isfinite(table.to_numpy()).all()
+    assert "norm.gain" in load_file(folder / "motion.safetensors") or form == "change"
+
+
+def test_a_decoded_first_frame_is_what_the_original_form_does_not_train_with(films, copy):
+    """Its files are others where `motion.first` is another, and only there."""
+    done = run_in(copy, f"{ROOT}/23_motion.py", "--set", "experiment.mind_animator.motion.first=true", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    for form, is_same in (("original", True), ("corrected", False)):
+        first, second = (results(f) / SUBJECT / "decoded" / form / "motion.safetensors" for f in (films, copy))
+        a, b = load_file(first), load_file(second)
+        assert all(bool((a[key] == b[key]).all()) for key in a) == is_same, form
+
+
+def test_first_frames_of_other_settings_are_refused(copy):
+    setting = "experiment.mind_animator.structure.epochs=2"
+    done = run_in(copy, f"{ROOT}/23_motion.py", "--set", setting, "--overwrite")
+    assert done.returncode == 1
+    assert "structure.epochs was 3, is 2" in done.stderr
+    assert "22_structure.py --subject Subject01 --overwrite" in done.stderr
+
+
+def test_retrieval_has_both_galleries_and_kinds_with_chance_beside_hits(films):
+    table = pd.read_csv(results(films) / SUBJECT / "retrieval.csv")
+    assert set(table["form"]) == {"original", "corrected"}
+    assert {tuple(row) for row in table[["gallery", "n"]].to_numpy()} == {("small", 8), ("large", 24)}
+    assert set(table["by"]) == {"image", "text"}
+    np.testing.assert_allclose(table["chance"], table["k"] / table["n"])
+    assert table["hits"].between(0, 1).all()
+    assert run_in(films, f"{ROOT}/24_retrieval.py").stdout.count("is there already") == 1
+
+
 def test_forms_with_equal_settings_share_their_decoders(films):
     assert not (results(films) / SUBJECT / "decoded" / "change" / "semantic.h5").exists()
     again = run_in(films, f"{ROOT}/22_structure.py")
     assert again.stdout.count("is there already") == 2
 
 
-@pytest.mark.parametrize("decoder", ["structure", "semantic"])
+@pytest.mark.parametrize("decoder", ["structure", "semantic", "motion"])
 def test_a_killed_training_goes_on_to_the_same_bytes(films, copy, monkeypatch, decoder):
-    script = {"structure": f"{ROOT}/22_structure.py", "semantic": f"{ROOT}/21_semantic.py"}[decoder]
-    shutil.rmtree(results(copy) / SUBJECT / "decoded")
+    script = f"{ROOT}/{ {'semantic': 21, 'structure': 22, 'motion': 23}[decoder] }_{decoder}.py"
+    for path in (results(copy) / SUBJECT / "decoded").glob(f"*/{decoder}*"):
+        path.unlink()
     kept, calls = training._keep, []
 
     def keep_and_die(*arguments):
