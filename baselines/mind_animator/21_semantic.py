@@ -114,7 +114,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
         f, decoded = (part.cpu().numpy() for part in network(*on_device(rows.X[rows.test])))
     arrays, tables = {"nsd_id": rows.ids[rows.test]}, []
     for target, Y, by_network in (("f", clip_text, f), ("c", flat(tokens), flat(decoded))):
-        systems = {"network": by_network, **controls(rows, Y)}
+        systems = {"network": by_network, **controls(rows, Y, device)}
         tables.append(score(systems, Y[rows.test], Y[rows.training]).assign(target=target))
         for system, values in systems.items():
             arrays[target if system == "network" else f"{target}_{system}"] = values

@@ -97,7 +97,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
         lambda: functional.mse_loss(network(X_held), true_held).item(), plan, len(X),
     )  # fmt: skip
     with torch.no_grad():
-        systems = {"network": network(X_test).cpu().numpy(), **controls(rows, Y)}
+        systems = {"network": network(X_test).cpu().numpy(), **controls(rows, Y, run.device)}
     table = score(systems, Y[rows.test], Y[rows.training])
     arrays = {name: values.reshape(-1, *first.shape[1:]) for name, values in systems.items()}
     artifact.write({"nsd_id": rows.ids[rows.test], "z": arrays.pop("network"), **arrays})

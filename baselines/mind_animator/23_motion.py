@@ -26,6 +26,7 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional
 
@@ -81,7 +82,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
     shape, n_frames = Z.shape[2:], Z.shape[1]
     frames = Z.reshape(*Z.shape[:2], -1)  # (n_clips, n_frames, d)
     d = frames.shape[2]
-    first = held_out(rows, frames[:, 0]) if own.first == "decoded" else frames[:, 0]
+    first = held_out(rows, frames[:, 0], device) if own.first == "decoded" else frames[:, 0]
     X, X_held, X_test = (
         torch.from_numpy(rows.X[part]).to(device) for part in (rows.training, rows.validation, rows.test)
     )
@@ -126,7 +127,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
     )  # fmt: skip
     made, other = (make(x, first_of_test).cpu().numpy() for x in (X_test, X_test.roll(len(X_test) // 2, 0)))
     static = np.repeat(first_of_test.cpu().numpy()[:, None], n_frames, axis=1)
-    of_frames = [controls(rows, frames[:, k]) for k in range(n_frames)]  # of all at once weights have 5 GB
+    of_frames = [controls(rows, frames[:, k], device) for k in range(n_frames)]  # of all at once weights have 5 GB
     simple = {key: np.stack([of_frame[key] for of_frame in of_frames], axis=1) for key in of_frames[0]}
     systems = {"network": made, "other_clip": other, "static": static, **simple}
     table = tabulate(systems, frames, rows)
@@ -135,7 +136,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
     finish(artifact.recipe, table)
 
 
-def tabulate(systems: dict[str, np.ndarray], frames: np.ndarray, rows: Rows):
+def tabulate(systems: dict[str, np.ndarray], frames: np.ndarray, rows: Rows) -> pd.DataFrame:
     """Score films (n_test, n_frames, d) by their frames from the second on, and by their changes."""
     later = {name: flat(values[:, 1:]) for name, values in systems.items()}
     table = score(later, flat(frames[rows.test, 1:]), flat(frames[rows.training, 1:]))

@@ -1,6 +1,6 @@
 """What the scripts of Mind-Animator's decoders share: rows of a form, controls, tables, and training to files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import h5py
@@ -80,16 +80,20 @@ def open_targets(config: Config, rows: Rows, subject: str) -> h5py.File:
     return file
 
 
-def fit_ridge(X: np.ndarray, Y: np.ndarray, X_validation: np.ndarray, Y_validation: np.ndarray) -> "Linear":
+def fit_ridge(
+    X: np.ndarray, Y: np.ndarray, X_validation: np.ndarray, Y_validation: np.ndarray, device: torch.device
+) -> "Linear":
     """Fit ridge regression on all vertices, with the penalty of `ALPHAS` that decodes validation clips best.
 
     Parameters
     ----------
     X, X_validation : arrays of shape (n, n_vertices)
     Y, Y_validation : arrays of shape (n, n_units)
+    device : torch.device
+        Where it is fitted.
     """
     of_x, of_y = Scaler.of(X), Scaler.of(Y)
-    gram, scaled = ridge.Gram(of_x.apply(X)), of_y.apply(Y)
+    gram, scaled = ridge.Gram(of_x.apply(X), device), of_y.apply(Y)
     best, least = None, np.inf
     for alpha in ALPHAS:
         model = Linear(ridge.fit(gram, scaled, alpha, X.shape[1]), of_x, of_y)
@@ -112,13 +116,15 @@ class Linear(NamedTuple):
         return self.of_y.undo(ridge.predict(self.of_x.apply(X), self.decoder)).astype(np.float32)
 
 
-def controls(rows: Rows, Y: np.ndarray) -> dict[str, np.ndarray]:
+def controls(rows: Rows, Y: np.ndarray, device: torch.device) -> dict[str, np.ndarray]:
     """Decode the test clips in four simple ways, which stand beside each network.
 
     Parameters
     ----------
     rows : Rows
     Y : array of shape (n_clips, n_units)
+    device : torch.device
+        Where ridge regression is fitted.
 
     Returns
     -------
@@ -132,14 +138,14 @@ def controls(rows: Rows, Y: np.ndarray) -> dict[str, np.ndarray]:
     held_out = X[validation], Y[validation]
     near = np.argmax(unit_rows(X[rows.test]) @ unit_rows(X[training]).T, axis=1)
     return {
-        "ridge": fit_ridge(X[training], Y[training], *held_out).decode(X[rows.test]),
+        "ridge": fit_ridge(X[training], Y[training], *held_out, device).decode(X[rows.test]),
         "mean": np.tile(mean_of(Y[training]), (len(rows.test), 1)),
         "nearest_training": Y[training[near]],
-        "permuted": fit_ridge(shifted, Y[training], *held_out).decode(X[rows.test]),
+        "permuted": fit_ridge(shifted, Y[training], *held_out, device).decode(X[rows.test]),
     }
 
 
-def held_out(rows: Rows, Y: np.ndarray) -> np.ndarray:
+def held_out(rows: Rows, Y: np.ndarray, device: torch.device) -> np.ndarray:
     """Decode each training clip by ridge regression fitted to the others, in folds of neighbouring clips.
 
     Validation clips are decoded by what all training clips give; test clips stay 0.
@@ -151,8 +157,8 @@ def held_out(rows: Rows, Y: np.ndarray) -> np.ndarray:
     found, X, validation = np.zeros(Y.shape, np.float32), rows.X, rows.validation
     for fold in np.array_split(rows.training, N_FOLDS):
         others = np.setdiff1d(rows.training, fold)
-        found[fold] = fit_ridge(X[others], Y[others], X[validation], Y[validation]).decode(X[fold])
-    model = fit_ridge(X[rows.training], Y[rows.training], X[validation], Y[validation])
+        found[fold] = fit_ridge(X[others], Y[others], X[validation], Y[validation], device).decode(X[fold])
+    model = fit_ridge(X[rows.training], Y[rows.training], X[validation], Y[validation], device)
     found[validation] = model.decode(X[validation])
     return found
 
@@ -227,7 +233,6 @@ def distinct_forms(config: Config, decoder: str) -> list[str]:
     return [form for form in forms if recipes.shared_form(config, form, decoder) == form]
 
 
-def flat(Z: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+def flat(Z: np.ndarray) -> np.ndarray:
     """Flatten all but the rows: (n, n_units) float32."""
-    values = np.asarray(Z, np.float32)
-    return values.reshape(len(values), -1)
+    return Z.reshape(len(Z), -1).astype(np.float32)

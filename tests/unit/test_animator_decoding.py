@@ -11,6 +11,7 @@ from minddiffuser.config import Config, Experiment
 from minddiffuser.config.mind_animator import MindAnimator
 
 N_TEST, N_TRAINING, N_VALIDATION = 40, 300, 60
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def planted(rng):
 
 def test_ridge_decodes_what_is_planted_and_permuted_vertices_do_not(planted):
     rows, Y = planted
-    table = score(controls(rows, Y), Y[rows.test], Y[rows.training]).set_index("system")
+    table = score(controls(rows, Y, CPU), Y[rows.test], Y[rows.training]).set_index("system")
     assert table.loc["ridge", "r_by_clip"] > 0.9
     assert table.loc["ridge", "r_over_clips"] > 0.9
     assert abs(table.loc["permuted", "r_by_clip"]) < 0.2
@@ -43,21 +44,21 @@ def test_ridge_decodes_what_is_planted_and_permuted_vertices_do_not(planted):
 def test_controls_know_training_clips_alone(planted):
     """Neither targets of test clips nor vertices of other test clips change what is decoded."""
     rows, Y = planted
-    plain = controls(rows, Y)
+    plain = controls(rows, Y, CPU)
     other, X = Y.copy(), rows.X.copy()
     other[rows.test] += 100
     X[rows.test[1:]] += 3
-    changed = controls(rows._replace(X=X), other)
+    changed = controls(rows._replace(X=X), other, CPU)
     for name, values in plain.items():
         np.testing.assert_array_equal(values[0], changed[name][0], err_msg=name)
 
 
 def test_a_clip_that_is_held_out_is_decoded_without_its_own_target(planted):
     rows, Y = planted
-    plain, clip = held_out(rows, Y), rows.training[7]
+    plain, clip = held_out(rows, Y, CPU), rows.training[7]
     changed = Y.copy()
     changed[clip] += 50
-    found = held_out(rows, changed)
+    found = held_out(rows, changed, CPU)
     np.testing.assert_array_equal(found[clip], plain[clip])
     assert (found[rows.training[-1]] != plain[rows.training[-1]]).any()
     r = np.corrcoef(plain[rows.training].ravel(), Y[rows.training].ravel())[0, 1]
