@@ -89,8 +89,8 @@ class SemanticNetwork(Section):
     n_variations: int = Field(
         default=31,
         ge=1,
-        description="of each caption and middle frame, which are made once; epochs take them in turn (released: "
-        "another one in each epoch)",
+        description="of each caption and middle frame, which are made once; epochs take them in turn (the released "
+        "code makes another one in each epoch)",
     )
 
 
