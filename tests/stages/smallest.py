@@ -14,7 +14,15 @@ REPOSITORY = Path(__file__).parents[2]
 # One thread each, so that scripts run side by side; the same everywhere, because the number of threads changes bytes.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 CONCEPTS = "baselines/semantic_brain_decoding"
-# In order; the scripts of a group do not need each other.
+# Of CC2017, in order: tests/stages/test_films_run.py runs them, on the smallest films.
+OF_FILMS = [
+    "miniature/04_make_cc2017.py",
+    "data/05_prepare_films.py",
+    *(f"baselines/mind_animator/{name}.py" for name in (
+        "11_features", "21_semantic", "22_structure", "23_motion", "24_retrieval",
+    )),
+]  # fmt: skip
+# All others, in order; the scripts of a group do not need each other.
 GROUPS = [
     ["miniature/01_make_miniature.py", "miniature/03_make_god.py"],
     ["data/02_prepare_subject.py", f"{CONCEPTS}/14_bank.py"],

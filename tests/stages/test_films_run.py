@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from safetensors.torch import load_file
-from smallest import run_here, write_config
+from smallest import OF_FILMS, run_here, write_config
 
 from baselines.mind_animator import targets
 from data import cc2017
@@ -43,21 +43,27 @@ def films(tmp_path_factory):
     """Folder in which the scripts have run once, and the configuration."""
     folder = tmp_path_factory.mktemp("films")
     config = films_config(folder)
-    for script in SCRIPTS:
+    for script in OF_FILMS:
         done = run_here(script, config)
         assert done.returncode == 0, f"{script}:\n{done.stdout}\n{done.stderr}"
     return folder
 
 
-SCRIPTS = [
-    "miniature/04_make_cc2017.py",
-    "data/05_prepare_films.py",
-    f"{ROOT}/11_features.py",
-    f"{ROOT}/21_semantic.py",
-    f"{ROOT}/22_structure.py",
-    f"{ROOT}/23_motion.py",
-    f"{ROOT}/24_retrieval.py",
-]
+# A setting upstream of each script that was changed since; of those that have nothing upstream, one of their own.
+CHANGED = {
+    "miniature/04_make_cc2017.py": "experiment.miniature_cc2017.n_silent=11",
+    f"{ROOT}/11_features.py": "experiment.mind_animator.max_length=14",
+}
+
+
+@pytest.mark.parametrize("script", OF_FILMS)
+def test_a_stage_stops_after_a_setting_upstream_was_changed_and_names_it(copy, script):
+    change = CHANGED.get(script, "experiment.mind_animator.voxels.n=29")
+    done = run_in(copy, script, "--set", change)
+    assert done.returncode == 1, done.stdout
+    key, _, value = change.partition("=")
+    assert f"{key} was " in done.stderr
+    assert f", is {value}" in done.stderr
 
 
 @pytest.fixture
