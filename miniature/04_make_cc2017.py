@@ -6,7 +6,7 @@ Reads the miniature's guiding CLIP, and its tokenizer, for the captions. Writes,
 has, in its layout: films of 64 x 64 pixels and 4 frames a second as MPEG-4 in `Stimuli`, a run of each repetition of
 each film as CIFTI-2 in `Subject01` ..., (n_clips + 5 or 6, n_grayordinates) float32, and `captions` as Mind-Animator's
 authors give them, one a clip of 2 s. Beside them `miniature_shots.csv` tells the shot and the motion of each clip.
-Always makes all subjects. Takes about a minute. A killed run goes on with the next file. Peak memory: 1.5 GB.
+Always makes all subjects. Takes about a minute. A killed run goes on with the next file. Peak memory: 1.8 GB.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported

@@ -93,9 +93,8 @@ def card(shown: Strip, verdict: Sequence[Claim], is_simulated: bool) -> Image.Im
             if picture is not None:
                 made = Image.open(io.BytesIO(picture)).resize((tile, tile), Image.Resampling.NEAREST)
                 sheet.paste(made, (left + column * (tile + gap), y))
-    draw.text(
-        (left, sheet.height - 22), "Six test images, chosen by rule, from the best to the worst.", "#555555", small
-    )
+    caption = f"{len(shown.images)} test images, chosen by rule, from the best to the worst."
+    draw.text((left, sheet.height - 22), caption, "#555555", small)
     draw.text((28, 24), "MindDiffuser", "black", big)
     what = "simulated fMRI, small models" if is_simulated else "Natural Scenes Dataset"
     draw.text((28, 72), f"Seen images from brain activity\n({what})", "#555555", font)

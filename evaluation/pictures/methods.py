@@ -17,7 +17,7 @@ def methods(config: Config) -> str:
     refines = "z and c" if guidance.optimise == "z_and_c" else "z"
     weights = ", ".join(f"{weight:g}" for weight in guidance.layer_weights)
     loss = {
-        "weighted": f"the mean squared distances, weighted by layer ({weights})",
+        "weighted": f"the mean squared distances, each layer by its weight ({weights}) over the norm of its target,",
         "sum": "the sum of the squared distances over layers",
         "variance_restored": "the mean over layers of the squared distances in units of each feature's deviation",
     }[guidance.loss]
