@@ -65,7 +65,7 @@ def choose_decoders(config: Config, tried: list[dict]) -> tuple:
     """Grid over voxels per unit and penalty, for each target family; returns what the best decodes."""
     folder = config.folder(SUBJECT)
     with open_arrays(folder / "prepared.h5", "", SUBJECT) as prepared:
-        betas, is_test, ids = prepared["betas"][:], prepared["is_test"][:], prepared["nsd_id"][:]
+        betas, is_test, ids = prepared["betas"][:], prepared["is_test"][:], prepared["stimulus_id"][:]
     scaler = Scaler.of(betas[~is_test])
     voxels = scaler.apply(betas[~is_test])
     X, X_test = Gram(voxels), scaler.apply(betas[is_test])
@@ -202,7 +202,7 @@ def choose_takagi(config: Config, score, tried: list[dict]) -> None:
     """Grid over noise level and guidance scale of Takagi & Nishimoto's method, one sample an image."""
     prepare([SUBJECT], ["baselines/takagi/35_decode_takagi"], ["experiment.takagi.forms=[corrected]"])
     with open_arrays(config.folder(SUBJECT) / "takagi" / "decoded" / "corrected.h5", "", SUBJECT) as file:
-        ids, z, c = (file[key][:N_STAGE_1] for key in ("nsd_id", "z", "c"))
+        ids, z, c = (file[key][:N_STAGE_1] for key in ("stimulus_id", "z", "c"))
     z, c = torch.from_numpy(z), torch.from_numpy(c)
     results = []
     for denoise_steps, scale in itertools.product((1, 2, 3, 4), (2.0, 5.0)):  # timesteps 1, 201, 401 and 601

@@ -98,7 +98,7 @@ def make_page(n_images: int, systems: list[str]) -> str:
         if STAGE2 in systems
         else {},
     )
-    index = pd.MultiIndex.from_product([systems, METRICS, ids], names=["system", "metric", "nsd_id"])
+    index = pd.MultiIndex.from_product([systems, METRICS, ids], names=["system", "metric", "stimulus_id"])
     scores = pd.DataFrame({"value": rng.uniform(size=len(index))}, index=index).reset_index().assign(subject="subj01")
     summary = scores.groupby(["subject", "system", "metric"], sort=False)["value"].agg(["mean", "size"]).reset_index()
     summary = summary.rename(columns={"size": "n"}).assign(ci_low=0.4, ci_high=0.6)

@@ -183,7 +183,7 @@ class Inputs:
         arrays = {
             "betas": self.normal(n, N_VOXELS),
             "betas_halves": self.normal(N_TEST, 2, N_VOXELS),
-            "nsd_id": self.ids,
+            "stimulus_id": self.ids,
             "coco_id": self.ids + 1,
             "is_test": np.arange(n) < N_TEST,
             "n_repetitions": np.full(n, 3),
@@ -204,7 +204,7 @@ class Inputs:
         )
 
     def _targets(self, file: h5py.File, family: str, n_tokens: int) -> None:
-        file["nsd_id"] = self.ids
+        file["stimulus_id"] = self.ids
         if family == "semantic":
             c = self.normal(self.n_images, *C)
             c[:, 0] = c[0, 0]
@@ -271,7 +271,7 @@ class Inputs:
         self.put(recipes.decoded(self.config, SUBJECT, family), lambda file: self._decoded(file, family))
 
     def _decoded(self, file: h5py.File, family: str) -> None:
-        file["nsd_id"] = self.ids[:N_TEST]
+        file["stimulus_id"] = self.ids[:N_TEST]
         if family in N_UNITS:
             key, shape = {"semantic": ("c", C), "detail": ("z", Z)}[family]
             file[key] = self.normal(N_TEST, *shape)
@@ -289,7 +289,7 @@ class Inputs:
     def controls_of_decoders(self) -> None:
         """Put what 28_controls.py makes of the halves of the trials, and of images that are held out."""
         for family, n_units in N_UNITS.items():
-            arrays = {recipes.FAMILIES[family]: self.normal(N_TEST, 2, n_units), "nsd_id": self.ids[:N_TEST]}
+            arrays = {recipes.FAMILIES[family]: self.normal(N_TEST, 2, n_units), "stimulus_id": self.ids[:N_TEST]}
             arrays["n_repetitions"] = np.full(N_TEST, 3)
             self.put(recipes.halves(self.config, SUBJECT, family), lambda file, arrays=arrays: _fill(file, arrays))
 
@@ -301,7 +301,7 @@ class Inputs:
         (recipe.path / "records").mkdir()
         for i in done.tolist():
             os.link(picture, recipe.path / f"{i:05d}.png")
-            (recipe.path / "records" / f"{i:05d}.json").write_text(json.dumps({"nsd_id": i, **record}))
+            (recipe.path / "records" / f"{i:05d}.json").write_text(json.dumps({"stimulus_id": i, **record}))
         output.write_index()
 
     def _picture(self) -> Path:
@@ -324,7 +324,9 @@ class Inputs:
     def tables(self) -> None:
         """Put the tables of scores of all systems."""
         output, systems = self.config.folder() / "evaluation", list(SYSTEMS)
-        index = pd.MultiIndex.from_product([systems, METRICS, self.ids[:N_TEST]], names=["system", "metric", "nsd_id"])
+        index = pd.MultiIndex.from_product(
+            [systems, METRICS, self.ids[:N_TEST]], names=["system", "metric", "stimulus_id"]
+        )
         scores = pd.DataFrame({"value": self.rng.uniform(size=len(index))}, index=index).reset_index()
         scores.insert(0, "subject", SUBJECT)
         summary = scores.groupby(["subject", "system", "metric"], sort=False)["value"].agg(["mean", "size"])
@@ -377,7 +379,7 @@ class Inputs:
         for number, rows in artifact.parts_to_do(self.n_images, 256)[:-1]:
             n = rows.stop - rows.start
             arrays = {"z_mean": self.normal(n, 4, 40, 40), "z_sample": self.normal(n, 4, 40, 40)}
-            artifact.write_part(number, {**arrays, "c": self.normal(n, 77, 768), "nsd_id": self.ids[rows]})
+            artifact.write_part(number, {**arrays, "c": self.normal(n, 77, 768), "stimulus_id": self.ids[rows]})
         form = takagi.forms(self.config)["minddiffuser"]
         for family, n_units in N_UNITS.items():
             recipe = takagi.decoder(self.config, SUBJECT, form, family)
@@ -387,7 +389,7 @@ class Inputs:
         """Put what all forms of Takagi's method decode."""
         for name in takagi.forms(self.config):
             z, c = (Z, C) if name == "minddiffuser" else ((4, 40, 40), (77, 768))
-            arrays = {"z": self.normal(N_TEST, *z), "c": self.normal(N_TEST, *c), "nsd_id": self.ids[:N_TEST]}
+            arrays = {"z": self.normal(N_TEST, *z), "c": self.normal(N_TEST, *c), "stimulus_id": self.ids[:N_TEST]}
             recipe = takagi.decoded(self.config, SUBJECT, name)
             self.put(recipe, lambda file, arrays=arrays: _fill(file, arrays))
 
@@ -404,7 +406,7 @@ class Inputs:
                 arrays = {key: self.normal(n, length) for key, length in shapes.items()}
                 if "dense" in arrays:
                     arrays["error"] = np.ones(n, np.float32)
-                artifact.write_part(number, {**arrays, "nsd_id": of[rows]})
+                artifact.write_part(number, {**arrays, "stimulus_id": of[rows]})
 
     def ozcelik_decoded(self) -> None:
         """Put what all forms of Ozcelik's method decode."""
@@ -412,7 +414,7 @@ class Inputs:
             arrays = {"features": self.normal(N_TEST, N_POOLED), "noise": self.normal(N_TEST, 17 * 7)}
             if form.noise == "decoded":
                 arrays["dense"] = self.normal(N_TEST, 16 * 16 * WIDTH_OF_GENERATOR)
-            arrays["nsd_id"] = self.ids[:N_TEST]
+            arrays["stimulus_id"] = self.ids[:N_TEST]
             recipe = ozcelik.decoded(self.config, SUBJECT, name)
             self.put(recipe, lambda file, arrays=arrays: _fill(file, arrays))
 
@@ -488,7 +490,7 @@ class Inputs:
         )
         for name in concepts.settings_of(self.config).forms:
             arrays = {
-                "nsd_id": images.ids,
+                "stimulus_id": images.ids,
                 "image_name": np.array(images.names, text),
                 "n_repetitions": np.full(len(images.ids), 35),
                 "features": self.normal(len(images.ids), N_POOLED),

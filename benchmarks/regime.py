@@ -46,7 +46,7 @@ def measure(config: Config, subject: str) -> dict[str, float]:
     decoded, restored = (read(config, subject, of) for of in (recipes.decoded, recipes.restored))
     z, c = true_targets(config, subject)
     with open_made(recipes.decoded(config, subject, "detail")) as file:
-        ids = file["nsd_id"][:]
+        ids = file["stimulus_id"][:]
     scores = Scores(config, ids)
     noise = draw_noise(z.shape[1:], experiment.seed, ids, CPU)
     forms = {"true": (z, c), "as decoded": decoded, "restored": restored}

@@ -105,7 +105,7 @@ def open_setting(config: Config, subject: str) -> Setting:
     experiment = config.experiment
     released = read_decoded(config, subject, experiment.guidance)
     ours = read_decoded(config, subject, experiment.restored.guidance, is_restored=True)
-    scores = Scores(config, released.nsd_id)
+    scores = Scores(config, released.stimulus_id)
     with (
         open_made(features_recipe(config, subject, "structural")) as file,
         open_made(features_recipe(config, subject, "detail")) as detail,
@@ -156,7 +156,7 @@ def try_all(setting: Setting, few: bool) -> list[dict[str, Any]]:
 
 def _of(start: str, way: str, setting: Setting, decoded: Decoded, guidance: Guidance) -> list:
     """List a descent and its two controls."""
-    n = len(decoded.nsd_id)
+    n = len(decoded.stimulus_id)
     others = replace(decoded, targets=decoded.targets.of(other_images(n, setting.config.experiment.seed)))
     return [
         (start, way, partial(descend, setting, decoded, guidance), decoded, guidance),
@@ -193,7 +193,7 @@ def posterior(setting: Setting) -> Decoded:
 
 def _batches(decoded: Decoded) -> list[tuple[torch.Tensor, torch.Tensor, Targets, np.ndarray]]:
     return [
-        (decoded.z[rows], decoded.c[rows], decoded.targets.of(rows), decoded.nsd_id[rows])
+        (decoded.z[rows], decoded.c[rows], decoded.targets.of(rows), decoded.stimulus_id[rows])
         for rows in np.split(np.arange(N_IMAGES), range(BATCH, N_IMAGES, BATCH))
     ]
 

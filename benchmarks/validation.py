@@ -82,7 +82,7 @@ class Scores:
     ----------
     config : Config
     ids : array of shape (n,)
-        nsd_id of the validation images.
+        stimulus_id of the validation images.
     """
 
     def __init__(self, config: Config, ids: np.ndarray) -> None:

@@ -6,7 +6,7 @@ Reads betas, ROI volumes, design and table of stimuli under `execution.nsd`. For
 `runs/<name>/<subject>/prepared.h5`:
 
     betas          (n_images, n_voxels) float32  session-wise z-scores, averaged over repetitions
-    nsd_id         (n_images,)  0-based row of the stimuli; test images first, both in the order of NSD's lists
+    stimulus_id    (n_images,)  0-based row of the stimuli; test images first, both in the order of NSD's lists
     coco_id        (n_images,)
     is_test        (n_images,)  bool: one of the shared images
     n_repetitions  (n_images,)
@@ -79,12 +79,12 @@ def make_rows(
 ) -> dict[str, np.ndarray]:
     """Average the repetitions of each image, and say what each row and each column is."""
     seen, rows = choose_rows(design.ordering[: n_trials * n_sessions], design.n_shared, validation_rows)
-    nsd_id = design.stimuli[seen][rows.kept]
+    stimulus_id = design.stimuli[seen][rows.kept]
     return {
         **average(read_sessions, n_trials, len(voxels.index), rows),
-        "nsd_id": nsd_id,
-        "coco_id": coco_ids[nsd_id],
-        "is_test": np.arange(len(nsd_id)) < rows.n_test,
+        "stimulus_id": stimulus_id,
+        "coco_id": coco_ids[stimulus_id],
+        "is_test": np.arange(len(stimulus_id)) < rows.n_test,
         "n_repetitions": rows.n_repetitions[rows.kept],
         "voxel_index": voxels.index,
         "roi": voxels.roi.astype("S"),
@@ -97,7 +97,7 @@ def write_ceiling(run: Run, subject: str) -> None:
     """Write and print the noise ceiling by ROI, which the rows have by voxel."""
     with open_made(recipes.prepared(run.config, subject)) as prepared:
         voxels = pd.DataFrame({"roi": prepared["roi"][:].astype(str), "noise_ceiling": prepared["noise_ceiling"][:]})
-        n_images, n_test = len(prepared["nsd_id"]), int(prepared["is_test"][:].sum())
+        n_images, n_test = len(prepared["stimulus_id"]), int(prepared["is_test"][:].sum())
     table = ceiling_by_roi(voxels)
     write_atomically(run.config.folder(subject) / "noise_ceiling.csv", table.to_csv(index=False))
     print(f"\n{subject}: {n_images - n_test} training and {n_test} test images, {len(voxels)} voxels")

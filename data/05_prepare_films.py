@@ -10,7 +10,7 @@ wants. For each subject it writes `runs/<name>/<subject>/prepared.h5`:
 
     betas          (n_clips, n_vertices) float32. With `voxels.n_volumes` above 1 the vertices' first volumes come
                    first, then their second ones, and so on
-    nsd_id         (n_clips,)  3017 for clip 17 of seg3, 102005 for clip 5 of test2; test clips first, film after film
+    stimulus_id    (n_clips,)  3017 for clip 17 of seg3, 102005 for clip 5 of test2; test clips first, film after film
     film, clip     (n_clips,)  name, and number in it, from 1
     is_test        (n_clips,)  bool
     is_validation  (n_clips,)  bool: the last training clips, which are held out of training
@@ -86,7 +86,7 @@ def write_reliability(run: Run, subject: str) -> None:
     with open_made(film_recipes.prepared(run.config, subject)) as prepared:
         table = reliability_by_area(prepared)
         n_test, n_validation = (int(prepared[key][:].sum()) for key in ("is_test", "is_validation"))
-        n_clips, n_vertices = len(prepared["nsd_id"]), len(prepared["vertex"])
+        n_clips, n_vertices = len(prepared["stimulus_id"]), len(prepared["vertex"])
         names, lags = prepared["run"][:].astype(str), prepared["lag"][:]
         is_left_out, n_empty = prepared["is_left_out"][:], prepared["n_empty"][:]
     write_atomically(run.config.folder(subject) / "reliability.csv", table.to_csv(index=False))

@@ -221,12 +221,12 @@ def make_rows(
 
 
 def label_clips(films: Sequence[Film]) -> dict[str, np.ndarray]:
-    """Give `nsd_id`, `film` and `clip` of all clips of films, in order: each (n_clips,)."""
+    """Give `stimulus_id`, `film` and `clip` of all clips of films, in order: each (n_clips,)."""
     names, counts = _of_films(films, "name")
     clip = np.concatenate([np.arange(1, n + 1) for n in counts])
     film = np.repeat(names, counts)
     keys = [cc2017.clip_key(name, number) for name, number in zip(film.tolist(), clip.tolist(), strict=True)]
-    return {"nsd_id": np.array(keys), "film": film.astype("S"), "clip": clip}
+    return {"stimulus_id": np.array(keys), "film": film.astype("S"), "clip": clip}
 
 
 def is_validation(is_test: np.ndarray, n_validation: int) -> np.ndarray:

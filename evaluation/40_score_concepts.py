@@ -72,9 +72,12 @@ def main(argv: list[str] | None = None) -> None:
     similarity = None if wordnet is None else scoring.similarities(wordnet, found, constants)
     crossed = scoring.cross(found, constants, similarity)
     # Pictures that did not change are not; their scores name images as the files are named.
-    earlier = kept.scores.rename(columns={"image": "nsd_id"})
+    earlier = kept.scores.rename(columns={"image": "stimulus_id"})
     earlier = earlier[~earlier["metric"].isin(list(LABEL_METRICS))]
-    parts = [scoring.label_scores(found, crossed), earlier.assign(nsd_id=earlier["nsd_id"].map(god.picture_key))]
+    parts = [
+        scoring.label_scores(found, crossed),
+        earlier.assign(stimulus_id=earlier["stimulus_id"].map(god.picture_key)),
+    ]
     parts += scoring.score_pictures(run, found, [key for key in states if key not in kept.fresh])
     scores = scoring.arranged(pd.concat([part[COLUMNS] for part in parts if len(part)]))
     if "exact_class" not in set(scores["metric"]):

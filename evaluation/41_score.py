@@ -11,11 +11,11 @@ one image, and other colours than sRGB's without a profile are listed, and stop 
 listed. A folder of that name is replaced if it was made so; what somebody else put into it stays.
 
 Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, their stimuli, the folders
-`reconstruction/<kind>/<system>` that are there (`<nsd_id>.png` and an index each), and what was decoded. Of a system
-with several samples, folders `sample_2` ... inside its own, an image's score is the mean over them. Writes to
+`reconstruction/<kind>/<system>` that are there (`<stimulus_id>.png` and an index each), and what was decoded. Of a
+system with several samples, folders `sample_2` ... inside its own, an image's score is the mean over them. Writes to
 `runs/<name>/evaluation/`:
 
-    scores.csv   subject, system, nsd_id, metric, value: one row an image and metric
+    scores.csv   subject, system, stimulus_id, metric, value: one row an image and metric
     summary.csv  subject, system, metric, mean, ci_low, ci_high, n, incomplete; subject "all": mean over subjects;
                  incomplete: what the system lacks, such as "3 of 6 pictures"
     paired.csv   subject, system, baseline, metric, difference, ci_low, ci_high, p, p_holm, n: on the images that both

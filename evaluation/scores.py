@@ -21,7 +21,7 @@ from minddiffuser.store import DataError, reading, write_atomically
 from reconstruction import folder
 
 Key = tuple[str, str]  # a subject and a system
-COLUMNS = ["subject", "system", "nsd_id", "metric", "value"]
+COLUMNS = ["subject", "system", "stimulus_id", "metric", "value"]
 MADE_BY = "; made by: "  # between what is absent and the command lines that make it
 _A_RECORD = "the record of what was scored"
 
@@ -72,9 +72,9 @@ def _read_scores(output: Path, settings: dict[str, Any]) -> tuple[pd.DataFrame, 
 
 
 def rows_of(subject: str, system: str, values: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Make a row an image and metric, columns `COLUMNS`, of the arrays of a system: "nsd_id", and metrics."""
-    table = pd.DataFrame({"subject": subject, "system": system, **values}).sort_values("nsd_id")
-    return table.melt(["subject", "system", "nsd_id"], var_name="metric").dropna()
+    """Make a row an image and metric, columns `COLUMNS`, of the arrays of a system: "stimulus_id", and metrics."""
+    table = pd.DataFrame({"subject": subject, "system": system, **values}).sort_values("stimulus_id")
+    return table.melt(["subject", "system", "stimulus_id"], var_name="metric").dropna()
 
 
 def scoring_settings(config: Config) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def summarise(scores: pd.DataFrame, n_bootstrap: int, seed: int) -> pd.DataFrame
     Parameters
     ----------
     scores : DataFrame
-        Columns `subject, system, nsd_id, metric, value`.
+        Columns `subject, system, stimulus_id, metric, value`.
     n_bootstrap, seed : int
 
     Returns
@@ -154,7 +154,7 @@ def compare(
     Parameters
     ----------
     scores : DataFrame
-        Columns `subject, system, nsd_id, metric, value`.
+        Columns `subject, system, stimulus_id, metric, value`.
     pairs : sequence of (system, baseline)
         Pairs without a common image are left out, and metrics whose candidates are the system's own pictures where
         these are of other images.
@@ -209,7 +209,7 @@ def compare(
 
 def _wide(group: pd.DataFrame) -> pd.DataFrame:
     """One row an image, in the order of ids, one column a metric, in the order of the scores."""
-    wide = group.pivot_table(index="nsd_id", columns="metric", values="value", sort=False).sort_index()
+    wide = group.pivot_table(index="stimulus_id", columns="metric", values="value", sort=False).sort_index()
     return wide[list(dict.fromkeys(group["metric"]))]
 
 
@@ -224,7 +224,7 @@ def _crossed(scores: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """Scores by system and metric, one row an image, one column a subject, where several subjects have all of them."""
     if scores["subject"].nunique() < 2:
         return {}
-    index = ["system", "metric", "nsd_id"]
+    index = ["system", "metric", "stimulus_id"]
     wide = scores.pivot_table(index=index, columns="subject", values="value", sort=False).dropna()
     return {
         (str(system), str(name)): group.droplevel(["system", "metric"])

@@ -6,7 +6,7 @@ Reads `prepared.h5` and `features/semantic.h5`. Fits `decoders/semantic.h5` on t
 `decoded/semantic.h5` of the test images:
 
     c       (n_test, 15, width) float32  token 0 is the same for every caption: its training mean, not decoded
-    nsd_id  (n_test,)
+    stimulus_id  (n_test,)
 
 With `decoding.restore_variance: train` it also writes `decoders/spread/semantic.h5`, the spread of cross-validated
 predictions, and `decoded/restored/semantic.h5`, the same with its variance restored (variance.py).

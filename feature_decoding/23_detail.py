@@ -6,7 +6,7 @@ Reads `prepared.h5` and `features/detail.h5`. Fits `decoders/detail.h5` on the t
 `decoded/detail.h5` of the test images:
 
     z       (n_test, 4, height, width) float32
-    nsd_id  (n_test,)
+    stimulus_id  (n_test,)
 
 With `decoding.restore_variance: train` it also writes `decoders/spread/detail.h5`, the spread of cross-validated
 predictions, and `decoded/restored/detail.h5`, the same with its variance restored (variance.py).

@@ -8,7 +8,7 @@ training images and writes `decoded/structural.h5` of the test images:
     linear_02 ... linear_12  (n_test, n_kept) float32  at the units of `decoders/units.h5`
     linear_02_units ...      (n_kept,)                 those units, into the flattened layer
     embedding                (n_test, dimensions)      decoded only where experiment.guidance.embedding_weight > 0
-    nsd_id                   (n_test,)
+    stimulus_id              (n_test,)
 
 With `decoding.restore_variance: train` also `decoders/spread/`, the spread of cross-validated predictions, and
 `decoded/restored/structural.h5`: the layers with their variance restored (feature_decoding/variance.py), and
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             open_made(features(config, subject, "structural")) as file,
             open_made(recipes.units(config, subject)) as selection,
         ):
-            constants = {"nsd_id": file["nsd_id"][: len(X_test)]}
+            constants = {"stimulus_id": file["stimulus_id"][: len(X_test)]}
             for name in names:
                 units = np.arange(file[name].shape[1]) if name == EMBEDDING else selection[f"{name}_units"][:]
                 constants[f"{name}_units"] = units

@@ -73,7 +73,7 @@ def splits(run: Run, subject: str) -> None:
         return
     betas, targets = read_training_targets(run.config, subject, controls.n_units, list(recipes.FAMILIES))
     with open_made(prepared(run.config, subject)) as rows:
-        arrays = {"nsd_id": rows["nsd_id"][:][~rows["is_test"][:]]}
+        arrays = {"stimulus_id": rows["stimulus_id"][:][~rows["is_test"][:]]}
     n_voxels = {family: counts[family][1] for family in recipes.FAMILIES}
     arrays["cluster"], scores = held_out_scores(
         betas, targets, targets["semantic"], controls, experiment.decoding.alpha, n_voxels, experiment.seed, run.device
@@ -95,13 +95,13 @@ def halves(run: Run, subject: str, family: str) -> None:
     with open_made(prepared(run.config, subject)) as rows:
         is_test = rows["is_test"][:]
         scaled_by = is_test if run.config.experiment.decoding.test_scaling == "test" else ~is_test
-        scaler, nsd_id = Scaler.of(rows["betas"][:][scaled_by]), rows["nsd_id"][:][is_test]
+        scaler, stimulus_id = Scaler.of(rows["betas"][:][scaled_by]), rows["stimulus_id"][:][is_test]
         betas, n_repetitions = rows["betas_halves"][:], rows["n_repetitions"][:][is_test]
     decoder = recipes.decoder(run.config, subject, family)
     decoded = [standardised(decoder, scaler.apply(betas[:, half])) for half in (0, 1)]
     key = recipes.FAMILIES[family]
-    output.write({key: np.stack(decoded, axis=1), "nsd_id": nsd_id, "n_repetitions": n_repetitions})
-    print(f"{output.path}: {len(nsd_id)} test images")
+    output.write({key: np.stack(decoded, axis=1), "stimulus_id": stimulus_id, "n_repetitions": n_repetitions})
+    print(f"{output.path}: {len(stimulus_id)} test images")
 
 
 def standardised(decoder: Recipe, X: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ class Family(NamedTuple):
     Attributes
     ----------
     key : "c" or "z"
-    nsd_id : array of shape (n_test,)
+    stimulus_id : array of shape (n_test,)
     training : array of shape (n_train, n_units)
         Of c without its first token, which is the same for every caption, and not decoded; token-major.
     first : array of shape (1, 1, width) or None
@@ -120,27 +120,27 @@ class Family(NamedTuple):
     """
 
     key: str
-    nsd_id: np.ndarray
+    stimulus_id: np.ndarray
     training: np.ndarray
     first: np.ndarray | None
     shape: tuple[int, ...]
 
     def arrays(self, decoded: np.ndarray) -> dict[str, np.ndarray]:
-        """Give what `decoded/<family>.h5` has: c or z in its shape, float32, and nsd_id."""
+        """Give what `decoded/<family>.h5` has: c or z in its shape, float32, and stimulus_id."""
         if self.first is not None:
             begin = np.broadcast_to(self.first.ravel(), (len(decoded), self.first.size))
             decoded = np.concatenate([begin, decoded], axis=1)
-        return {self.key: decoded.reshape(-1, *self.shape), "nsd_id": self.nsd_id}
+        return {self.key: decoded.reshape(-1, *self.shape), "stimulus_id": self.stimulus_id}
 
 
 def read_family(config: Config, subject: str, family: str, n_test: int) -> Family:
     """Read the targets "semantic" (c) or "detail" (z) of the training images."""
     key = recipes.FAMILIES[family]
     with open_made(features(config, subject, family)) as file:  # test images come first
-        nsd_id, shape = file["nsd_id"][:n_test], file[key].shape[1:]
+        stimulus_id, shape = file["stimulus_id"][:n_test], file[key].shape[1:]
         first = file[key][n_test:, :1].mean(axis=0)[None] if key == "c" else None
         training = file[key][n_test:] if first is None else file[key][n_test:, 1:]
-    return Family(key, nsd_id, training.reshape(len(training), -1), first, shape)
+    return Family(key, stimulus_id, training.reshape(len(training), -1), first, shape)
 
 
 def decode_family(
@@ -172,7 +172,7 @@ def decode_family(
     -------
     dict or None
         None while other shards are at work on the decoder; otherwise what `decoded/<family>.h5` has:
-        c (n_test, n_tokens, width) or z (n_test, 4, height, width), and nsd_id (n_test,).
+        c (n_test, n_tokens, width) or z (n_test, 4, height, width), and stimulus_id (n_test,).
     """
     of = read_family(run.config, decoder.recipe.subject, family, len(X_test))
     targets = of.training if order is None else of.training[order]

@@ -4,8 +4,8 @@
 
 Reads `prepared.h5` (which images), COCO's captions and the text encoder. Writes `features/semantic.h5`:
 
-    c       (n_images, 15, width) float32  mean over the first five captions of an image
-    nsd_id  (n_images,)
+    c            (n_images, 15, width) float32  mean over the first five captions of an image
+    stimulus_id  (n_images,)
 
 Peak memory: 1.8 GB at the real size: COCO's captions while they are read, and the text encoder.
 """
@@ -38,13 +38,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     for subject in run.subjects:
         with open_made(prepared(run.config, subject)) as rows_of:
-            nsd_id, coco_id = rows_of["nsd_id"][:], rows_of["coco_id"][:]
+            stimulus_id, coco_id = rows_of["stimulus_id"][:], rows_of["coco_id"][:]
         artifact = Artifact(features(run.config, subject, "semantic"))
         if artifact.is_done(run.overwrite):
             print(f"{artifact.path} is there already")
             continue
         captions = read_captions(run.config.nsd, coco_id, semantic.n_captions)
-        for number, rows in artifact.parts_to_do(len(nsd_id), ROWS_PER_PART, run.shard):
+        for number, rows in artifact.parts_to_do(len(stimulus_id), ROWS_PER_PART, run.shard):
             tokenizer, encoder = open_encoder()
             embedded = []
             for start in progress(range(rows.start, rows.stop, batch), desc=f"{subject} captions, part {number}"):
@@ -52,9 +52,9 @@ def main(argv: list[str] | None = None) -> None:
                 texts = [text for of_one_image in several for text in of_one_image]
                 c = embed_captions(texts, tokenizer, encoder, semantic.max_length)
                 embedded.append(c.unflatten(0, (len(several), -1)).mean(dim=1).cpu().numpy())
-            artifact.write_part(number, {"c": np.concatenate(embedded), "nsd_id": nsd_id[rows]})
-        if artifact.join(len(nsd_id), ROWS_PER_PART):
-            print(f"{artifact.path}: {len(nsd_id)} images")
+            artifact.write_part(number, {"c": np.concatenate(embedded), "stimulus_id": stimulus_id[rows]})
+        if artifact.join(len(stimulus_id), ROWS_PER_PART):
+            print(f"{artifact.path}: {len(stimulus_id)} images")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 Reads `prepared.h5` (which images), the stimuli and the autoencoder. Writes `features/detail.h5`:
 
-    z       (n_images, 4, height, width) float32  posterior mean (or a sample of it), times the model's factor
-    nsd_id  (n_images,)
+    z            (n_images, 4, height, width) float32  posterior mean (or a sample of it), times the model's factor
+    stimulus_id  (n_images,)
 
 Peak memory: 2.4 GB at the real size on a CPU, one picture at a time (`execution.batch_size.encode`).
 """
@@ -41,16 +41,16 @@ def main(argv: list[str] | None = None) -> None:
     )
     for subject in run.subjects:
         with open_made(prepared(run.config, subject)) as rows_of:
-            nsd_id = rows_of["nsd_id"][:]
+            stimulus_id = rows_of["stimulus_id"][:]
         artifact = Artifact(features(run.config, subject, "detail"))
         if artifact.is_done(run.overwrite):
             print(f"{artifact.path} is there already")
             continue
         stimuli = Stimuli(run.config.nsd)
-        for number, rows in artifact.parts_to_do(len(nsd_id), ROWS_PER_PART, run.shard):
+        for number, rows in artifact.parts_to_do(len(stimulus_id), ROWS_PER_PART, run.shard):
             vae, latents = open_encoder(), []
             for start in progress(range(rows.start, rows.stop, batch), desc=f"{subject} latents, part {number}"):
-                ids = nsd_id[start : min(start + batch, rows.stop)]
+                ids = stimulus_id[start : min(start + batch, rows.stop)]
                 pixels = to_model_range(stimuli.read(ids), detail.image_size).to(run.device)
                 noise = None
                 if detail.posterior == "sample":
@@ -58,9 +58,9 @@ def main(argv: list[str] | None = None) -> None:
                     noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(run.device)
                 with torch.no_grad():
                     latents.append(encode(vae, pixels, noise).cpu().numpy())
-            artifact.write_part(number, {"z": np.concatenate(latents), "nsd_id": nsd_id[rows]})
-        if artifact.join(len(nsd_id), ROWS_PER_PART):
-            print(f"{artifact.path}: {len(nsd_id)} images")
+            artifact.write_part(number, {"z": np.concatenate(latents), "stimulus_id": stimulus_id[rows]})
+        if artifact.join(len(stimulus_id), ROWS_PER_PART):
+            print(f"{artifact.path}: {len(stimulus_id)} images")
 
 
 if __name__ == "__main__":

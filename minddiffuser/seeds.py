@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def seed_of(seed: int, *key: int | str) -> int:
-    """63-bit seed of one use of randomness, such as `seed_of(42, nsd_id, "noise")`."""
+    """63-bit seed of one use of randomness, such as `seed_of(42, stimulus_id, "noise")`."""
     text = ":".join(str(part) for part in (seed, *key))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

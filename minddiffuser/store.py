@@ -219,7 +219,7 @@ def open_made(recipe: Recipe) -> h5py.File:
 
 def lineage_in(file: h5py.File) -> dict[str, dict[str, Any]]:
     """Read what a file says that it was made of."""
-    if "lineage" not in file.attrs:
+    if "lineage" not in file.attrs or "nsd_id" in file:  # as rows were called before films
         raise DataError(
             f"{file.filename} does not say what it was made of: an earlier version of this project made it, or "
             "something else; make it again with --overwrite"
@@ -233,19 +233,19 @@ def _check_images(recipe: Recipe, file: h5py.File) -> None:
     if recipe.images is None or prepared is None:
         return
     with open_arrays(prepared.path, prepared.made_by, recipe.subject) as source:
-        ids = source["nsd_id"][:]
+        ids = source["stimulus_id"][:]
         if recipe.images != "all":
             ids = ids[source["is_test"][:] == (recipe.images == "test")]
-    check_same_images(ids, file["nsd_id"][:], prepared.path, recipe.path)
+    check_same_images(ids, file["stimulus_id"][:], prepared.path, recipe.path)
 
 
 def check_same_images(a: np.ndarray, b: np.ndarray, path_a: Path | str, path_b: Path | str) -> None:
-    """Raise DataError unless two files have the same nsd_id in the same order."""
+    """Raise DataError unless two files have the same stimulus_id in the same order."""
     if not np.array_equal(a, b):
         n = sum(x != y for x, y in zip(a, b, strict=False))
         raise DataError(
             f"rows of {path_a} ({len(a)}) and {path_b} ({len(b)}) are different images: "
-            f"{n} of the nsd_id differ; make the second again from the first"
+            f"{n} of the stimulus_id differ; make the second again from the first"
         )
 
 

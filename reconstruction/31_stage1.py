@@ -38,16 +38,20 @@ def main(argv: list[str] | None = None) -> None:
             open_made(source(config, subject, "detail")) as detail,
             open_made(source(config, subject, "semantic")) as semantic,
         ):
-            nsd_id, z, c = detail["nsd_id"][:], torch.from_numpy(detail["z"][:]), torch.from_numpy(semantic["c"][:])
-        output = ReconstructionFolder(recipe(config, subject), len(nsd_id), run.overwrite)
-        todo = output.batches_to_do(nsd_id, batch_size, run.shard)
+            stimulus_id, z, c = (
+                detail["stimulus_id"][:],
+                torch.from_numpy(detail["z"][:]),
+                torch.from_numpy(semantic["c"][:]),
+            )
+        output = ReconstructionFolder(recipe(config, subject), len(stimulus_id), run.overwrite)
+        todo = output.batches_to_do(stimulus_id, batch_size, run.shard)
         if todo:
             sampler = open_once()
         for rows in output.each(todo, f"{subject} {output.path.name}"):
-            noise = draw_noise(z.shape[1:], seed, nsd_id[rows], run.device)
+            noise = draw_noise(z.shape[1:], seed, stimulus_id[rows], run.device)
             with torch.no_grad():
                 images = sampler(z[rows].to(run.device), c[rows].to(run.device), noise)
-            output.save(nsd_id[rows], to_uint8(images), seed)
+            output.save(stimulus_id[rows], to_uint8(images), seed)
         output.finish()
 
 

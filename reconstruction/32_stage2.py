@@ -32,11 +32,11 @@ def main(argv: list[str] | None = None) -> None:
     guidance, ours = config.experiment.guidance, config.experiment.restored
     for subject in run.subjects:
         decoded = read_decoded(config, subject, guidance)
-        n = guidance.n_images or len(decoded.nsd_id)
+        n = guidance.n_images or len(decoded.stimulus_id)
         refine_images(run, decoded.of(n), recipes.stage2(config, subject), models, guidance)
         if config.experiment.decoding.restore_variance == "train":
             restored = read_decoded(config, subject, ours.guidance, is_restored=True)
-            n = ours.guidance.n_images or len(restored.nsd_id)
+            n = ours.guidance.n_images or len(restored.stimulus_id)
             best, descended = recipes.best_of_k(config, subject), recipes.restored_stage2(config, subject)
             refine_images(run, restored.of(n), best, models, ours.guidance, among_noises=True)
             if ours.stage2:

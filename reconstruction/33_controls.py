@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     open_once = functools.cache(lambda: open_sampler(config, run.device))
     for subject in run.subjects:
         with open_made(prepared(config, subject)) as rows:
-            all_ids, n_test = rows["nsd_id"][:], int(rows["is_test"][:].sum())
+            all_ids, n_test = rows["stimulus_id"][:], int(rows["is_test"][:].sum())
         ids, train_ids = all_ids[:n_test], all_ids[n_test:]
         test = functools.partial(read_targets, config, subject, rows=slice(n_test))
         decoded, ceiling = test(decoded_recipe), test(features_recipe)
@@ -138,12 +138,12 @@ def read_targets(config: Config, subject: str, recipe: Callable[..., Recipe], ro
         return Targets(detail["z"][rows], semantic["c"][rows])
 
 
-def mean_image(stimuli: Stimuli, nsd_ids: np.ndarray, size: int) -> np.ndarray:
+def mean_image(stimuli: Stimuli, stimulus_ids: np.ndarray, size: int) -> np.ndarray:
     """Mean of images, (size, size, 3), uint8."""
     total = torch.zeros(3, size, size)
-    for start in range(0, len(nsd_ids), 32):
-        total += (to_model_range(stimuli.read(nsd_ids[start : start + 32]), size) / 2 + 0.5).sum(dim=0)
-    return to_uint8((total / len(nsd_ids))[None])[0]
+    for start in range(0, len(stimulus_ids), 32):
+        total += (to_model_range(stimuli.read(stimulus_ids[start : start + 32]), size) / 2 + 0.5).sum(dim=0)
+    return to_uint8((total / len(stimulus_ids))[None])[0]
 
 
 if __name__ == "__main__":

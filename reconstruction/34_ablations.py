@@ -37,9 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     seed, models = experiment.seed, functools.cache(lambda: open_models(run))
     for subject in run.subjects:
         decoded, guidance = read_decoded(config, subject, experiment.guidance), experiment.guidance
-        n = recipes.n_wanted(config, "ablation/without_z", len(decoded.nsd_id))
+        n = recipes.n_wanted(config, "ablation/without_z", len(decoded.stimulus_id))
         for left_out, target in (("z", decoded.z[:n]), ("c", decoded.c[:n])):
-            draws = [torch_generator(seed, int(i), f"without {left_out}") for i in decoded.nsd_id[:n]]
+            draws = [torch_generator(seed, int(i), f"without {left_out}") for i in decoded.stimulus_id[:n]]
             random = torch.stack([torch.randn(target.shape[1:], generator=draw) for draw in draws])
             changed = replace(decoded.of(n), **{left_out: random})
             refine_images(run, changed, recipes.ablation(config, subject, f"without_{left_out}"), models, guidance)
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def with_other_targets(decoded: Decoded, seed: int) -> Decoded:
     """Give each image the targets of another test image."""
-    return replace(decoded, targets=decoded.targets.of(other_images(len(decoded.nsd_id), seed)))
+    return replace(decoded, targets=decoded.targets.of(other_images(len(decoded.stimulus_id), seed)))
 
 
 if __name__ == "__main__":

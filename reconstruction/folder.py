@@ -1,7 +1,7 @@
 """The folder that every method writes its reconstructions to, and that evaluation reads.
 
-    <nsd_id>.png      the picture, RGB
-    index.csv         nsd_id, seed (-1: unknown), loss, iteration, seconds; flagged, where a safety checker was on
+    <stimulus_id>.png  the picture, RGB
+    index.csv         stimulus_id, seed (-1: unknown), loss, iteration, seconds; flagged, where a safety checker was on
     settings.json     what made it, how many pictures it should have, and flags of what to know before comparing it
     records/          one row of the index for each picture that is done
     sample_2/ ...     where a system makes several pictures of an image: the second of each, in a folder like this one
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SETTINGS, INDEX, RECORDS = "settings.json", "index.csv", "records"
 TEST_STATISTICS = "test-set statistics"
 PICKED = "samples picked"
-COLUMNS = ["nsd_id", "seed", "loss", "iteration", "seconds"]
+COLUMNS = ["stimulus_id", "seed", "loss", "iteration", "seconds"]
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
@@ -91,15 +91,17 @@ class ReconstructionFolder:
             write_atomically(self.path / SETTINGS, text)
         self._began = time.monotonic()
 
-    def batches_to_do(self, nsd_ids: np.ndarray, size: int, shard: Shard) -> list[np.ndarray]:
+    def batches_to_do(self, stimulus_ids: np.ndarray, size: int, shard: Shard) -> list[np.ndarray]:
         """List the rows of the batches of this shard in which a picture is missing.
 
         Batches are cut before it is known what is done, so that a run that was killed computes the same batches,
         and the same bytes, as one that was not.
         """
-        starts = enumerate(range(0, len(nsd_ids), size))
-        batches = [np.arange(start, min(start + size, len(nsd_ids))) for number, start in starts if shard.holds(number)]
-        return [rows for rows in batches if not all(self._is_done(i) for i in nsd_ids[rows])]
+        starts = enumerate(range(0, len(stimulus_ids), size))
+        batches = [
+            np.arange(start, min(start + size, len(stimulus_ids))) for number, start in starts if shard.holds(number)
+        ]
+        return [rows for rows in batches if not all(self._is_done(i) for i in stimulus_ids[rows])]
 
     def each(self, batches: Sequence[np.ndarray], what: str) -> Iterator[np.ndarray]:
         """Yield batches with a progress bar, and time each by itself: from here until it is saved."""
@@ -109,7 +111,7 @@ class ReconstructionFolder:
 
     def save(
         self,
-        nsd_ids: Sequence[int] | np.ndarray,
+        stimulus_ids: Sequence[int] | np.ndarray,
         images: np.ndarray,
         seed: int,
         losses: Sequence[float] | None = None,
@@ -120,15 +122,15 @@ class ReconstructionFolder:
 
         `flagged` are those that a safety checker made black; None where there was none.
         """
-        seconds = None if seed < 0 else round((time.monotonic() - self._began) / len(nsd_ids), 2)  # not of others
-        for k, nsd_id in enumerate(nsd_ids):
-            write_png(self.path / f"{nsd_id:05d}.png", images[k])
-            record = {"nsd_id": int(nsd_id), "seed": seed, "loss": None, "iteration": 0, "seconds": seconds}
+        seconds = None if seed < 0 else round((time.monotonic() - self._began) / len(stimulus_ids), 2)  # not of others
+        for k, stimulus_id in enumerate(stimulus_ids):
+            write_png(self.path / f"{stimulus_id:05d}.png", images[k])
+            record = {"stimulus_id": int(stimulus_id), "seed": seed, "loss": None, "iteration": 0, "seconds": seconds}
             if losses is not None and iterations is not None:
                 record.update(loss=float(losses[k]), iteration=int(iterations[k]))
             if flagged is not None:
                 record["flagged"] = bool(flagged[k])
-            write_atomically(self._record(nsd_id), json.dumps(record) + "\n")
+            write_atomically(self._record(stimulus_id), json.dumps(record) + "\n")
 
     def write_index(self) -> int:
         """Gather the records of all pictures that are done, of all shards, into index.csv; give their number.
@@ -157,11 +159,11 @@ class ReconstructionFolder:
         index = read_index(self.path)
         return int(index["flagged"].sum()) if "flagged" in index else 0
 
-    def _is_done(self, nsd_id: int) -> bool:
-        return self._record(nsd_id).exists() and (self.path / f"{nsd_id:05d}.png").exists()
+    def _is_done(self, stimulus_id: int) -> bool:
+        return self._record(stimulus_id).exists() and (self.path / f"{stimulus_id:05d}.png").exists()
 
-    def _record(self, nsd_id: int) -> Path:
-        return self.path / RECORDS / f"{nsd_id:05d}.json"
+    def _record(self, stimulus_id: int) -> Path:
+        return self.path / RECORDS / f"{stimulus_id:05d}.json"
 
 
 def _empty(path: Path) -> None:
@@ -174,8 +176,8 @@ def _empty(path: Path) -> None:
     (path / INDEX).unlink(missing_ok=True)
     for sample in _numbered(path):
         _delete(sample)
-    for nsd_id in ids:
-        (path / f"{nsd_id:05d}.png").unlink(missing_ok=True)
+    for stimulus_id in ids:
+        (path / f"{stimulus_id:05d}.png").unlink(missing_ok=True)
     for pattern in (f"{RECORDS}/[0-9]*.json", "trajectory/[0-9]*/[0-9]*.png", "trajectory/[0-9]*.csv", "state/*"):
         for file in path.glob(pattern):
             file.unlink(missing_ok=True)
@@ -261,14 +263,14 @@ def read_index(path: Path) -> pd.DataFrame:
     """Read the index of a folder: a row a picture."""
     with reading(path / INDEX, "an index of pictures", "delete it, and run again the script that makes the folder"):
         index = pd.read_csv(path / INDEX)
-        if "nsd_id" not in index:
-            raise ValueError("it has no column nsd_id")
+        if "stimulus_id" not in index:
+            raise ValueError("it has no column stimulus_id")
         return index
 
 
 def _listed(path: Path) -> set[int]:
     """Ids in the index of one folder."""
-    return set(read_index(path)["nsd_id"]) if (path / INDEX).is_file() else set()
+    return set(read_index(path)["stimulus_id"]) if (path / INDEX).is_file() else set()
 
 
 def state(path: Path) -> str | None:
@@ -322,7 +324,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    nsd_ids : array of shape (n,)
+    stimulus_ids : array of shape (n,)
     images : array of shape (n, height, width, 3), uint8
 
     Raises
@@ -332,20 +334,20 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     if not (path / INDEX).is_file():
         raise DataError(f"{path} has no {INDEX}: no reconstructions there")
-    nsd_ids = read_index(path)["nsd_id"].to_numpy()
-    if not len(nsd_ids):
+    stimulus_ids = read_index(path)["stimulus_id"].to_numpy()
+    if not len(stimulus_ids):
         raise DataError(f"{path / INDEX} lists no picture: none is done yet")
 
-    def read_png(nsd_id: int) -> np.ndarray:
-        place = path / f"{nsd_id:05d}.png"
+    def read_png(stimulus_id: int) -> np.ndarray:
+        place = path / f"{stimulus_id:05d}.png"
         with reading(place, f"a picture, which {INDEX} lists", "delete it, and run again the script that makes it"):
             return np.asarray(Image.open(place).convert("RGB"))
 
     with ThreadPoolExecutor() as pool:
-        images = list(pool.map(read_png, nsd_ids))
+        images = list(pool.map(read_png, stimulus_ids))
     if len({image.shape for image in images}) > 1:
         raise DataError(f"{path} has pictures of different sizes: {sorted({i.shape for i in images})}")
-    return nsd_ids, np.stack(images)
+    return stimulus_ids, np.stack(images)
 
 
 def _some(items: list) -> str:

@@ -55,8 +55,8 @@ def adopt(
     Parameters
     ----------
     source : Path
-        With `<nsd_id>.png`, where nsd_id is the 0-based row of NSD's 73,000 stimuli; leading zeros do not matter. Where
-        there are several pictures of each image, `sample_2/<nsd_id>.png` and so on are the second of each.
+        With `<nsd_id>.png`, named by the 0-based row of NSD's 73,000 stimuli; leading zeros do not matter. Where there
+        are several pictures of each image, `sample_2/<nsd_id>.png` and so on are the second of each.
     path : Path
         The folder to make: absent, empty, or adopted before.
     subject : str
@@ -99,22 +99,22 @@ def adopt(
     _check_free(path, places)
     recipes = []
     for folder, place in zip(folders, places, strict=True):
-        digests = "".join(f"{nsd_id} {seen[folder.name, nsd_id].digest}\n" for nsd_id in ids)
-        made_of = {"adopted": str(source), "nsd_id": ids, "pictures": hashlib.sha256(digests.encode()).hexdigest()}
+        digests = "".join(f"{stimulus_id} {seen[folder.name, stimulus_id].digest}\n" for stimulus_id in ids)
+        made_of = {"adopted": str(source), "stimulus_id": ids, "pictures": hashlib.sha256(digests.encode()).hexdigest()}
         name = place.relative_to(path.parent).as_posix()
         recipes.append(Recipe(path.parent, name, subject, "evaluation/41_score.py", made_of))
     _clear(path, recipes)
     outputs = [ReconstructionFolder(recipe, len(test_ids), flags=list(flags)) for recipe in recipes]
     # Without its own index, which is the last file to come, a system does not count as there.
     for folder, output in reversed(list(zip(folders, outputs, strict=True))):
-        for nsd_id in ids:
-            picture = seen[folder.name, nsd_id]
+        for stimulus_id in ids:
+            picture = seen[folder.name, stimulus_id]
             image = as_shown(picture.file)
             if _digest(image) != picture.digest:
                 raise DataError(
                     f"{picture.file} was changed while it was taken; wait until it is finished, and start again"
                 )
-            output.save([nsd_id], image[None], seed=-1)
+            output.save([stimulus_id], image[None], seed=-1)
         output.write_index()
 
     left_out = [name for folder in folders for name in folder.left_out]
@@ -182,8 +182,8 @@ def _check_ids(folders: list[_Folder], subject: str, test_ids: set[int], allow_m
     others = [
         name
         for folder in folders
-        for nsd_id, names in folder.others.items()
-        if nsd_id in test_ids and nsd_id not in folder.pictures
+        for stimulus_id, names in folder.others.items()
+        if stimulus_id in test_ids and stimulus_id not in folder.pictures
         for name in names
     ]
     if others:
@@ -210,7 +210,9 @@ def _look(source: Path, path: Path, folders: list[_Folder]) -> tuple[dict[tuple[
     """Look at all pictures: those that can be taken by folder and id, and what is wrong with the others."""
     there, seen, refused = path.resolve(), {}, []
     for folder in folders:
-        for nsd_id, file in ((nsd_id, file) for nsd_id, files in folder.pictures.items() for file in files):
+        for stimulus_id, file in (
+            (stimulus_id, file) for stimulus_id, files in folder.pictures.items() for file in files
+        ):
             try:
                 image = as_shown(file)
                 if there in file.resolve().parents:
@@ -223,7 +225,7 @@ def _look(source: Path, path: Path, folders: list[_Folder]) -> tuple[dict[tuple[
                 name = _name(source, file)
                 refused.append(f"{name} {reason}" if broken == reason else f"cannot be read: {name}: {broken}")
             else:
-                seen[folder.name, nsd_id] = _Seen(file, image.shape[:2], _digest(image))
+                seen[folder.name, stimulus_id] = _Seen(file, image.shape[:2], _digest(image))
     problems = [*refused[:10], *([f"and {len(refused) - 10} more such pictures"] if len(refused) > 10 else [])]
     sizes = Counter(picture.size for picture in seen.values())
     if len(sizes) > 1:
@@ -418,7 +420,7 @@ def _files_of(folder: Path) -> list[Path]:
         return []
     # All that were to be made: of one in flight when the process was killed there is no record.
     records = (folder / RECORDS).glob("[0-9]*.json")
-    ids = {*settings.get("nsd_id", []), *(int(record.stem) for record in records if record.stem.isdecimal())}
+    ids = {*settings.get("stimulus_id", []), *(int(record.stem) for record in records if record.stem.isdecimal())}
     parts = [part for i in sorted(ids) for part in (f"{i:05d}.png", f"{RECORDS}/{i:05d}.json")]
     return [folder / part for part in (INDEX, *parts, SETTINGS)]
 

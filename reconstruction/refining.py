@@ -31,20 +31,20 @@ class Decoded:
 
     Attributes
     ----------
-    nsd_id : array of shape (n,)
+    stimulus_id : array of shape (n,)
     z : tensor of shape (n, 4, height, width)
     c : tensor of shape (n, n_tokens, width)
     targets : Targets
     """
 
-    nsd_id: np.ndarray
+    stimulus_id: np.ndarray
     z: torch.Tensor
     c: torch.Tensor
     targets: Targets
 
     def of(self, n: int) -> "Decoded":
         """Choose the first n images."""
-        return Decoded(self.nsd_id[:n], self.z[:n], self.c[:n], self.targets.of(slice(n)))
+        return Decoded(self.stimulus_id[:n], self.z[:n], self.c[:n], self.targets.of(slice(n)))
 
 
 def read_decoded(config: Config, subject: str, guidance: Guidance, is_restored: bool = False) -> Decoded:
@@ -60,7 +60,7 @@ def read_decoded(config: Config, subject: str, guidance: Guidance, is_restored: 
     layers = [layer_name(number) for number in config.experiment.structural.layers]
     start = recipes.restored if is_restored else recipes.decoded
     with open_made(start(config, subject, "detail")) as detail, open_made(start(config, subject, "semantic")) as file:
-        nsd_id, z, c = detail["nsd_id"][:], torch.from_numpy(detail["z"][:]), torch.from_numpy(file["c"][:])
+        stimulus_id, z, c = detail["stimulus_id"][:], torch.from_numpy(detail["z"][:]), torch.from_numpy(file["c"][:])
     aims_at_restored = guidance.loss == "variance_restored"
     aim = recipes.restored if aims_at_restored else recipes.decoded
     with open_made(aim(config, subject, "structural")) as file:
@@ -76,7 +76,7 @@ def read_decoded(config: Config, subject: str, guidance: Guidance, is_restored: 
                 of_latents = torch.from_numpy(decoder["std"][:].astype(np.float32)).reshape(latents.shape[1:])
             of_units = {name: torch.from_numpy(file[f"{name}_std"][:].astype(np.float32)) for name in layers}
             targets = replace(targets, latents=latents, deviations={**of_units, "latents": of_latents})
-    return Decoded(nsd_id, z, c, targets)
+    return Decoded(stimulus_id, z, c, targets)
 
 
 def open_models(run: Run) -> tuple[ImageToImage, ClipLayers]:
@@ -114,14 +114,14 @@ def refine_images(
         Do not descend the loss, but take the best of as many noises (`guidance.best_of`).
     """
     experiment, batch_size = run.config.experiment, run.config.execution.batch_size.refine
-    path, n_images = recipe.path, len(decoded.nsd_id)
+    path, n_images = recipe.path, len(decoded.stimulus_id)
     output = ReconstructionFolder(recipe, n_images, run.overwrite)
-    todo = output.batches_to_do(decoded.nsd_id, batch_size, run.shard)
+    todo = output.batches_to_do(decoded.stimulus_id, batch_size, run.shard)
     if todo:
         sampler, encoder = models()
         extract = partial(encoder, resize=experiment.structural.generated_resize)
     for rows in output.each(todo, f"{recipe.subject} {path.name}"):
-        ids = decoded.nsd_id[rows]
+        ids = decoded.stimulus_id[rows]
         state_path = path / "state" / f"{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.safetensors"
         kind = "fresh" if among_noises else guidance.noise
         noise = partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, kind)
@@ -143,7 +143,7 @@ def refine_images(
         output.save(ids, to_uint8(result.images), experiment.seed, final.tolist(), iterations.tolist())
         state_path.unlink(missing_ok=True)
     output.finish()
-    if not output.batches_to_do(decoded.nsd_id, 1, Shard()):
+    if not output.batches_to_do(decoded.stimulus_id, 1, Shard()):
         shutil.rmtree(path / "state", ignore_errors=True)  # of a kill in the last moment, or of other batches
 
 

@@ -118,14 +118,14 @@ def open_sampler(
 
 
 def draw_noise(
-    shape: Any, seed: int, nsd_ids: Any, device: torch.device, kind: str = "fresh", iteration: int = 0
+    shape: Any, seed: int, stimulus_ids: Any, device: torch.device, kind: str = "fresh", iteration: int = 0
 ) -> torch.Tensor:
     """Noise of an iteration for some images, each from its own generator.
 
     Parameters
     ----------
     shape : of one image's latents
-    nsd_ids : sequence of n int
+    stimulus_ids : sequence of n int
     kind : "fresh" or "fixed"
         New noise in each iteration, or that of iteration 0, which is stage 1's, in all.
     iteration : int
@@ -135,5 +135,5 @@ def draw_noise(
     tensor of shape (n, *shape)
     """
     iteration = iteration if kind == "fresh" else 0
-    draws = [torch.randn(shape, generator=torch_generator(seed, int(i), "noise", iteration)) for i in nsd_ids]
+    draws = [torch.randn(shape, generator=torch_generator(seed, int(i), "noise", iteration)) for i in stimulus_ids]
     return torch.stack(draws).to(device)

@@ -5,7 +5,7 @@
 Reads films and captions under `execution.cc2017`, the autoencoder, the text encoder and the CLIP that guides. Writes
 `runs/<name>/films/features/clips.h5`, of all clips in the order of `prepared.h5`:
 
-    nsd_id        (n_clips,)  3017 for clip 17 of seg3, 102005 for clip 5 of test2
+    stimulus_id   (n_clips,)  3017 for clip 17 of seg3, 102005 for clip 5 of test2
     z_mean        (n_clips, n_frames, 4, height, width) float16  latents; z_sample where a form samples the posterior
     c             (n_clips, n_tokens, width) float16  last hidden state of the text encoder
     clip_text, clip_image  (n_clips, d) float32  of the caption and of the middle frame, not normalised
@@ -13,7 +13,7 @@ Reads films and captions under `execution.cc2017`, the autoencoder, the text enc
 
 and `varied.h5`, of the training clips, what training takes in their place, in `semantic.n_variations` variations:
 
-    nsd_id        (n_training,)
+    stimulus_id   (n_training,)
     c, clip_text  (n_training, n_variations, ...)  of captions varied as `semantic.eda` says
     per_image, per_epoch  (n_training, n_variations, d) float32  clip_image of crops, for the forms that need them
 
@@ -94,7 +94,7 @@ def extract(run: Run, films: list[cc2017.Film], captions: list[str], models: Any
     if artifact.is_done(run.overwrite):
         print(f"{artifact.path} is there already")
         return
-    ids, clips, seed = label_clips(films)["nsd_id"], settings.clips, run.config.experiment.seed
+    ids, clips, seed = label_clips(films)["stimulus_id"], settings.clips, run.config.experiment.seed
     batch = run.config.execution.batch_size.encode
     posteriors = sorted({animator_form(settings, form).clips.posterior for form in settings.forms})
     number_of = np.unique(captions, return_inverse=True)[1]
@@ -110,7 +110,7 @@ def extract(run: Run, films: list[cc2017.Film], captions: list[str], models: Any
             part["clip_image"].append(embed_images(as_pixels(frames[[clips.middle_frame]]), models().clip)[0])
         c, clip_text = text_targets(captions[rows], models(), settings.max_length, run.device, batch)
         arrays = {name: np.stack(values) for name, values in part.items()}
-        arrays |= {"c": c, "clip_text": clip_text, "nsd_id": ids[rows], "caption": number_of[rows]}
+        arrays |= {"c": c, "clip_text": clip_text, "stimulus_id": ids[rows], "caption": number_of[rows]}
         artifact.write_part(number, arrays)
     if artifact.join(len(ids), ROWS_PER_PART):
         print(f"{artifact.path}: {len(ids)} clips")
@@ -122,7 +122,7 @@ def vary(run: Run, films: list[cc2017.Film], captions: list[str], models: Any) -
     if artifact.is_done(run.overwrite):
         print(f"{artifact.path} is there already")
         return
-    ids, clips, seed = label_clips(films)["nsd_id"], settings.clips, run.config.experiment.seed
+    ids, clips, seed = label_clips(films)["stimulus_id"], settings.clips, run.config.experiment.seed
     batch = run.config.execution.batch_size.encode
     kinds = sorted({animator_form(settings, form).semantic.crop for form in settings.forms})
     n, eda = settings.semantic.n_variations, settings.semantic.eda
@@ -143,7 +143,7 @@ def vary(run: Run, films: list[cc2017.Film], captions: list[str], models: Any) -
                     pixels, own = as_pixels(middle[start : start + batch]), ids[rows][start : start + batch]
                     found.append(embed_images(vary_frames(pixels, own, k, kind, width_of(clip), seed), clip))
                 part[kind].append(np.concatenate(found))
-        artifact.write_part(number, {key: np.stack(part[key], axis=1) for key in part} | {"nsd_id": ids[rows]})
+        artifact.write_part(number, {key: np.stack(part[key], axis=1) for key in part} | {"stimulus_id": ids[rows]})
     if artifact.join(len(ids), ROWS_PER_PART):
         print(f"{artifact.path}: {len(ids)} training clips, {n} variations")
 

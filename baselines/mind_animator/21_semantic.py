@@ -6,9 +6,9 @@ Reads `prepared.h5`, `films/features/clips.h5` and `varied.h5`. For each form it
 without those of validation, by InfoNCE and squared errors of f and c, with zeros among the vertices, varied captions
 and crops of the middle frames, and writes to `decoded/<form>/`:
 
-    semantic.h5           nsd_id (n_test,); f (n_test, d) and c (n_test, n_tokens, width) float32, decoded, where the
-                          first token is that of training, which is the same for all; f_ridge, c_ridge, f_permuted ...:
-                          by the controls beside it
+    semantic.h5           stimulus_id (n_test,); f (n_test, d) and c (n_test, n_tokens, width) float32, decoded, where
+                          the first token is that of training, which is the same for all; f_ridge, c_ridge,
+                          f_permuted ...: by the controls beside it
     semantic.safetensors  weights, which baselines/mind_animator/networks.py opens
     semantic.csv          target (f or c), system, mse, r_by_clip, r_over_clips; semantic_curve.csv: by epoch
 
@@ -112,7 +112,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
     )  # fmt: skip
     with torch.no_grad():
         f, decoded = (part.cpu().numpy() for part in network(*on_device(rows.X[rows.test])))
-    arrays, tables = {"nsd_id": rows.ids[rows.test]}, []
+    arrays, tables = {"stimulus_id": rows.ids[rows.test]}, []
     for target, Y, by_network in (("f", clip_text, f), ("c", flat(tokens), flat(decoded))):
         systems = {"network": by_network, **controls(rows, Y, device)}
         tables.append(score(systems, Y[rows.test], Y[rows.training]).assign(target=target))
@@ -138,7 +138,7 @@ def read_variation(run: Run, rows: Rows, variation: int, crop: str) -> list[np.n
     """Read what training clips are compared with in an epoch: clip_text, clip_image, and c without its first token."""
     recipe, training = recipes.varied(run.config), rows.ids[len(rows.test) :]
     with open_made(recipe) as file:
-        check_same_images(training, file["nsd_id"][:], "prepared.h5", recipe.path)
+        check_same_images(training, file["stimulus_id"][:], "prepared.h5", recipe.path)
         found = [file[key][:, variation] for key in ("clip_text", crop, "c")]
     own = rows.training - len(rows.test)
     return [found[0][own], found[1][own], found[2][own, 1:]]

@@ -5,7 +5,7 @@
 Reads `prepared.h5` and `films/features/clips.h5`. For each form it trains a network on training clips without those of
 validation, mean squared error and an L1 penalty, with zeros among the vertices, and writes to `decoded/<form>/`:
 
-    structure.h5           nsd_id (n_test,); z (n_test, 4, height, width) float32, decoded; ridge, mean,
+    structure.h5           stimulus_id (n_test,); z (n_test, 4, height, width) float32, decoded; ridge, mean,
                            nearest_training, permuted: the same by the controls beside it
     structure.safetensors  weights, which baselines/mind_animator/networks.py opens
     structure.csv          system, mse, r_by_clip, r_over_clips; structure_curve.csv: loss and validation by epoch
@@ -100,7 +100,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
         systems = {"network": network(X_test).cpu().numpy(), **controls(rows, Y, run.device)}
     table = score(systems, Y[rows.test], Y[rows.training])
     arrays = {name: values.reshape(-1, *first.shape[1:]) for name, values in systems.items()}
-    artifact.write({"nsd_id": rows.ids[rows.test], "z": arrays.pop("network"), **arrays})
+    artifact.write({"stimulus_id": rows.ids[rows.test], "z": arrays.pop("network"), **arrays})
     finish(artifact.recipe, table)
 
 

@@ -7,8 +7,8 @@ clips. For each form it trains a generator on training clips without those of va
 makes the next; first frames of training are true, or decoded while they are held out (ridge regression in five folds of
 neighbouring clips), as `motion.first` says. Writes to `decoded/<form>/`:
 
-    motion.h5           nsd_id (n_test,); z (n_test, n_frames, 4, height, width) float32, decoded; other_clip: the same
-                        from the vertices of another test clip; static, the first frame throughout; ridge, of all
+    motion.h5           stimulus_id (n_test,); z (n_test, n_frames, 4, height, width) float32, decoded; other_clip: the
+                        same from the vertices of another test clip; static, the first frame throughout; ridge, of all
                         frames; mean, nearest_training, permuted: see 22_structure.py
     motion.safetensors  weights, which baselines/mind_animator/networks.py opens
     motion.csv          system, mse, r_by_clip, r_over_clips of frames from the second on; change_r, r by clip of the
@@ -132,7 +132,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
     systems = {"network": made, "other_clip": other, "static": static, **simple}
     table = tabulate(systems, frames, rows)
     arrays = {key: values.reshape(-1, n_frames, *shape) for key, values in systems.items()}
-    artifact.write({"nsd_id": rows.ids[rows.test], "z": arrays.pop("network"), **arrays})
+    artifact.write({"stimulus_id": rows.ids[rows.test], "z": arrays.pop("network"), **arrays})
     finish(artifact.recipe, table)
 
 

@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> None:
         for form in distinct_forms(run.config, "semantic"):
             recipe = recipes.decoded(run.config, subject, form, "semantic")
             with open_made(recipe) as decoded, open_made(recipes.clips(run.config)) as clips:
-                n_test = len(decoded["nsd_id"])
-                check_same_images(clips["nsd_id"][:n_test], decoded["nsd_id"][:], clips.filename, recipe.path)
+                n_test = len(decoded["stimulus_id"])
+                check_same_images(clips["stimulus_id"][:n_test], decoded["stimulus_id"][:], clips.filename, recipe.path)
                 for by in ("image", "text"):
                     targets = clips[f"clip_{by}"][:]
                     for key in [key for key in decoded if key == "f" or key.startswith("f_")]:

@@ -52,7 +52,7 @@ def load_rows(config: Config, subject: str, form: str) -> Rows:
     with open_made(prepared(config, subject)) as file:
         names = file["form"][:].astype(str).tolist()
         X = file["betas"][:][:, file["is_selected"][names.index(form)]]
-        ids, is_test, is_validation = (file[key][:] for key in ("nsd_id", "is_test", "is_validation"))
+        ids, is_test, is_validation = (file[key][:] for key in ("stimulus_id", "is_test", "is_validation"))
     if own.voxels.test_scaling == "test":
         print(
             f"WARNING: {subject}: {form} scales test rows by their own mean and deviation, as released: each decoded "
@@ -73,7 +73,7 @@ def open_targets(config: Config, rows: Rows, subject: str) -> h5py.File:
     """
     file = open_made(recipes.clips(config))
     try:
-        check_same_images(rows.ids, file["nsd_id"][:], prepared(config, subject).path, file.filename)
+        check_same_images(rows.ids, file["stimulus_id"][:], prepared(config, subject).path, file.filename)
     except BaseException:
         file.close()
         raise

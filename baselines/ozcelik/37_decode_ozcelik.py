@@ -10,12 +10,12 @@ features of another, which is refused here.
 
 Reads `prepared.h5` and the stimuli. Writes to `runs/<name>/<subject>/ozcelik/`:
 
-    instance.h5         features (n_images, n_features) float32, of length 1; nsd_id
+    instance.h5         features (n_images, n_features) float32, of length 1; stimulus_id
     inversion.h5        noise (n_train, n_noise) and dense (n_train, n_dense) float32; error (n_train,), mean absolute
-                        difference of the pixels; nsd_id
+                        difference of the pixels; stimulus_id
     decoders/           of the form "minddiffuser"
     decoded/<form>.h5   features (n_test, n_features), noise (n_test, n_noise), and dense (n_test, n_dense), which is
-                        absent where noise is random; nsd_id
+                        absent where noise is random; stimulus_id
 
 Peak memory: 6.5 GB at the real size: gradients of the generator for `execution.batch_size.refine` pictures;
 then the voxels four times in float64, a Gram matrix of images and the dense vectors of the training images.
@@ -72,7 +72,7 @@ def decode_images(run: Run, subject: str, name: str, form: Ozcelik) -> None:
     X, X_test = load_voxels(config, subject, form.test_scaling, f"ozcelik ({name})")
     n_test, fitted = len(X_test), slice(form.n_training)
     with open_made(recipes.instances(config, subject)) as file:
-        nsd_id, Y = file["nsd_id"][:n_test], file["features"][n_test:][fitted]
+        stimulus_id, Y = file["stimulus_id"][:n_test], file["features"][n_test:][fitted]
     X = X[fitted]
     if form.decoder == "voxel_selection":
         decoder = Artifact(recipes.decoder(config, subject, name))
@@ -88,7 +88,7 @@ def decode_images(run: Run, subject: str, name: str, form: Ozcelik) -> None:
         features = restore_variance(features, Scaler.of(features), Scaler.of(Y))
     if form.unit_length:
         features = features / np.linalg.norm(features, axis=1, keepdims=True)
-    arrays = {"features": features.astype(np.float32), "nsd_id": nsd_id}
+    arrays = {"features": features.astype(np.float32), "stimulus_id": stimulus_id}
     if form.noise == "decoded":
         with open_made(recipes.inversion(config, subject)) as file:
             for key, alpha in (("noise", form.alpha_noise), ("dense", form.alpha_dense)):
@@ -96,7 +96,7 @@ def decode_images(run: Run, subject: str, name: str, form: Ozcelik) -> None:
             print(f"{subject}: what is inverted differs by {file['error'][:].mean():.3f} a pixel from the picture")
     else:
         n_noise = open_generator(form.generator, torch.device("cpu")).n_noise
-        draws = [torch_generator(config.experiment.seed, int(i), "noise of the generator") for i in nsd_id]
+        draws = [torch_generator(config.experiment.seed, int(i), "noise of the generator") for i in stimulus_id]
         arrays["noise"] = np.stack([torch.randn(n_noise, generator=draw).numpy() for draw in draws])
     output.write(arrays)
     print(f"wrote {output.path}")

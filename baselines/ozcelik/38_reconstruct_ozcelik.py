@@ -32,15 +32,15 @@ def main(argv: list[str] | None = None) -> None:
     for subject in run.subjects:
         for name in recipes.forms(run.config):
             with open_made(recipes.decoded(run.config, subject, name)) as file:
-                decoded = {key: torch.from_numpy(values[:]) for key, values in file.items() if key != "nsd_id"}
-                nsd_id = file["nsd_id"][:]
-            output = ReconstructionFolder(recipes.pictures(run.config, subject, name), len(nsd_id), run.overwrite)
-            todo = output.batches_to_do(nsd_id, batch_size, run.shard)
+                decoded = {key: torch.from_numpy(values[:]) for key, values in file.items() if key != "stimulus_id"}
+                stimulus_id = file["stimulus_id"][:]
+            output = ReconstructionFolder(recipes.pictures(run.config, subject, name), len(stimulus_id), run.overwrite)
+            todo = output.batches_to_do(stimulus_id, batch_size, run.shard)
             for rows in output.each(todo, f"{subject} ozcelik/{name}"):
                 here = {key: values[rows].to(run.device) for key, values in decoded.items()}
                 with torch.no_grad():
                     pictures = open_once()(here["noise"], here["features"], here.get("dense"))
-                output.save(nsd_id[rows], to_uint8(pictures / 2 + 0.5), run.config.experiment.seed)
+                output.save(stimulus_id[rows], to_uint8(pictures / 2 + 0.5), run.config.experiment.seed)
             output.finish()
 
 

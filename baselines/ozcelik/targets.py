@@ -27,12 +27,12 @@ def extract_instances(run: Run, subject: str, models: Callable[[], Models]) -> N
     if artifact.is_done(run.overwrite):
         return
     with open_made(prepared(run.config, subject)) as rows_of:
-        ids = rows_of["nsd_id"][:]
+        ids = rows_of["stimulus_id"][:]
     for number, rows in artifact.parts_to_do(len(ids), ROWS_PER_PART, run.shard):
         what = f"{subject} instances, part {number}"
         batches = seen(run, *models(), ids[rows], run.config.execution.batch_size.encode, what)
         features = torch.cat([features for _, features in batches])
-        artifact.write_part(number, {"features": features.cpu().numpy(), "nsd_id": ids[rows]})
+        artifact.write_part(number, {"features": features.cpu().numpy(), "stimulus_id": ids[rows]})
     artifact.join(len(ids), ROWS_PER_PART)
 
 
@@ -44,7 +44,7 @@ def invert_training_images(run: Run, subject: str, models: Callable[[], Models])
     if artifact.is_done(run.overwrite):
         return
     with open_made(prepared(run.config, subject)) as rows_of:
-        ids = rows_of["nsd_id"][:][~rows_of["is_test"][:]]
+        ids = rows_of["stimulus_id"][:][~rows_of["is_test"][:]]
     for number, rows in artifact.parts_to_do(len(ids), ROWS_PER_PART, run.shard):
         generator, encoder = models()
         what = f"{subject} inversion, part {number}"
@@ -54,7 +54,7 @@ def invert_training_images(run: Run, subject: str, models: Callable[[], Models])
             for pictures, features in batches
         ]
         noise, dense, error = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
-        artifact.write_part(number, {"noise": noise, "dense": dense, "error": error, "nsd_id": ids[rows]})
+        artifact.write_part(number, {"noise": noise, "dense": dense, "error": error, "stimulus_id": ids[rows]})
     artifact.join(len(ids), ROWS_PER_PART)
 
 

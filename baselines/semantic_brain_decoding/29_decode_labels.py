@@ -11,7 +11,7 @@ network's own last layer instead of the bank.
 Reads the dataset in `execution.god`, with its stimuli, and `runs/<name>/bank/<network>.h5`. Writes
 `runs/<name>/<subject>/semantic_brain_decoding/decoded/<form>.h5`:
 
-    nsd_id           (n_test,) int64, 1443537022563 for image n01443537_22563; image_name, n_repetitions (n_test,)
+    stimulus_id      (n_test,) int64, 1443537022563 for image n01443537_22563; image_name, n_repetitions (n_test,)
     features         (n_test, n_features) float32
     classes          (n_test, n_labels) int64, the first is the label; rows of class_wnid, class_label (n_classes,)
     classes_of_stimuli   (n_test, n_labels), the labels of the images' own features: what perfect decoding would reach
@@ -101,7 +101,7 @@ def decode_labels(
     Y_test = features_of(stimuli / "test", recording.test_images.names, form.batch_norm)
     text = h5py.string_dtype()
     arrays = {
-        "nsd_id": recording.test_images.ids,
+        "stimulus_id": recording.test_images.ids,
         "image_name": np.array(recording.test_images.names, text),
         "n_repetitions": n_repetitions,
         "features": features.astype(np.float32),

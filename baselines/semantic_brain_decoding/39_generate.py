@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in settings.forms:
             form = concept_form(settings, name)
             with open_made(recipes.labels(run.config, subject, name)) as decoded:
-                ids, classes = decoded["nsd_id"][:], decoded["classes"][:]
+                ids, classes = decoded["stimulus_id"][:], decoded["classes"][:]
                 labels = decoded["class_label"].asstr()[:]
                 constant = constant_class(run, decoded) if name == settings.forms[0] else None
             for rank in range(form.n_pictures):

@@ -13,9 +13,10 @@ Reads NSD's betas, stimuli and captions, `prepared.h5`, and for the form "minddi
 `runs/<name>/<subject>/takagi/`:
 
     trials.h5           see baselines/takagi/trials.py
-    features.h5         z_mean, z_sample (n_images, 4, height, width) and c (n_images, n_tokens, width), float32; nsd_id
+    features.h5         stimulus_id; z_mean, z_sample (n_images, 4, height, width) and c (n_images, n_tokens, width),
+                        float32
     decoders/           of the form "minddiffuser"
-    decoded/<form>.h5   z (n_test, 4, height, width), c (n_test, n_tokens, width), nsd_id
+    decoded/<form>.h5   z (n_test, 4, height, width), c (n_test, n_tokens, width), stimulus_id
 
 Sessions and parts of the features are divided among shards; the last of these to finish does the rest.
 Peak memory: 15 GB at the real size, by count: the trials twice, targets by trials of 20,000 outputs three times, and
@@ -91,7 +92,7 @@ def extract(run: Run, subject: str, models: Callable[[], tuple]) -> None:
     if artifact.is_done(run.overwrite):
         return
     with open_made(prepared(run.config, subject)) as rows:
-        ids, coco_ids = rows["nsd_id"][:], rows["coco_id"][:]
+        ids, coco_ids = rows["stimulus_id"][:], rows["coco_id"][:]
     stimuli, captions = Stimuli(run.config.nsd), read_captions(run.config.nsd, coco_ids, n_captions)
     for number, rows in artifact.parts_to_do(len(ids), ROWS_PER_PART, run.shard):
         vae, tokenizer, encoder = models()
@@ -110,7 +111,7 @@ def extract(run: Run, subject: str, models: Callable[[], tuple]) -> None:
             for key, value in {"z_mean": z, "z_sample": sample, "c": c}.items():
                 found[key].append(value.cpu().numpy())
         parts = {key: np.concatenate(values) for key, values in found.items()}
-        artifact.write_part(number, {**parts, "nsd_id": ids[rows]})
+        artifact.write_part(number, {**parts, "stimulus_id": ids[rows]})
     artifact.join(len(ids), ROWS_PER_PART)
 
 
@@ -133,7 +134,7 @@ def decode_streams(run: Run, subject: str, forms: dict[str, Takagi]) -> None:
         open_made(recipes.trials(run.config, subject)) as trials,
         open_made(recipes.targets(run.config, subject)) as features,
     ):
-        image_of_trial, stream, nsd_id = trials["image_of_trial"][:], trials["stream"][:], trials["nsd_id"][:]
+        image_of_trial, stream, stimulus_id = trials["image_of_trial"][:], trials["stream"][:], trials["stimulus_id"][:]
         n_test = len(trials["test"])
         for key, region in (("z", b"early"), ("c", b"ventral")):
             X, X_test = (trials[part][:][:, stream == region] for part in ("train", "test"))
@@ -159,7 +160,7 @@ def decode_streams(run: Run, subject: str, forms: dict[str, Takagi]) -> None:
             for name in todo:
                 decoded[name][key] = np.concatenate(found[name], axis=1)
     for name in todo:
-        outputs[name].write({**decoded[name], "nsd_id": nsd_id[:n_test]})
+        outputs[name].write({**decoded[name], "stimulus_id": stimulus_id[:n_test]})
         print(f"wrote {outputs[name].path}")
 
 

@@ -43,26 +43,28 @@ def reconstruct(run: Run, name: str, form: Takagi) -> None:
     open_once = functools.cache(functools.partial(open_sampler, run.config, run.device, form.sampler))
     for subject in run.subjects:
         with open_made(recipes.decoded(run.config, subject, name)) as decoded:
-            nsd_id, z, c = (decoded[key][:] for key in ("nsd_id", "z", "c"))
+            stimulus_id, z, c = (decoded[key][:] for key in ("stimulus_id", "z", "c"))
         z, c, starts = torch.from_numpy(z), torch.from_numpy(c), {}  # of each batch, the same for all samples
         for sample in range(1, form.n_samples + 1):
             seed, recipe = experiment.seed + sample - 1, recipes.pictures(run.config, subject, name, sample)
-            output = ReconstructionFolder(recipe, len(nsd_id), run.overwrite)
-            todo = output.batches_to_do(nsd_id, batch_size, run.shard)
+            output = ReconstructionFolder(recipe, len(stimulus_id), run.overwrite)
+            todo = output.batches_to_do(stimulus_id, batch_size, run.shard)
             if todo:
                 sampler = open_once(c.shape[1])
             for rows in output.each(todo, f"{subject} takagi/{name}, sample {sample}"):
                 with torch.no_grad():
                     if rows[0] not in starts:
-                        draws = [torch_generator(experiment.seed, int(i), "posterior, again") for i in nsd_id[rows]]
+                        draws = [
+                            torch_generator(experiment.seed, int(i), "posterior, again") for i in stimulus_id[rows]
+                        ]
                         starts[rows[0]] = encode_again(
                             sampler.vae, z[rows].to(run.device), experiment.detail.image_size, form.encoded_range,
                             draws if form.posterior == "sample" else None,
                         )  # fmt: skip
                     start = starts[rows[0]]
-                    noise = draw_noise(start.shape[1:], seed, nsd_id[rows], run.device)
+                    noise = draw_noise(start.shape[1:], seed, stimulus_id[rows], run.device)
                     images = sampler(start, c[rows].to(run.device), noise)
-                output.save(nsd_id[rows], to_uint8(images), seed)
+                output.save(stimulus_id[rows], to_uint8(images), seed)
             output.finish()
         remove_samples(recipes.pictures(run.config, subject, name).path, form.n_samples)
 

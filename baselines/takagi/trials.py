@@ -21,7 +21,7 @@ def write_trials(run: Run, subject: str) -> None:
         image_of_trial  (n_trials,)  which of the training images, in the order of `prepared.h5`
         test            (n_test, n_voxels) float32
         stream          (n_voxels,)  name
-        nsd_id          (n_images,)  as in `prepared.h5`: test images first
+        stimulus_id     (n_images,)  as in `prepared.h5`: test images first
 
     Sessions are parts, which survive a kill and which shards share; the file is there when all are.
 
@@ -41,20 +41,22 @@ def write_trials(run: Run, subject: str) -> None:
     for session, betas in remaining_sessions(run, artifact, voxels, standardise=False):
         artifact.write_part(session, {"betas": betas})
     with open_made(prepared(run.config, subject)) as rows:
-        ids, n_test = rows["nsd_id"][:], int(rows["is_test"][:].sum())
-    row_of = {nsd_id: row for row, nsd_id in enumerate(ids)}
+        ids, n_test = rows["stimulus_id"][:], int(rows["is_test"][:].sum())
+    row_of = {stimulus_id: row for row, stimulus_id in enumerate(ids)}
 
     def make(read_sessions: Callable[[], Iterator[h5py.File]]) -> dict[str, np.ndarray]:
         betas = np.concatenate([session["betas"][:] for session in read_sessions()])
         shown = design.stimuli[design.ordering[: len(betas)]]
-        row = np.array([row_of.get(nsd_id, -1) for nsd_id in shown])  # -1: left out, of a real test image in validation
+        row = np.array(
+            [row_of.get(stimulus_id, -1) for stimulus_id in shown]
+        )  # -1: left out, of a real test image in validation
         train = row >= n_test
         return {
             "train": betas[train],
             "image_of_trial": row[train] - n_test,
             "test": np.stack([betas[row == image].mean(axis=0) for image in range(n_test)]),
             "stream": voxels.roi.astype("S"),
-            "nsd_id": ids,
+            "stimulus_id": ids,
         }
 
     artifact.reduce(data.sessions, make)

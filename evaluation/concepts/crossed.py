@@ -93,6 +93,6 @@ def by_category(scores: pd.DataFrame) -> pd.DataFrame:
 
     The number of the category stands in place of the image's id. The real test images are of one category each.
     """
-    categories = scores.assign(nsd_id=scores["nsd_id"] // 10**6)
-    keys = ["subject", "system", "nsd_id", "metric"]
+    categories = scores.assign(stimulus_id=scores["stimulus_id"] // 10**6)
+    keys = ["subject", "system", "stimulus_id", "metric"]
     return categories.groupby(keys, sort=False, as_index=False)["value"].mean()[[*keys, "value"]]

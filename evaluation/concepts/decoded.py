@@ -56,7 +56,7 @@ def read_decoded(config: Config, subject: str, name: str) -> Decoded:
         if "validation_wnid" in file:
             true, validation = file["validation_wnid"].asstr()[:].astype(str), file["validation_classes"][:]
         return Decoded(
-            ids=file["nsd_id"][:],
+            ids=file["stimulus_id"][:],
             files=tuple(file["image_name"].asstr()[:].tolist()),
             labels=wnids[file["classes"][:]],
             training=file["training_wnid"].asstr()[:].astype(str),

@@ -92,7 +92,7 @@ def label_scores(decoded: dict[Key, Decoded], crossed: dict[Key, dict[str, np.nd
             found[subject, PERMUTED] = {name: expectation_over_others(values) for name, values in tables.items()}
     ids = next(iter(decoded.values())).ids
     parts = [
-        pd.DataFrame({"subject": subject, "system": system, "nsd_id": ids, "metric": name, "value": values})
+        pd.DataFrame({"subject": subject, "system": system, "stimulus_id": ids, "metric": name, "value": values})
         for (subject, system), scores in found.items()
         for name, values in scores.items()
     ]
@@ -119,15 +119,15 @@ def arranged(scores: pd.DataFrame) -> pd.DataFrame:
     places = {name: k for k, name in enumerate(CATALOGUE.in_order(set(scores["system"])))}
     orders = {name: k for k, name in enumerate(CATALOGUE.metrics)}
     metrics = scores["metric"].map(lambda name: orders[name.removesuffix(STAND_IN)])
-    by = ["subject", "system_place", "metric_place", "nsd_id"]
+    by = ["subject", "system_place", "metric_place", "stimulus_id"]
     scores = scores.assign(system_place=scores["system"].map(places), metric_place=metrics).sort_values(by)
-    scores = scores[COLUMNS].astype({"nsd_id": np.int64, "value": float})
+    scores = scores[COLUMNS].astype({"stimulus_id": np.int64, "value": float})
     return scores.round({"value": 6}).reset_index(drop=True)
 
 
 def with_image_names(scores: pd.DataFrame) -> pd.DataFrame:
     """Give images their names, in a column of that name, in place of their ids."""
-    return scores.assign(nsd_id=scores["nsd_id"].map(image_name)).rename(columns={"nsd_id": "image"})
+    return scores.assign(stimulus_id=scores["stimulus_id"].map(image_name)).rename(columns={"stimulus_id": "image"})
 
 
 def label_table(wordnet: Any, decoded: dict[Key, Decoded], similarity: pd.DataFrame | None) -> pd.DataFrame:

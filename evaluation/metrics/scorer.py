@@ -142,30 +142,30 @@ def score_folder(scorer: Scorer, path: Path, test_ids: np.ndarray, field: bool) 
     path : Path
         A reconstruction folder.
     test_ids : array of shape (n_test,)
-        nsd_id of these stimuli.
+        stimulus_id of these stimuli.
     field : bool
         Also by the field's eight metrics.
 
     Returns
     -------
     dict of str to array of shape (n,)
-        "nsd_id", and metrics.
+        "stimulus_id", and metrics.
 
     Raises
     ------
     DataError
         The folder has images that are not test images, or its samples are of different images.
     """
-    row_of = {nsd_id: row for row, nsd_id in enumerate(test_ids)}
+    row_of = {stimulus_id: row for row, stimulus_id in enumerate(test_ids)}
     parts = []
     for sample in sample_folders(path):
         ids, images = read(sample)
         if strangers := sorted(set(ids) - set(row_of)):
             raise DataError(f"{sample} has images that are not test images, such as {strangers[0]}")
-        rows = np.array([row_of[nsd_id] for nsd_id in ids])
+        rows = np.array([row_of[stimulus_id] for stimulus_id in ids])
         parts.append(pd.DataFrame(scorer.score(rows, images, field), index=ids))
-    mean = sum(parts[1:], parts[0]) / len(parts)  # by nsd_id, whatever the order in each sample
-    return {"nsd_id": mean.index.to_numpy(), **{name: mean[name].to_numpy() for name in mean}}
+    mean = sum(parts[1:], parts[0]) / len(parts)  # by stimulus_id, whatever the order in each sample
+    return {"stimulus_id": mean.index.to_numpy(), **{name: mean[name].to_numpy() for name in mean}}
 
 
 def input_size(clip: Clip) -> int:

@@ -36,14 +36,16 @@ def examples(subjects: Sequence[SubjectResults], scores: pd.DataFrame, n: int = 
         top = k * block + head
         draw.text((gap * 2, top - 34), subject.name, "black", font)
         refined = subject.pictures.get(STAGE2) or subject.pictures[STAGE1]
-        of_subject = pixcorr[pixcorr["subject"] == subject.name].set_index("nsd_id")["value"]
+        of_subject = pixcorr[pixcorr["subject"] == subject.name].set_index("stimulus_id")["value"]
         # Of a stage 1 that is not finished there may be fewer than were refined.
         chosen = choose_examples({i: of_subject[i] for i in refined if i in of_subject.index}, n)
-        for column, nsd_id in enumerate(chosen):
+        for column, stimulus_id in enumerate(chosen):
             x = left + column * step
-            draw.text((x, top - 17), f"NSD {nsd_id}", "#555555", small)
+            draw.text((x, top - 17), f"NSD {stimulus_id}", "#555555", small)
             for row, name in enumerate(rows):
-                picture = subject.stimuli[nsd_id] if name is None else subject.pictures.get(name, {}).get(nsd_id)
+                picture = (
+                    subject.stimuli[stimulus_id] if name is None else subject.pictures.get(name, {}).get(stimulus_id)
+                )
                 if picture is not None:
                     tile = Image.open(io.BytesIO(picture)).resize((_TILE, _TILE), Image.Resampling.NEAREST)
                     sheet.paste(tile, (x, top + row * step))
@@ -59,7 +61,7 @@ def spread_by_rule(subject: SubjectResults, scores: pd.DataFrame, n: int) -> lis
     """Choose test images at evenly spaced quantiles of the method's CLIP two-way, from the best to the worst."""
     name = method_of(subject.pictures)
     of_subject = scores[(scores["subject"] == subject.name) & (scores["system"] == name)]
-    value_of = of_subject[of_subject["metric"] == IDENTIFICATION].set_index("nsd_id")["value"]
+    value_of = of_subject[of_subject["metric"] == IDENTIFICATION].set_index("stimulus_id")["value"]
     return choose_examples({i: value_of[i] for i in subject.pictures[name] if i in value_of.index}, n)[::-1]
 
 

@@ -35,9 +35,9 @@ def score_losses(config: Config, subject: str, name: str, device: torch.device) 
     Returns
     -------
     dict of str to array of shape (n,)
-        "nsd_id", "loss_stage1", "loss_result" (not of stage 1), "loss_truth", and "truth_is_lower": 1 where the true
-        stimulus has a lower loss than stage 1's picture. Of stage 1 the loss is that of stage 2, without its latents.
-        Empty of other systems, and before Z_CLIP is decoded.
+        "stimulus_id", "loss_stage1", "loss_result" (not of stage 1), "loss_truth", and "truth_is_lower": 1 where the
+        true stimulus has a lower loss than stage 1's picture. Of stage 1 the loss is that of stage 2, without its
+        latents. Empty of other systems, and before Z_CLIP is decoded.
     """
     experiment, path = config.experiment, place_of(config, subject, name)
     if name not in (STAGE1, *DESCENDED) or not decoded_recipe(config, subject, "structural").path.is_file():
@@ -47,13 +47,15 @@ def score_losses(config: Config, subject: str, name: str, device: torch.device) 
         guidance = guidance.model_copy(update={"latent_weight": 0.0})
     decoded = read_decoded(config, subject, guidance, is_restored=name in OURS)
     index = folder.read_index(path)
-    row_of = {nsd_id: row for row, nsd_id in enumerate(decoded.nsd_id.tolist())}
-    rows = np.array([row_of[nsd_id] for nsd_id in index["nsd_id"]])
-    found = {"nsd_id": index["nsd_id"].to_numpy()}
+    row_of = {stimulus_id: row for row, stimulus_id in enumerate(decoded.stimulus_id.tolist())}
+    rows = np.array([row_of[stimulus_id] for stimulus_id in index["stimulus_id"]])
+    found = {"stimulus_id": index["stimulus_id"].to_numpy()}
     if name == STAGE1:
         found["loss_stage1"] = _loss_of_pictures(config, subject, decoded.targets.of(rows), guidance, device)
     else:
-        ways = [pd.read_csv(path / "trajectory" / f"{nsd_id:05d}.csv")["loss"] for nsd_id in index["nsd_id"]]
+        ways = [
+            pd.read_csv(path / "trajectory" / f"{stimulus_id:05d}.csv")["loss"] for stimulus_id in index["stimulus_id"]
+        ]
         found |= {"loss_stage1": np.array([way[0] for way in ways]), "loss_result": index["loss"].to_numpy()}
     found["loss_truth"] = _loss_of_stimuli(config, subject, decoded.targets, guidance, rows)
     found["truth_is_lower"] = (found["loss_truth"] < found["loss_stage1"]).astype(float)

@@ -28,7 +28,7 @@ from minddiffuser.store import open_made
 def read_test_ids(config: Config, subject: str) -> np.ndarray:
     """Read the ids of a subject's test images."""
     with open_made(prepared(config, subject)) as rows:
-        return rows["nsd_id"][:][rows["is_test"][:]]
+        return rows["stimulus_id"][:][rows["is_test"][:]]
 
 
 def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
@@ -62,7 +62,7 @@ def score_features(config: Config, subject: str, target: str) -> dict:
     Returns
     -------
     dict of str to array of shape (n_test,)
-        "nsd_id", and metrics; a ceiling is NaN for an image that was shown once, and absent for z_clip.
+        "stimulus_id", and metrics; a ceiling is NaN for an image that was shown once, and absent for z_clip.
     """
     family = FAMILIES[target]
     layers = [layer_name(number) for number in config.experiment.structural.layers]
@@ -72,7 +72,7 @@ def score_features(config: Config, subject: str, target: str) -> dict:
         open_made(features_recipe(config, subject, family)) as features,
         open_made(recipes.decoded(config, subject, family)) as decoded,
     ):
-        ids = decoded["nsd_id"][:]
+        ids = decoded["stimulus_id"][:]
         n = len(ids)  # test images come first in every file
         for name, decoder_name in names.items():
             found = decoded[name][:]
@@ -89,7 +89,7 @@ def score_features(config: Config, subject: str, target: str) -> dict:
     n_way = min(config.experiment.evaluation.n_way, n)
     similarity, own = correlate(made, seen), np.arange(n)
     scores = {
-        "nsd_id": ids,
+        "stimulus_id": ids,
         "feature_correlation": np.diag(similarity),
         "feature_two_way": identification(similarity, own, 2),
         "stimulus_from_brain": identification(similarity, own, n_way),
@@ -107,14 +107,14 @@ def score_split(config: Config, subject: str, target: str, split: str) -> dict:
     """Scores of held-out training images, as `feature_decoding/28_controls.py` left them, by cluster.
 
     Images of a cluster are held out together, and so a cluster counts as one: its score is the mean over its images,
-    and its "nsd_id" the smallest of theirs.
+    and its "stimulus_id" the smallest of theirs.
     """
     with open_made(recipes.splits(config, subject)) as file:
-        columns = {"nsd_id": file["nsd_id"][:], "cluster": file["cluster"][:]}
+        columns = {"stimulus_id": file["stimulus_id"][:], "cluster": file["cluster"][:]}
         columns.update({name: values[:] for name, values in file[f"{target}/{split}"].items()})
     clusters = pd.DataFrame(columns).groupby("cluster")
-    means = clusters.mean().drop(columns="nsd_id")
-    return {"nsd_id": clusters["nsd_id"].min().to_numpy(), **{name: means[name].to_numpy() for name in means}}
+    means = clusters.mean().drop(columns="stimulus_id")
+    return {"stimulus_id": clusters["stimulus_id"].min().to_numpy(), **{name: means[name].to_numpy() for name in means}}
 
 
 def spread_over_seeds(scores: pd.DataFrame) -> pd.DataFrame:

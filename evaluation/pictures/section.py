@@ -166,10 +166,10 @@ def _images(subjects: Sequence[SubjectResults], scores: pd.DataFrame, album: Alb
     """Test images with all that is shown of each; values are in the order of the images."""
     stimuli, tests = {}, {}
     for subject in subjects:
-        for nsd_id, picture in subject.stimuli.items():
-            categories = [] if subject.categories is None else subject.categories[nsd_id]
-            described = {"captions": subject.captions[nsd_id], "categories": categories}
-            stimuli.setdefault(nsd_id, {"picture": album.add("stimuli", picture), **described})
+        for stimulus_id, picture in subject.stimuli.items():
+            categories = [] if subject.categories is None else subject.categories[stimulus_id]
+            described = {"captions": subject.captions[stimulus_id], "categories": categories}
+            stimuli.setdefault(stimulus_id, {"picture": album.add("stimuli", picture), **described})
     for subject in subjects:
         pictures = {
             name: [album.add(f"{subject.name} {name}", of_system.get(i)) for i in subject.stimuli]
@@ -181,13 +181,13 @@ def _images(subjects: Sequence[SubjectResults], scores: pd.DataFrame, album: Alb
             "constants": {name: numbers[0] for name, numbers in pictures.items() if name in CONSTANT},
             "scores": _scores_by_image(scores[scores["subject"] == subject.name], list(subject.stimuli)),
             "trajectories": {
-                nsd_id: {
+                stimulus_id: {
                     "iterations": way.iterations,
                     "pictures": [album.add(f"{subject.name} trajectories", picture) for picture in way.pictures],
                     "losses": [float(f"{loss:.4g}") if np.isfinite(loss) else None for loss in way.losses],
                     "result": way.result,
                 }
-                for nsd_id, way in subject.trajectories.items()
+                for stimulus_id, way in subject.trajectories.items()
             },
         }
     return {"stimuli": stimuli, "tests": tests}
@@ -198,7 +198,7 @@ def _scores_by_image(scores: pd.DataFrame, ids: list[int]) -> dict[str, dict[str
     found: dict[str, dict[str, list[float | None]]] = {}
     for (name, measure), group in scores.groupby(["system", "metric"], sort=False):
         if CATALOGUE.system(str(name)).kind in TABULATED:
-            values = group.set_index("nsd_id")["value"].reindex(ids)
+            values = group.set_index("stimulus_id")["value"].reindex(ids)
             rounded = [round(value, 4) if np.isfinite(value) else None for value in values]
             found.setdefault(str(name), {})[str(measure)] = rounded
     return {name: found[name] for name in CATALOGUE.in_order(found)}

@@ -37,7 +37,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class SubjectResults:
-    """What is shown of one subject; images are named by nsd_id, come in the order of `stimuli`, and are thumbnails."""
+    """What is shown of one subject; images are thumbnails, named by stimulus_id, in the order of `stimuli`."""
 
     name: str
     stimuli: dict[int, bytes]  # the test images
@@ -55,7 +55,7 @@ def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures:
     there = systems.states_of(config, subject)
     with open_made(prepared(config, subject)) as rows:
         is_test = rows["is_test"][:]
-        test_ids, coco_ids = rows["nsd_id"][:][is_test], rows["coco_id"][:][is_test]
+        test_ids, coco_ids = rows["stimulus_id"][:][is_test], rows["coco_id"][:][is_test]
         ceiling = pd.DataFrame({"roi": rows["roi"][:].astype(str), "noise_ceiling": rows["noise_ceiling"][:]})
     ids = test_ids.tolist()
     categories = nsd.read_categories(config.nsd, coco_ids)
@@ -94,8 +94,8 @@ def read_accuracy(config: Config, subject: str) -> pd.DataFrame | None:
 
 def first_picture(place: Path) -> bytes:
     """Thumbnail of the first picture of a folder in which all are the same."""
-    nsd_id = pd.read_csv(place / "index.csv")["nsd_id"].iloc[0]
-    return thumbnail(Image.open(place / f"{nsd_id:05d}.png").convert("RGB"))
+    stimulus_id = pd.read_csv(place / "index.csv")["stimulus_id"].iloc[0]
+    return thumbnail(Image.open(place / f"{stimulus_id:05d}.png").convert("RGB"))
 
 
 def pictures_per_trajectory(n_trajectories: int) -> int:
@@ -118,16 +118,16 @@ def some_of(subject: SubjectResults, ids: Sequence[int]) -> SubjectResults:
 
 def read_trajectories(stage2: Path, ids: Iterable[int], n_pictures: int) -> dict[int, Trajectory]:
     """Read the trajectories in a folder of stage 2, with at most `n_pictures` each, evenly spaced."""
-    result_of = pd.read_csv(stage2 / "index.csv").set_index("nsd_id")["iteration"]
+    result_of = pd.read_csv(stage2 / "index.csv").set_index("stimulus_id")["iteration"]
     found = {}
-    for nsd_id in map(int, ids):
-        table, paths = stage2 / "trajectory" / f"{nsd_id:05d}.csv", []
-        if nsd_id in result_of.index and table.is_file():
-            paths = sorted((stage2 / "trajectory" / f"{nsd_id:05d}").glob("*.png"))
+    for stimulus_id in map(int, ids):
+        table, paths = stage2 / "trajectory" / f"{stimulus_id:05d}.csv", []
+        if stimulus_id in result_of.index and table.is_file():
+            paths = sorted((stage2 / "trajectory" / f"{stimulus_id:05d}").glob("*.png"))
         if paths:
             paths = [paths[k] for k in evenly_spaced(len(paths), n_pictures)]
             pictures = [thumbnail(Image.open(path).convert("RGB")) for path in paths]
             losses = pd.read_csv(table)["loss"].dropna()  # NaN from where early stopping ended it
             iterations = [int(path.stem) for path in paths]
-            found[nsd_id] = Trajectory(iterations, pictures, losses.tolist(), int(result_of[nsd_id]))
+            found[stimulus_id] = Trajectory(iterations, pictures, losses.tolist(), int(result_of[stimulus_id]))
     return found

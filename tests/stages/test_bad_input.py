@@ -155,7 +155,7 @@ def test_somebody_elses_folder_is_listed_fault_by_fault(whole_run, tmp_path):
     done = run_here("evaluation/41_score.py", config, *options, "--allow-missing")
     assert done.returncode == 0, done.stderr
     scores = pd.read_csv(tmp_path / "runs/smallest/evaluation/scores.csv").query("metric == 'pixcorr'")
-    scores = scores[scores["subject"] == "subj01"].pivot_table(index="nsd_id", columns="system", values="value")
+    scores = scores[scores["subject"] == "subj01"].pivot_table(index="stimulus_id", columns="system", values="value")
     theirs = scores["others/theirs"].dropna()
     assert theirs.index.tolist() == [int(path.stem) for path in files[3:]]
     np.testing.assert_allclose(theirs, scores.loc[theirs.index, "minddiffuser/stage1"], atol=0.03)

@@ -55,7 +55,7 @@ def test_labels_and_pictures_are_of_the_test_images(whole_run):
     for subject in SUBJECTS:
         for form in FORMS:
             with open_arrays(decoded_path(whole_run, subject, form), "", subject) as decoded:
-                np.testing.assert_array_equal(decoded["nsd_id"][:], test_images.ids)
+                np.testing.assert_array_equal(decoded["stimulus_id"][:], test_images.ids)
                 assert list(decoded["image_name"].asstr()[:]) == list(test_images.names)
                 assert (decoded["n_repetitions"][:] == 3).all()
                 assert decoded["classes"].shape == (len(test_images.ids), 3)

@@ -98,7 +98,7 @@ def assert_same(path, other):
 def test_targets_are_of_the_clips_of_prepared_rows_and_of_what_films_have(films):
     features = arrays_of(results(films) / "films/features/clips.h5")
     with h5py.File(results(films) / SUBJECT / "prepared.h5") as prepared:
-        np.testing.assert_array_equal(features["nsd_id"], prepared["nsd_id"][:])
+        np.testing.assert_array_equal(features["stimulus_id"], prepared["stimulus_id"][:])
     assert features["z_mean"].shape == (N_TRAINING + N_TEST, 8, 4, 8, 8)
     assert features["c"].shape[:2] == (N_TRAINING + N_TEST, 15)
     np.testing.assert_array_equal(features["c"][:, 0], np.repeat(features["c"][:1, 0], N_TRAINING + N_TEST, axis=0))
@@ -112,7 +112,7 @@ def test_targets_are_of_the_clips_of_prepared_rows_and_of_what_films_have(films)
 def test_variations_are_of_training_clips_and_differ_from_each_other(films):
     found = arrays_of(results(films) / "films/features/varied.h5")
     clips = arrays_of(results(films) / "films/features/clips.h5")
-    np.testing.assert_array_equal(found["nsd_id"], clips["nsd_id"][N_TEST:])
+    np.testing.assert_array_equal(found["stimulus_id"], clips["stimulus_id"][N_TEST:])
     for key in ("per_image", "per_epoch"):
         assert found[key].shape == (N_TRAINING, 2, 96)
         assert not np.array_equal(found[key][:, 0], found[key][:, 1])
@@ -138,7 +138,7 @@ def test_decoders_leave_decoded_clips_controls_weights_and_curves(films, form):
     structure, semantic = arrays_of(folder / "structure.h5"), arrays_of(folder / "semantic.h5")
     clips = arrays_of(results(films) / "films/features/clips.h5")
     for found in (structure, semantic):
-        np.testing.assert_array_equal(found["nsd_id"], clips["nsd_id"][:N_TEST])
+        np.testing.assert_array_equal(found["stimulus_id"], clips["stimulus_id"][:N_TEST])
     z = clips["z_sample" if form == "original" else "z_mean"][N_TEST:-4, 0].astype(np.float32)
     for key in ("z", "ridge", "mean", "nearest_training", "permuted"):
         assert structure[key].shape == (N_TEST, 4, 8, 8)
@@ -171,7 +171,7 @@ def test_films_begin_with_the_decoded_first_frame_and_depend_on_the_vertices(fil
     assert (found["z"] != found["other_clip"])[:, 1:].any(axis=(1, 2, 3, 4)).all()
     table = pd.read_csv(folder / "motion.csv").set_index("system")
     assert table.loc["static", "change_r"] == 0
-    assert set(table.index) == set(found) - {"nsd_id", "z"} | {"network"}
+    assert set(table.index) == set(found) - {"stimulus_id", "z"} | {"network"}
     assert np.isfinite(table.to_numpy()).all()
     assert "norm.gain" in load_file(folder / "motion.safetensors") or form == "change"
 
@@ -242,11 +242,11 @@ def test_a_killed_training_goes_on_to_the_same_bytes(films, copy, monkeypatch, d
 def test_targets_of_other_clips_are_refused(copy):
     path = results(copy) / "films/features/clips.h5"
     with h5py.File(path, "r+") as file:
-        file["nsd_id"][5] = 3099
+        file["stimulus_id"][5] = 3099
     shutil.rmtree(results(copy) / SUBJECT / "decoded")
     done = run_in(copy, f"{ROOT}/22_structure.py")
     assert done.returncode == 1
-    assert "1 of the nsd_id differ" in done.stderr
+    assert "1 of the stimulus_id differ" in done.stderr
     assert str(path) in done.stderr
 
 

@@ -42,11 +42,11 @@ def score_table(rng):
                 rows += [
                     (subject, name, i * 7, metric, rng.uniform(0.1, 0.4) + 0.05 * (k * 3 % 7)) for metric in metrics
                 ]
-    return pd.DataFrame(rows, columns=["subject", "system", "nsd_id", "metric", "value"]).round(6)
+    return pd.DataFrame(rows, columns=["subject", "system", "stimulus_id", "metric", "value"]).round(6)
 
 
 def summary_of(scores):
-    everyone = scores.groupby(["system", "nsd_id", "metric"], sort=False, as_index=False)["value"].mean()
+    everyone = scores.groupby(["system", "stimulus_id", "metric"], sort=False, as_index=False)["value"].mean()
     scores = pd.concat([everyone.assign(subject="all"), scores])
     table = scores.groupby(["subject", "system", "metric"], sort=False)["value"].agg(["mean", "size"]).reset_index()
     table = table.rename(columns={"size": "n"})

@@ -186,7 +186,7 @@ def test_controls_without_the_brain_are_what_they_are_called(whole_run):
     ids, drawn = read(folder / "control/random_training")
     _, nearest = read(folder / "control/nearest_training")
     with open_arrays(folder.parent / "prepared.h5", "", "subj01") as prepared:
-        train_ids = prepared["nsd_id"][:][~prepared["is_test"][:]]
+        train_ids = prepared["stimulus_id"][:][~prepared["is_test"][:]]
     training = {image.tobytes() for image in Stimuli(whole_run / "nsd").read(train_ids)}
     assert len(ids) == len(drawn)
     assert all(image.tobytes() in training for image in (*drawn, *nearest))

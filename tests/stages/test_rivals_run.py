@@ -32,7 +32,7 @@ def folder(whole_run):
 
 def test_every_script_leaves_what_its_docstring_says(folder):
     prepared = arrays_of(folder / "prepared.h5")
-    n_images, n_test = len(prepared["nsd_id"]), int(prepared["is_test"].sum())
+    n_images, n_test = len(prepared["stimulus_id"]), int(prepared["is_test"].sum())
     features = arrays_of(folder / "takagi" / "features.h5")
     assert features["z_mean"].shape == features["z_sample"].shape == (n_images, 4, 5, 5)  # of 40 pixels of 64
     assert features["c"].shape == (n_images, 15, 128)
@@ -77,17 +77,17 @@ def test_trials_are_those_of_nsds_files(whole_run, folder):
     streams = np.asarray(nib.load(whole_run / "nsd/nsddata/ppdata/subj01/func1pt8mm/roi/streams.nii.gz").dataobj)
     trials, prepared = arrays_of(folder / "takagi" / "trials.h5"), arrays_of(folder / "prepared.h5")
     assert (np.unique(trials["stream"]) == [b"early", b"ventral"]).all()
-    train_ids = prepared["nsd_id"][~prepared["is_test"]]
+    train_ids = prepared["stimulus_id"][~prepared["is_test"]]
     seen = train_ids[trials["image_of_trial"]]
     n_test = int(prepared["is_test"].sum())
     assert len(trials["test"]) == n_test
-    assert len(trials["train"]) + np.isin(stimuli[ordering[: 4 * len(betas)]], prepared["nsd_id"][:n_test]).sum() == (
-        4 * len(betas)
-    )
+    assert len(trials["train"]) + np.isin(
+        stimuli[ordering[: 4 * len(betas)]], prepared["stimulus_id"][:n_test]
+    ).sum() == (4 * len(betas))
     found = 0
-    for k, nsd_id in enumerate(stimuli[ordering[len(betas) : 2 * len(betas)]]):
+    for k, stimulus_id in enumerate(stimuli[ordering[len(betas) : 2 * len(betas)]]):
         expected = np.concatenate([betas[k][streams == 1], betas[k][streams == 5]])
-        rows = trials["train"][seen == nsd_id]
+        rows = trials["train"][seen == stimulus_id]
         if len(rows):
             assert min(np.abs(rows - expected).max(axis=1)) < 1e-5
             found += 1
@@ -112,13 +112,13 @@ def test_as_released_the_first_token_is_lost_and_corrected_it_is_exact(folder):
 def test_ablations_start_elsewhere_and_are_otherwise_stage_2(folder):
     stage2 = folder / "reconstruction" / "minddiffuser" / "stage2"
     settings = json.loads((stage2 / "settings.json").read_text())
-    starts, refined = set(), list(pd.read_csv(stage2 / "index.csv")["nsd_id"])
+    starts, refined = set(), list(pd.read_csv(stage2 / "index.csv")["stimulus_id"])
     for left_out in "zc":
         ablation = folder / "reconstruction" / "ablation" / f"without_{left_out}"
         here = json.loads((ablation / "settings.json").read_text())
         own = here["lineage"].pop(f"reconstruction/ablation/without_{left_out}")
         assert {**here["lineage"], "reconstruction/minddiffuser/stage2": own} == settings["lineage"]
-        assert list(pd.read_csv(ablation / "index.csv")["nsd_id"]) == refined[:3]  # controls.n_ablated
+        assert list(pd.read_csv(ablation / "index.csv")["stimulus_id"]) == refined[:3]  # controls.n_ablated
         for picture in sorted((ablation / "trajectory").glob("*/0000.png")):
             first = np.asarray(Image.open(picture))
             assert (first != np.asarray(Image.open(stage2 / picture.relative_to(ablation)))).any()
@@ -169,7 +169,7 @@ def test_rows_of_other_images_are_refused(whole_run, tmp_path, script, changed):
     root = tmp_path / "runs" / "smallest" / "subj01"
     shutil.rmtree(root / changed.split("/")[0] / "decoded")
     with h5py.File(root / changed, "r+") as file:
-        file["nsd_id"][:] = file["nsd_id"][:][::-1]
+        file["stimulus_id"][:] = file["stimulus_id"][:][::-1]
     done = run_here(script, config, "--subject", "subj01")
     assert done.returncode == 1
     assert "are different images" in done.stderr

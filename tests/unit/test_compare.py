@@ -37,7 +37,7 @@ def make_scores(systems=tuple(SCORED), n=12, subjects=("subj01", "subj02")):
         for i in range(n - 2 if name == STAGE2 else n)  # stage 2 refines the first
         for metric in (*MAIN, "psnr")
     ]
-    return pd.DataFrame(rows, columns=["subject", "system", "nsd_id", "metric", "value"])
+    return pd.DataFrame(rows, columns=["subject", "system", "stimulus_id", "metric", "value"])
 
 
 def tables(scores):
@@ -84,7 +84,7 @@ def test_every_mean_is_that_of_the_summary(read, compared):
 
 def test_differences_are_stage_2_less_the_system_whichever_way_they_were_tested(read, compared):
     paired = read[1].set_index(["subject", "system", "baseline", "metric"])
-    scores = make_scores().set_index(["subject", "system", "metric", "nsd_id"])["value"]
+    scores = make_scores().set_index(["subject", "system", "metric", "stimulus_id"])["value"]
     for row in compared[compared["system"] != STAGE2].itertuples():
         tested = (CEILING, STAGE2) if row.system == CEILING else (STAGE2, row.system)
         there = paired.loc[(row.subject, *tested, row.metric)]
@@ -346,11 +346,11 @@ def config(tmp_path):
     units = {name: np.sort(rng.permutation(20)[:6]) for name in names}
     true = {name: rng.normal(size=(12, 5, 4)).astype(np.float32) for name in names}
     z, std = rng.normal(size=(12, 4, 2, 2)).astype(np.float32), rng.uniform(0.5, 3, 16)
-    Artifact(prepared(*of)).write({"nsd_id": ids, "is_test": ids < 107})
-    Artifact(features(*of, "structural")).write({"nsd_id": ids, "embedding": rng.normal(size=(12, 3)), **true})
-    Artifact(features(*of, "detail")).write({"nsd_id": ids, "z": z})
+    Artifact(prepared(*of)).write({"stimulus_id": ids, "is_test": ids < 107})
+    Artifact(features(*of, "structural")).write({"stimulus_id": ids, "embedding": rng.normal(size=(12, 3)), **true})
+    Artifact(features(*of, "detail")).write({"stimulus_id": ids, "z": z})
     Artifact(decoding.decoder(*of, "detail")).write({"std": std})
-    arrays, off = {"nsd_id": ids[:7]}, (np.arange(7) % 2)[:, None].astype(np.float32)
+    arrays, off = {"stimulus_id": ids[:7]}, (np.arange(7) % 2)[:, None].astype(np.float32)
     selected = {f"{name}_units": units[name] for name in names}
     deviations = {f"{name}_std": rng.uniform(0.5, 3, 6) for name in names}
     restored = {name: true[name][:7].reshape(7, -1)[:, units[name]] + off * deviations[f"{name}_std"] for name in names}
@@ -371,10 +371,10 @@ def test_the_loss_of_what_was_seen_is_zero_where_its_features_were_decoded(confi
     output, ids = ReconstructionFolder(recipes.best_of_k(config, "subj01"), 7), [106, 101, 104]
     output.save(ids, np.zeros((3, 4, 4, 3), np.uint8), seed=0, losses=[0.5, 0.2, 0.3], iterations=[1, 0, 1])
     output.write_index()
-    for nsd_id, first in zip(ids, (0.7, 0.2, 0.9), strict=True):
-        write_atomically(output.path / "trajectory" / f"{nsd_id:05d}.csv", f"iteration,loss\n0,{first}\n1,0.3\n")
+    for stimulus_id, first in zip(ids, (0.7, 0.2, 0.9), strict=True):
+        write_atomically(output.path / "trajectory" / f"{stimulus_id:05d}.csv", f"iteration,loss\n0,{first}\n1,0.3\n")
     found = losses.score_losses(config, "subj01", BEST_OF_K, torch.device("cpu"))
-    assert found["nsd_id"].tolist() == [101, 104, 106]
+    assert found["stimulus_id"].tolist() == [101, 104, 106]
     np.testing.assert_allclose(found["loss_truth"], [1 + 2, 0, 0], rtol=1e-5, atol=1e-9)
     assert found["loss_stage1"].tolist() == [0.2, 0.9, 0.7]
     assert found["loss_result"].tolist() == [0.2, 0.3, 0.5]
@@ -397,7 +397,7 @@ def test_the_loss_of_stage_1_is_that_of_its_picture_beside_that_of_its_stimulus(
     output.save(ids, pictures, seed=0)
     output.write_index()
     found = losses.score_losses(config, "subj01", STAGE1, torch.device("cpu"))
-    assert found["nsd_id"].tolist() == ids
+    assert found["stimulus_id"].tolist() == ids
     with (
         open_made(features(config, "subj01", "structural")) as file,
         open_made(decoding.decoded(config, "subj01", "structural")) as decoded,

@@ -246,7 +246,7 @@ def write_config(folder, **experiment):
 def write_decoded(runs, subject, name, classes, marked="once", split=False):
     text = h5py.string_dtype()
     arrays = {
-        "nsd_id": IDS,
+        "stimulus_id": IDS,
         "image_name": np.array([f"{decoded.image_name(key)}.JPEG" for key in IDS], text),
         "classes": classes,
         "classes_of_stimuli": classes[::-1],
@@ -386,11 +386,11 @@ def test_scores_are_those_of_the_labels_and_of_the_controls(scored):
 
 def test_tables_are_those_of_the_scores(scored):
     _, output = scored
-    scores = read(output, "scores").rename(columns={"image": "nsd_id"})
+    scores = read(output, "scores").rename(columns={"image": "stimulus_id"})
     summary = read(output, "summary")
     # Statistics are of categories: the first two images have the same.
-    means = scores.assign(nsd_id=scores["nsd_id"].str[:9]).groupby(
-        ["subject", "system", "nsd_id", "metric"], sort=False, as_index=False
+    means = scores.assign(stimulus_id=scores["stimulus_id"].str[:9]).groupby(
+        ["subject", "system", "stimulus_id", "metric"], sort=False, as_index=False
     )["value"].mean()  # fmt: skip
     pd.testing.assert_frame_equal(summary.drop(columns="incomplete"), significance.summarise(means, 200, 42), atol=2e-6)
     n = summary.groupby("metric")["n"].unique()
@@ -417,7 +417,7 @@ def test_tables_are_those_of_the_scores(scored):
     first = labels[(labels["rank"] == 1) & (labels["subject"] == "Subject1")].merge(
         scores[scores["metric"] == "wup"],
         left_on=["subject", "system", "image"],
-        right_on=["subject", "system", "nsd_id"],
+        right_on=["subject", "system", "stimulus_id"],
     )
     assert len(first) == 18
     np.testing.assert_allclose(first["wup"], first["value"], atol=1e-6)
@@ -597,7 +597,7 @@ def test_the_page_of_this_dataset_alone(scored):
 
 
 def nsd_tables():
-    columns = ["subject", "system", "nsd_id", "metric", "value"]
+    columns = ["subject", "system", "stimulus_id", "metric", "value"]
     rows = [("subj01", STAGE1, i, name, 0.1 * i) for name in CATALOGUE.metrics_of("main") for i in range(5)]
     scores = pd.DataFrame(rows, columns=columns)
     return {

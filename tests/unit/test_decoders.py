@@ -109,15 +109,15 @@ def test_a_family_is_decoded_in_its_own_shape_and_without_the_first_token(tmp_pa
     values, X_test = RNG.normal(size=(n_test + 80, *shape)).astype(np.float32), RNG.normal(size=(n_test, 50))
     config = Config(name="x", execution={"runs": str(tmp_path)})
     ids = np.arange(100, 100 + len(values))
-    Artifact(prepared(config, "subj01")).write({"nsd_id": ids, "is_test": ids < 100 + n_test})
-    Artifact(features(config, "subj01", family)).write({"nsd_id": ids, key: values})
+    Artifact(prepared(config, "subj01")).write({"stimulus_id": ids, "is_test": ids < 100 + n_test})
+    Artifact(features(config, "subj01", family)).write({"stimulus_id": ids, key: values})
     run = Run(config, ("subj01",), Shard(), "cpu", False)
     decoder = Artifact(Recipe(tmp_path, "a.h5", "subj01", "some/script.py", {}))
     order = RNG.permutation(80) if permuted else None
     found = decoders.decode_family(run, family, decoder, Gram(X), X_test, 20, order)
     assert found
-    assert list(found) == [key, "nsd_id"]
-    np.testing.assert_array_equal(found["nsd_id"], ids[:n_test])
+    assert list(found) == [key, "stimulus_id"]
+    np.testing.assert_array_equal(found["stimulus_id"], ids[:n_test])
     training = values[n_test:]
     if key == "c":
         expected = np.broadcast_to(training[:, 0].mean(axis=0), (n_test, 5))
@@ -285,8 +285,8 @@ def test_a_family_is_restored_in_its_own_shape_and_its_first_token_is_left(tmp_p
     run, X_test = run_with(folder=tmp_path, alpha=ALPHA, restore_strength=0.5), RNG.normal(size=(7, 50))
     config, ids = run.config, np.arange(100, 187)
     values = RNG.normal(size=(87, *shape)).astype(np.float32)
-    Artifact(prepared(config, "subj01")).write({"nsd_id": ids, "is_test": ids < 107})
-    Artifact(features(config, "subj01", family)).write({"nsd_id": ids, key: values})
+    Artifact(prepared(config, "subj01")).write({"stimulus_id": ids, "is_test": ids < 107})
+    Artifact(features(config, "subj01", family)).write({"stimulus_id": ids, key: values})
     decoder, restored = (of(config, "subj01", family) for of in (recipes.decoder, recipes.restored))
     decoders.restore_family(run, "subj01", family, X, X_test)
     assert not restored.path.exists()  # before there is a decoder
@@ -295,7 +295,7 @@ def test_a_family_is_restored_in_its_own_shape_and_its_first_token_is_left(tmp_p
     expected = decoders.decode(decoder, X_test, recipes.spread(config, "subj01", family), 0.5)
     with h5py.File(restored.path) as file:
         assert file[key].shape == (7, *shape)
-        np.testing.assert_array_equal(file["nsd_id"], ids[:7])
+        np.testing.assert_array_equal(file["stimulus_id"], ids[:7])
         found = file[key][:]
         if key == "c":
             np.testing.assert_array_equal(found[:, 0], plain["c"][:, 0])

@@ -261,7 +261,7 @@ def test_rows_are_the_clips_of_all_films_test_films_first(prepared):
     for rows in prepared.values():
         expected = [(name, k) for name in ORDER for k in range(1, FILMS[name][0] + 1)]
         assert list(zip(rows["film"].astype(str), rows["clip"], strict=True)) == expected
-        assert rows["nsd_id"].tolist() == [cc2017.clip_key(*pair) for pair in expected]
+        assert rows["stimulus_id"].tolist() == [cc2017.clip_key(*pair) for pair in expected]
         assert rows["is_test"].tolist() == [name.startswith("test") for name, _ in expected]
         assert rows["is_validation"].sum() == N_VALIDATION
         assert rows["is_validation"][-N_VALIDATION:].all()

@@ -368,7 +368,7 @@ def test_what_somebody_put_where_ours_would_go_stops_it(theirs, ours):
         adopt(theirs, ours, "subj01", [6, 40, 123])
     assert contents(ours) == before
     shutil.rmtree(theirs / "sample_2")
-    (ours / "sample_2" / "index.csv").write_text("nsd_id\n6\n40\n123\n")
+    (ours / "sample_2" / "index.csv").write_text("stimulus_id\n6\n40\n123\n")
     with pytest.raises(DataError, match="sample_2 would count as a sample"):
         adopt(theirs, ours, "subj01", [6, 40, 123])
 

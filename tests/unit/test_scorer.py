@@ -84,7 +84,7 @@ def test_the_score_of_an_image_is_the_mean_over_its_samples(scorer, tmp_path):
     for name, images in zip(("", "sample_2", "sample_3"), samples, strict=True):
         write(tmp_path / "system" / name, IDS[rows], images)
     found = score_folder(scorer, tmp_path / "system", IDS, field=True)
-    assert found.pop("nsd_id").tolist() == sorted(IDS[rows])
+    assert found.pop("stimulus_id").tolist() == sorted(IDS[rows])
     alone = [scorer.score(np.sort(rows), images[np.argsort(rows)]) for images in samples]
     assert set(found) == set(alone[0])
     for name, values in found.items():

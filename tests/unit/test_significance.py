@@ -80,7 +80,7 @@ def test_holm_by_hand():
 def table(subject: str = "subj01", **values: list[float]) -> pd.DataFrame:
     """Scores of one subject and metric: system=[value of image 0, of image 1, ...]."""
     rows = [(subject, s, i, "pixcorr", v) for s, column in values.items() for i, v in enumerate(column)]
-    return pd.DataFrame(rows, columns=["subject", "system", "nsd_id", "metric", "value"])
+    return pd.DataFrame(rows, columns=["subject", "system", "stimulus_id", "metric", "value"])
 
 
 def test_summary_has_the_mean_and_count_of_each_system():
@@ -160,5 +160,5 @@ def test_candidates_of_another_set_of_images_are_not_compared():
 
 
 def test_pairs_without_a_common_image_are_left_out():
-    scores = pd.concat([table(a=[1.0, 2, 3]), table(b=[1.0, 2]).assign(nsd_id=[70, 71])])
+    scores = pd.concat([table(a=[1.0, 2, 3]), table(b=[1.0, 2]).assign(stimulus_id=[70, 71])])
     assert significance.compare(scores, [("a", "b")], CATALOGUE, 100, 100, seed=1).empty

@@ -51,7 +51,7 @@ def artifact(folder, **settings):
 def make(a, shard=Shard()):
     rows = np.arange(10.0)[:, None] * np.ones(3)
     for number, part in a.parts_to_do(10, 4, shard):
-        a.write_part(number, {"x": rows[part], "nsd_id": np.arange(10)[part]})
+        a.write_part(number, {"x": rows[part], "stimulus_id": np.arange(10)[part]})
     return a.join(10, 4, lambda _: {"constant": np.ones(2)})
 
 
@@ -61,7 +61,7 @@ def test_parts_join_to_the_whole(tmp_path):
     assert a.is_done()
     with open_made(a.recipe) as file:
         np.testing.assert_array_equal(file["x"][:, 0], np.arange(10))
-        np.testing.assert_array_equal(file["nsd_id"], np.arange(10))
+        np.testing.assert_array_equal(file["stimulus_id"], np.arange(10))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.json"]
 
 
@@ -259,12 +259,12 @@ def test_a_file_is_opened_only_if_all_before_it_was_made_with_the_settings_of_no
 
 def test_rows_of_other_images_than_prepared_are_refused(tmp_path):
     prepared = Recipe(tmp_path, "prepared.h5", "subj01", "02.py", {})
-    Artifact(prepared).write({"nsd_id": np.array([7, 3, 9, 4]), "is_test": np.array([True, True, False, False])})
+    Artifact(prepared).write({"stimulus_id": np.array([7, 3, 9, 4]), "is_test": np.array([True, True, False, False])})
     for images, ids in {"all": [7, 3, 9, 4], "test": [7, 3], "training": [9, 4]}.items():
         made = Recipe(tmp_path, "made.h5", "subj01", "x.py", {}, (prepared,), images)
-        Artifact(made).write({"nsd_id": np.array(ids)})
+        Artifact(made).write({"stimulus_id": np.array(ids)})
         open_made(made).close()
-        Artifact(made).write({"nsd_id": np.array(ids[::-1])})
+        Artifact(made).write({"stimulus_id": np.array(ids[::-1])})
         with pytest.raises(DataError, match="are different images"):
             open_made(made)
 
