@@ -24,11 +24,13 @@ wants. For each subject it writes `runs/<name>/<subject>/prepared.h5`:
     form, is_selected  (n_forms,) and (n_forms, n_vertices)  which vertices each of `mind_animator.forms` decodes from;
                                those that none does are not there
     cortex_roi, cortex_reliability  (n_cortex,)  of all vertices of the cortex: area, and mean r of repetitions
-    run, lag, is_left_out, n_empty  (n_runs,)  name; volumes by which it was recorded later in the film than the mean of
-                               the others; whether `voxels.exclude` names it; vertices without data
+    run, lag, agreement, is_left_out, n_empty  (n_runs,)  name; volumes by which it was recorded later in the film than
+                               the mean of the others; r with that mean; whether `voxels.exclude` names it; vertices
+                               without data
 
 and `reliability.csv`, a table by area. Films are kept as parts, so that a killed run goes on with the next film, and
-shards can share them. A run that was recorded late or early stops the run unless it is left out.
+shards can share them. A run that was recorded late or early stops the run unless it is left out; one that agrees with
+the others so little that it may be of another subject is named.
 
 Reference: step4_fMRI_preparation_FLSR.py of Mind-Animator's authors. Peak memory: 1 GB for a real subject.
 """
@@ -40,7 +42,7 @@ from functools import partial
 import numpy as np
 
 from data import cc2017, film_recipes
-from data.film_averaging import average_film, make_rows, reliability_by_area, runs_of
+from data.film_averaging import average_film, find_strangers, make_rows, reliability_by_area, runs_of
 from minddiffuser import terminal
 from minddiffuser.cli import Run, execute, film_subjects, parse
 from minddiffuser.config import REPOSITORY
@@ -87,7 +89,7 @@ def write_reliability(run: Run, subject: str) -> None:
         table = reliability_by_area(prepared)
         n_test, n_validation = (int(prepared[key][:].sum()) for key in ("is_test", "is_validation"))
         n_clips, n_vertices = len(prepared["stimulus_id"]), len(prepared["vertex"])
-        names, lags = prepared["run"][:].astype(str), prepared["lag"][:]
+        names, lags, agreements = prepared["run"][:].astype(str), prepared["lag"][:], prepared["agreement"][:]
         is_left_out, n_empty = prepared["is_left_out"][:], prepared["n_empty"][:]
     write_atomically(run.config.folder(subject) / "reliability.csv", table.to_csv(index=False))
     print(f"\n{subject}: {n_clips - n_test} training clips, of which {n_validation} validate, and {n_test} test clips")
@@ -98,6 +100,11 @@ def write_reliability(run: Run, subject: str) -> None:
     for name, lag, is_out in zip(names[~is_in_time], lags[~is_in_time], is_left_out[~is_in_time], strict=True):
         found = "its lag cannot be told" if np.isnan(lag) else f"lag {lag:+.0f} volumes"
         print(f"{name}: {found}{', left out' if is_out else ''}")
+    for name, (r, usual) in find_strangers(names.tolist(), np.where(is_left_out, np.nan, agreements)).items():
+        print(
+            f"WARNING: {name} agrees with the other runs of its film by r {r:.3f}, where {usual:.3f} is usual: is it "
+            f"of {subject}?"
+        )
     for name, n in zip(names[n_empty > 0], n_empty[n_empty > 0], strict=True):
         print(f"{name}: {n} vertices without data are 0, their mean")
 

@@ -47,8 +47,9 @@ def average_film(
         fisher_z   (n_vertices,), for training films: of those halves
         squares    (n_volumes, n_vertices), sum of squared z-scores over repetitions and clips
         n_repetitions
-        run, lag, is_left_out   (n_runs,), names of all runs; volumes by which they were recorded later than the mean of
-                   the others, not a number where that cannot be told; and whether the settings leave them out
+        run, lag, agreement, is_left_out   (n_runs,), names of all runs; volumes by which they were recorded later than
+                   the mean of the others, and r with that mean, see `find_agreements`, both not a number where that
+                   cannot be told; and whether the settings leave them out
         n_empty    (n_runs,), vertices without data, which are 0
 
     Raises
@@ -80,14 +81,8 @@ def average_film(
         for k in range(settings.n_volumes):
             clips = scaled[k : k + film.n_clips]
             squares[k] += np.einsum("ij,ij->j", clips, clips, dtype=np.float64)
-    lags = find_lags(seen, used)
-    if wrong := {name: int(lags[name]) for name in used if lags[name] and not np.isnan(lags[name])}:
-        listed = ", ".join(f"{name} by {lag:+d} volumes" for name, lag in wrong.items())
-        raise DataError(
-            f"{subject}: runs of {film.name} were recorded later (+) or earlier in the film than the others: {listed}",
-            "leave out which is wrong by experiment.mind_animator.voxels.exclude, such as "
-            f"{{{subject}: [{next(iter(wrong))}]}}",
-        )
+    lags, agreements = find_lags(seen, used), find_agreements(seen, used)
+    refuse_late(subject, film.name, lags, used)
     with np.errstate(invalid="ignore"):
         halves /= half
     found = {"halves": halves}
@@ -103,6 +98,7 @@ def average_film(
         "n_repetitions": np.array(len(used)),
         "run": np.array(list(runs), "S"),
         "lag": np.array([lags.get(name, np.nan) for name in runs]),
+        "agreement": np.array([agreements.get(name, np.nan) for name in runs]),
         "is_left_out": np.array([name not in used for name in runs]),
         "n_empty": np.array(list(n_empty.values())),
     }
@@ -143,13 +139,75 @@ def find_lags(seen: Mapping[str, np.ndarray], used: Sequence[str]) -> dict[str, 
     dict
         From names of the runs that were seen to lags; not a number where there are no others.
     """
+    return {name: np.nan if others is None else cc2017.lag_of(run, others) for name, run, others in _pairs(seen, used)}
+
+
+def find_agreements(seen: Mapping[str, np.ndarray], used: Sequence[str]) -> dict[str, float]:
+    """Correlate each run of a film with the mean of the others that are used: mean r of the vertices.
+
+    A run that is of another subject agrees less with the others, though it was recorded in time.
+
+    Parameters
+    ----------
+    seen, used
+        As in `find_lags`.
+
+    Returns
+    -------
+    dict
+        From names of the runs that were seen to r; not a number where there are no others.
+    """
+    return {
+        name: np.nan if others is None else float(np.tanh(fisher_z(run, others)).mean())
+        for name, run, others in _pairs(seen, used)
+    }
+
+
+def _pairs(seen: Mapping[str, np.ndarray], used: Sequence[str]) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+    """Give each run that was seen, and the sum of the others that are used, if there are any."""
     total = np.sum([seen[name] for name in used], axis=0)
-    lags = dict.fromkeys(seen, np.nan)
     for name, run in seen.items():
         others = total - run if name in used else total
-        if len(used) > (name in used):
-            lags[name] = cc2017.lag_of(run, others)
-    return lags
+        yield name, run, others if len(used) > (name in used) else None
+
+
+def refuse_late(subject: str, film: str, lags: Mapping[str, float], used: Sequence[str]) -> None:
+    """Raise DataError if a run that is used was recorded late or early, by what `find_lags` gave."""
+    wrong = {name: int(lags[name]) for name in used if lags[name] and not np.isnan(lags[name])}
+    if wrong:
+        listed = ", ".join(f"{name} by {lag:+d} volumes" for name, lag in wrong.items())
+        raise DataError(
+            f"{subject}: runs of {film} were recorded later (+) or earlier in the film than the others: {listed}",
+            "leave out which is wrong by experiment.mind_animator.voxels.exclude, such as "
+            f"{{{subject}: [{next(iter(wrong))}]}}",
+        )
+
+
+def find_strangers(runs: Sequence[str], agreements: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Find runs that agree with the others of their film less than half as well as is usual for the subject.
+
+    They may be of another subject, which nothing in the file tells, or of one who slept. Of the two runs of a training
+    film both are found, for nobody knows which is the wrong one.
+
+    Parameters
+    ----------
+    runs : sequence of str
+        Names, such as seg1_2.
+    agreements : array of shape (n_runs,)
+        Of `find_agreements`; not a number where they are not known, or do not count.
+
+    Returns
+    -------
+    dict
+        From names to agreements and to what is usual: the median of training runs, or of test runs.
+    """
+    found = {}
+    is_test = np.array([name.startswith("test") for name in runs])
+    for kind in (is_test, ~is_test):
+        of_kind = kind & np.isfinite(agreements)
+        usual = float(np.median(agreements[of_kind])) if of_kind.any() else 0.0
+        found |= {runs[k]: (float(agreements[k]), usual) for k in np.flatnonzero(of_kind & (agreements < usual / 2))}
+    return found
 
 
 def make_rows(
@@ -191,7 +249,7 @@ def make_rows(
                 halves[rows, k] = by_clip(file["halves"][k], taken, voxels.n_volumes)
         squares += file["squares"][:][:, taken].ravel()
         n_repetitions[rows] = file["n_repetitions"][()]
-        runs.append({key: file[key][:] for key in ("run", "lag", "is_left_out", "n_empty")})
+        runs.append({key: file[key][:] for key in ("run", "lag", "agreement", "is_left_out", "n_empty")})
         start = rows.stop
     ceiling = noise_ceiling(betas, n_repetitions, squares)
     test, training = betas[:n_test], betas[n_test:]  # views

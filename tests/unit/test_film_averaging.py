@@ -1,5 +1,6 @@
 """From a small CC2017 on disk to rows of vertices: what is planted in the runs is in the rows, and bad runs stop it."""
 
+import re
 import runpy
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from nibabel.cifti2 import BrainModelAxis, SeriesAxis
 from numpy.testing import assert_allclose, assert_array_equal
 
 from data import cc2017
-from data.film_averaging import average_film, find_lags
+from data.film_averaging import average_film, find_agreements, find_lags, find_strangers
 from minddiffuser.config.mind_animator import FilmVoxels
 from minddiffuser.store import DataError
 
@@ -445,3 +446,47 @@ def test_recordings_of_a_film_that_is_not_there_stop_it(root, tmp_path):
     (root / "Stimuli" / "video_fmri_dataset" / "stimuli" / "seg3.mp4").unlink()
     with pytest.raises(DataError, match=r"recordings of seg3 of Subject01, but no such film"):
         prepare(tmp_path, root, "--subject", "Subject01")
+
+
+# ---- runs of another subject
+
+
+@pytest.mark.parametrize("film", ["seg1", "test1"])
+def test_a_run_of_another_subject_is_named_and_stops_nothing(root, tmp_path, capsys, film):
+    """Both subjects watched the film at the same time of it: lags do not tell."""
+    shutil.copy(path_of(root, film, 2, "Subject03"), path_of(root, film, 2))
+    found = prepare(tmp_path, root, "--subject", "Subject01")["Subject01"]
+    named = re.findall(r"WARNING: (\S+) agrees .* by r (\S+), where (\S+) is usual: is it of Subject01\?", said(capsys))
+    expected = {"seg1": ["seg1_1", "seg1_2"], "test1": ["test1_2"]}[film]
+    assert [name for name, *_ in named] == expected
+    assert all(float(r) < 0.1 < float(usual) for _, r, usual in named)
+    agreement = dict(zip(found["run"].astype(str), found["agreement"], strict=True))
+    assert all((agreement[name] < 0.1) == (name in expected) for name in agreement if not np.isnan(agreement[name]))
+
+
+def said(capsys):
+    return capsys.readouterr().out
+
+
+def test_runs_of_the_subject_are_not_named(world, tmp_path, capsys):
+    prepare(tmp_path, world[0])
+    assert "agrees" not in said(capsys)
+
+
+def test_agreement_is_the_mean_correlation_with_the_others():
+    rng = np.random.default_rng(0)
+    runs = {f"test1_{k}": rng.normal(size=(50, 7)) for k in (1, 2, 3)}
+    runs = {name: (x - x.mean(axis=0)) / x.std(axis=0) for name, x in runs.items()}
+    found = find_agreements(runs, ["test1_1", "test1_2"])
+    for name, others in (("test1_1", "test1_2"), ("test1_2", "test1_1"), ("test1_3", None)):
+        mean = runs[others] if others else runs["test1_1"] + runs["test1_2"]
+        expected = np.mean([np.corrcoef(runs[name][:, v], mean[:, v])[0, 1] for v in range(7)])
+        assert found[name] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(find_agreements({"test1_1": runs["test1_1"]}, ["test1_1"])["test1_1"])
+
+
+def test_strangers_are_found_among_runs_of_their_kind():
+    names = ["seg1_1", "seg1_2", "seg2_1", "seg2_2", "seg3_1", "seg3_2", "test1_1", "test1_2", "test1_3"]
+    r = np.array([0.2, 0.2, 0.25, 0.25, 0.09, 0.09, 0.5, 0.24, np.nan])
+    assert find_strangers(names, r) == {"seg3_1": (0.09, 0.2), "seg3_2": (0.09, 0.2)}
+    assert find_strangers(names[-2:], np.array([np.nan, np.nan])) == {}
