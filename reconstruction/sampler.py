@@ -88,11 +88,45 @@ class ImageToImage:
             return decode(self.vae, latents).to(latents.dtype)
 
     def _step(self, x: torch.Tensor, both: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """One DDIM step with classifier-free guidance, both passes in one batch; x stays float32."""
-        with autocast(self.precision, self.unet.device):
-            e_unconditional, e_text = self.unet(torch.cat([x, x]), t, both).sample.to(x.dtype).chunk(2)
-        e = e_unconditional + self.guidance_scale * (e_text - e_unconditional)
-        return self.scheduler.step(e, t, x, eta=0.0).prev_sample  # type: ignore[arg-type, union-attr]
+        """One guided DDIM step; x stays float32."""
+        return guided_step(self.unet, self.scheduler, x, both, t, self.guidance_scale, self.precision)
+
+
+def guided_step(
+    unet: UNet2DConditionModel,
+    scheduler: DDIMScheduler,
+    x: torch.Tensor,
+    both: torch.Tensor,
+    t: torch.Tensor,
+    scale: float,
+    precision: Precision,
+) -> torch.Tensor:
+    """One DDIM step (eta 0) with classifier-free guidance, e_u + scale (e_c - e_u), both passes in one batch.
+
+    Parameters
+    ----------
+    unet : UNet2DConditionModel
+    scheduler : DDIMScheduler
+        With its timesteps set.
+    x : tensor of shape (n, 4, height, width)
+        Keeps its type, whatever the precision.
+    both : tensor of shape (2 * n, n_tokens, width)
+        Embeddings that guidance leads away from, then those that it leads to.
+    t : tensor
+        Timestep of x.
+    scale : float
+    precision : "float32", "tf32" or "float16"
+        Of the U-Net.
+
+    Returns
+    -------
+    tensor of the shape of x
+        At the next lower timestep.
+    """
+    with autocast(precision, x.device):
+        e_unconditional, e_text = unet(torch.cat([x, x]), t, both).sample.to(x.dtype).chunk(2)
+    e = e_unconditional + scale * (e_text - e_unconditional)
+    return scheduler.step(e, t, x, eta=0.0).prev_sample  # type: ignore[arg-type, union-attr]
 
 
 def open_sampler(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from minddiffuser.config.method import Precision
 from minddiffuser.config.section import Count, Distinct, Name, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -159,6 +160,43 @@ class Motion(Section):
         return self
 
 
+class Video(Section):
+    """The inflated Stable Diffusion, which makes films of latents of frames and of c; nothing of it is trained."""
+
+    n_steps: int = Field(default=50, ge=2, le=1000, description="of the DDIM schedule, in each direction")
+    start: Literal["inversion", "latents"] = Field(
+        default="inversion",
+        description="what is noised: inversion, the latents after DDIM backwards, as released, and all steps are run; "
+        "latents, the latents themselves, and the steps from `renoise` on are run, a quarter of the work or less",
+    )
+    renoise: int = Field(default=200, ge=1, le=999, description="timestep whose noise is added to that")
+    guidance_scale: float = Field(default=12.5, ge=0)
+    noise: Literal["shared", "per_frame"] = Field(
+        default="shared",
+        description="that noise: the same for all frames of a clip; released: per_frame, where still latents flicker",
+    )
+    group_norm: Literal["pooled", "per_frame"] = Field(
+        default="pooled", description="frames of a clip that share the statistics of group normalisation: all, or none"
+    )
+    keys: Literal["first_and_previous", "first"] = Field(
+        default="first_and_previous", description="frames whose keys and values a frame's self-attention meets"
+    )
+    temporal_bias: Literal["zero", "random"] = Field(
+        default="zero",
+        description="of the attention over time, which is not trained; released: random, another one in each process",
+    )
+    inversion_length: Literal["c", "encoder"] = Field(
+        default="c",
+        description="tokens of the empty caption in the inversion: as many as c has; released: encoder, as many as the "
+        "text encoder takes (77)",
+    )
+    negative_prompt: str = Field(
+        default="Not like the real scene, Distorted and blurred body, blurry,bad proportions,out of frame,disfigured",
+        description="what guidance leads away from, cut to the length of c",
+    )
+    precision: Precision = Field(default="float32", description="of U-Net and autoencoder, as sampler.precision")
+
+
 class MindAnimator(Section):
     """Mind-Animator (Lu et al., ICLR 2025), in the forms of `ANIMATOR_FORMS`; defaults are of "corrected"."""
 
@@ -175,6 +213,7 @@ class MindAnimator(Section):
     structure: StructureNetwork = StructureNetwork()
     sparsify: Sparsify = Sparsify()
     motion: Motion = Motion()
+    video: Video = Video()
     batch_size: int = Field(default=64, ge=1, description="clips of a training step")
     n_validation: int = Field(default=320, ge=1, description="last training clips, held out of the networks' training")
     checkpoint: Literal["best_validation", "fixed_epoch"] = Field(
@@ -199,6 +238,7 @@ ANIMATOR_FORMS: dict[str, dict[str, dict[str, Any]]] = {
         "structure": {"l1_compounds": True},
         "sparsify": {"accumulate": True, "validation": True},
         "motion": {"train_mask": "once", "infer_keep": 0.0, "l1_compounds": True, "first": "true"},
+        "video": {"start": "inversion", "noise": "per_frame", "temporal_bias": "random", "inversion_length": "encoder"},
         "": {"checkpoint": "fixed_epoch"},
     },
     "corrected": {},
