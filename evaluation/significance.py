@@ -3,6 +3,9 @@
 Images are what is resampled, within one person: an interval tells how far the mean over other such images could
 lie from this one. Where there are several people, "all" resamples people and images, independently of each other: the
 test images are the same for all. With two or four people that is a coarse guess at others.
+
+Images that are not independent of each other, such as clips of one shot of a film, come in groups. With `groups` it is
+these that are resampled and whose signs are flipped, each with all its images.
 """
 
 import functools
@@ -17,17 +20,22 @@ from minddiffuser.seeds import numpy_generator
 _DRAWS_AT_ONCE = 2_000_000
 
 
-def bootstrap_intervals(values: np.ndarray, n_bootstrap: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile intervals of means: 2.5 % and 97.5 % quantiles of the means of resampled images.
+def bootstrap_intervals(
+    values: np.ndarray, n_bootstrap: int, seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile intervals of means: 2.5 % and 97.5 % quantiles of the means of resampled images, or groups of them.
 
-    With few images (fewer than 15, say) they are known to be somewhat too narrow.
+    With few images (fewer than 15, say), or groups, they are known to be somewhat too narrow.
 
     Parameters
     ----------
     values : array of shape (n_images, n_columns)
         Scores, or differences of scores; an image is resampled with all its columns.
     n_bootstrap, seed : int
-        The resamples depend on nothing but these and the number of images.
+        The resamples depend on nothing but these and the number of images, or of groups.
+    groups : array of shape (n_images,), optional
+        The group of each image. A mean is that of all images of the groups that are drawn, so that a large group
+        counts as much as its images do.
 
     Returns
     -------
@@ -36,19 +44,20 @@ def bootstrap_intervals(values: np.ndarray, n_bootstrap: int, seed: int) -> tupl
     Raises
     ------
     ValueError
-        There are no values, or some are not finite.
+        There are no values, or some are not finite; or `groups` is not of as many images.
 
     References
     ----------
     Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
     """
     _check_finite(values)
-    means = _resampling_weights(len(values), n_bootstrap, seed, "images") @ values
-    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    low, high = np.quantile(_resampled_means(values, n_bootstrap, seed, groups), [0.025, 0.975], axis=0)
     return low, high
 
 
-def bootstrap_interval_over_subjects(values: np.ndarray, n_bootstrap: int, seed: int) -> tuple[float, float]:
+def bootstrap_interval_over_subjects(
+    values: np.ndarray, n_bootstrap: int, seed: int, groups: np.ndarray | None = None
+) -> tuple[float, float]:
     """Percentile interval of the mean over subjects and images, both resampled (a crossed design).
 
     Parameters
@@ -56,30 +65,34 @@ def bootstrap_interval_over_subjects(values: np.ndarray, n_bootstrap: int, seed:
     values : array of shape (n_subjects, n_images)
         Scores of the same images.
     n_bootstrap, seed : int
+    groups : array of shape (n_images,), optional
+        The group of each image, for groups to be resampled in place of images.
 
     Returns
     -------
     low, high : float
     """
     _check_finite(values)
-    n_subjects, n_images = values.shape
-    by_subject = _resampling_weights(n_images, n_bootstrap, seed, "images") @ values.T  # (n_bootstrap, n_subjects)
-    means = (by_subject * _resampling_weights(n_subjects, n_bootstrap, seed, "subjects")).sum(axis=1)
+    by_subject = _resampled_means(values.T, n_bootstrap, seed, groups)  # (n_bootstrap, n_subjects)
+    means = (by_subject * _resampling_weights(len(values), n_bootstrap, seed, "subjects")).sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
-def sign_flip_test(differences: np.ndarray, n_flips: int, seed: int) -> np.ndarray:
-    """Two-sided p-values that paired differences have mean zero, by flipping the signs of images at random.
+def sign_flip_test(differences: np.ndarray, n_flips: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Two-sided p-values that paired differences have mean zero, by flipping the signs of images or groups at random.
 
     p = (1 + number of flips with a mean at least as far from zero) / (1 + n_flips); it holds for any distribution that
-    is symmetric about zero when the two systems are equal.
+    is symmetric about zero when the two systems are equal: of images, or with groups of their sums.
 
     Parameters
     ----------
     differences : array of shape (n_images, n_columns)
         An image's columns are flipped together.
     n_flips, seed : int
+    groups : array of shape (n_images,), optional
+        The group of each image: its images are flipped together. Of G groups there are 2^G flips, of which no p is
+        below 2 / 2^G.
 
     Returns
     -------
@@ -89,6 +102,8 @@ def sign_flip_test(differences: np.ndarray, n_flips: int, seed: int) -> np.ndarr
     ----------
     Good (2005), Permutation, Parametric, and Bootstrap Tests of Hypotheses, chapter 3.
     """
+    if groups is not None:
+        differences, _ = _sums(differences, groups)
     n = len(differences)
     observed = np.abs(differences.sum(axis=0))
     generator = numpy_generator(seed, "sign flips", n)
@@ -112,7 +127,7 @@ def holm(p: np.ndarray) -> np.ndarray:
     return np.minimum(corrected, 1)[np.argsort(order)]
 
 
-def summarise(scores: pd.DataFrame, n_bootstrap: int, seed: int) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame, n_bootstrap: int, seed: int, groups: pd.Series | None = None) -> pd.DataFrame:
     """Mean and interval of each subject, system and metric, and over subjects where there are several.
 
     Parameters
@@ -120,6 +135,8 @@ def summarise(scores: pd.DataFrame, n_bootstrap: int, seed: int) -> pd.DataFrame
     scores : DataFrame
         Columns `subject, system, stimulus_id, metric, value`.
     n_bootstrap, seed : int
+    groups : Series, optional
+        The group of each image, by `stimulus_id`: groups are resampled in place of images.
 
     Returns
     -------
@@ -131,12 +148,12 @@ def summarise(scores: pd.DataFrame, n_bootstrap: int, seed: int) -> pd.DataFrame
     for (subject, system), group in scores.groupby(["subject", "system"], sort=False):
         wide = _wide(group)
         for columns in _complete(wide):
-            low, high = bootstrap_intervals(columns.to_numpy(), n_bootstrap, seed)
+            low, high = bootstrap_intervals(columns.to_numpy(), n_bootstrap, seed, _groups_of(columns, groups))
             for name, *numbers in zip(columns, columns.mean(), low, high, strict=True):
                 rows.append((subject, system, name, *numbers, len(columns)))
     for (system, name), wide in _crossed(scores).items():
         values = wide.to_numpy().T
-        interval = bootstrap_interval_over_subjects(values, n_bootstrap, seed)
+        interval = bootstrap_interval_over_subjects(values, n_bootstrap, seed, _groups_of(wide, groups))
         rows.append((ALL_SUBJECTS, system, name, values.mean(), *interval, values.shape[1]))
     return pd.DataFrame(rows, columns=["subject", "system", "metric", "mean", "ci_low", "ci_high", "n"])
 
@@ -148,6 +165,7 @@ def compare(
     n_bootstrap: int,
     n_flips: int,
     seed: int,
+    groups: pd.Series | None = None,
 ) -> pd.DataFrame:
     """Mean difference of two systems on the images that both have, with its interval and p-value.
 
@@ -161,6 +179,8 @@ def compare(
     catalogue : Catalogue
         Of the metrics.
     n_bootstrap, n_flips, seed : int
+    groups : Series, optional
+        The group of each image, by `stimulus_id`: groups are resampled and flipped in place of images.
 
     Returns
     -------
@@ -179,8 +199,9 @@ def compare(
             if not tables[system].index.equals(tables[baseline].index):
                 difference = difference[[name for name in difference if not catalogue.metric(name).among_own]]
             for columns in _complete(difference[[name for name in tables[system] if name in difference]]):
-                low, high = bootstrap_intervals(columns.to_numpy(), n_bootstrap, seed)
-                p = sign_flip_test(columns.to_numpy(), n_flips, seed)
+                together = _groups_of(columns, groups)
+                low, high = bootstrap_intervals(columns.to_numpy(), n_bootstrap, seed, together)
+                p = sign_flip_test(columns.to_numpy(), n_flips, seed, together)
                 for name, *numbers in zip(columns, columns.mean(), low, high, p, strict=True):
                     rows.append((subject, system, baseline, name, *numbers, len(columns)))
     crossed = _crossed(scores)
@@ -194,10 +215,11 @@ def compare(
         # The images' means over subjects, of all metrics, so that signs are flipped together.
         of_images = pd.DataFrame({name: table.mean(axis=1) for name, table in differences.items() if len(table)})
         for columns in _complete(of_images):
-            p_of = dict(zip(columns, sign_flip_test(columns.to_numpy(), n_flips, seed), strict=True))
+            together = _groups_of(columns, groups)
+            p_of = dict(zip(columns, sign_flip_test(columns.to_numpy(), n_flips, seed, together), strict=True))
             for name in columns:
-                values = differences[name].to_numpy().T
-                interval = bootstrap_interval_over_subjects(values, n_bootstrap, seed)
+                values, together = differences[name].to_numpy().T, _groups_of(differences[name], groups)
+                interval = bootstrap_interval_over_subjects(values, n_bootstrap, seed, together)
                 rows.append((ALL_SUBJECTS, system, baseline, name, values.mean(), *interval, p_of[name], len(columns)))
     columns = ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "p", "n"]
     table = pd.DataFrame(rows, columns=columns)
@@ -230,6 +252,34 @@ def _crossed(scores: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
         (str(system), str(name)): group.droplevel(["system", "metric"])
         for (system, name), group in wide.groupby(level=["system", "metric"], sort=False)
     }
+
+
+def _groups_of(wide: pd.DataFrame, groups: pd.Series | None) -> np.ndarray | None:
+    """Give the groups of the images of a table, in its order."""
+    if groups is None:
+        return None
+    if missing := set(wide.index) - set(groups.index):
+        raise ValueError(f"{len(missing)} images have no group, such as {min(missing)}")
+    return groups.loc[wide.index].to_numpy()
+
+
+def _sums(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the images of each group: (n_groups, n_columns); and count them: (n_groups,)."""
+    if len(groups) != len(values):
+        raise ValueError(f"{len(groups)} images have a group, of {len(values)}")
+    _, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), values.shape[1]))
+    np.add.at(sums, number, values)
+    return sums, counts
+
+
+def _resampled_means(values: np.ndarray, n_bootstrap: int, seed: int, groups: np.ndarray | None) -> np.ndarray:
+    """Means of resampled images, or of the images of resampled groups: (n_bootstrap, n_columns)."""
+    if groups is None:
+        return _resampling_weights(len(values), n_bootstrap, seed, "images") @ values
+    sums, counts = _sums(values, groups)
+    weights = _resampling_weights(len(counts), n_bootstrap, seed, "images")
+    return weights @ sums / (weights @ counts)[:, None]
 
 
 @functools.lru_cache(maxsize=4)

@@ -162,3 +162,81 @@ def test_candidates_of_another_set_of_images_are_not_compared():
 def test_pairs_without_a_common_image_are_left_out():
     scores = pd.concat([table(a=[1.0, 2, 3]), table(b=[1.0, 2]).assign(stimulus_id=[70, 71])])
     assert significance.compare(scores, [("a", "b")], CATALOGUE, 100, 100, seed=1).empty
+
+
+# Groups: images that are not independent of each other, such as clips of a shot.
+
+
+def in_groups(n_experiments: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Make values of 40 groups of 1 to 5 images that share most of what they vary by: (n_images, n_experiments)."""
+    groups = np.repeat(np.arange(40), np.arange(40) % 5 + 1)
+    shared = generator.normal(size=(40, n_experiments))[groups]
+    return shared + 0.5 * generator.normal(size=shared.shape), groups
+
+
+def test_intervals_over_groups_cover_where_those_over_images_are_too_narrow():
+    values, groups = in_groups(300, np.random.default_rng(0))
+    covered = {}
+    for name, of in {"groups": groups, "images": None}.items():
+        low, high = significance.bootstrap_intervals(values, 400, 1, of)
+        covered[name] = ((low <= 0) & (high >= 0)).mean()
+    assert covered["groups"] > 0.9 > 0.85 > covered["images"]
+
+
+def test_the_interval_over_groups_is_that_of_means_of_all_images_of_drawn_groups():
+    values, groups = in_groups(2, np.random.default_rng(1))
+    ours = significance.bootstrap_intervals(values, 4000, 1, groups)
+    generator, members = np.random.default_rng(2), [values[groups == g] for g in range(40)]
+    drawn = generator.integers(40, size=(4000, 40))
+    means = [np.concatenate([members[g] for g in of]).mean(axis=0) for of in drawn]
+    theirs = np.quantile(means, [0.025, 0.975], axis=0)
+    np.testing.assert_allclose(ours, theirs, atol=0.06 * np.ptp(theirs, axis=0).max())
+
+
+def test_sign_flips_of_groups_reject_five_times_in_a_hundred_and_those_of_images_too_often():
+    values, groups = in_groups(1000, np.random.default_rng(3))
+    assert 0.03 < (significance.sign_flip_test(values, 999, 1, groups) <= 0.05).mean() < 0.07
+    assert (significance.sign_flip_test(values, 999, 1) <= 0.05).mean() > 0.15
+
+
+def test_sign_flips_of_groups_agree_with_those_of_the_groups_sums():
+    values, groups = in_groups(3, np.random.default_rng(4))
+    sums = np.stack([values[groups == g].sum(axis=0) for g in range(40)])
+    by_groups = significance.sign_flip_test(values, 2000, 1, groups)
+    np.testing.assert_allclose(by_groups, significance.sign_flip_test(sums, 2000, 1))
+    unsorted = np.random.default_rng(5).permutation(len(values))
+    np.testing.assert_allclose(significance.sign_flip_test(values[unsorted], 2000, 1, groups[unsorted]), by_groups)
+
+
+def test_groups_of_one_image_each_change_nothing():
+    values = np.random.default_rng(6).normal(size=(20, 3))
+    alone = np.arange(20)[::-1] * 7
+    np.testing.assert_allclose(
+        significance.bootstrap_intervals(values[::-1], 500, 1, alone), significance.bootstrap_intervals(values, 500, 1)
+    )
+    over = [significance.bootstrap_interval_over_subjects(values.T, 500, 1, of) for of in (np.arange(20), None)]
+    np.testing.assert_allclose(*over)
+
+
+def test_tables_take_groups_by_image():
+    generator = np.random.default_rng(7)
+    shots = pd.Series(np.repeat(range(8), 5), index=range(40))
+    scores = []
+    for subject in ("subj01", "subj02"):
+        shared = generator.normal(0.5, 1, 8)[shots]
+        scores.append(table(subject, stage1=shared.tolist(), stage2=(shared * generator.uniform(0, 1, 40)).tolist()))
+    scores = pd.concat(scores)
+    shuffled = shots.sample(frac=1, random_state=1)
+    by_image, by_shot = (significance.summarise(scores, 300, 1, of) for of in (None, shuffled))
+    pd.testing.assert_frame_equal(
+        by_image.drop(columns=["ci_low", "ci_high"]), by_shot.drop(columns=["ci_low", "ci_high"])
+    )
+    assert (by_shot["ci_high"] - by_shot["ci_low"] > 1.3 * (by_image["ci_high"] - by_image["ci_low"])).all()
+    pairs = [("stage1", "stage2")]
+    by_image, by_shot = (significance.compare(scores, pairs, CATALOGUE, 300, 255, 1, of) for of in (None, shuffled))
+    assert len(by_shot) == 3
+    assert (by_shot["p"] > by_image["p"]).all()
+    with pytest.raises(ValueError, match="2 images have no group, such as 38"):
+        significance.summarise(scores, 100, 1, shots[:38])
+    with pytest.raises(ValueError, match="39 images have a group, of 40"):
+        significance.sign_flip_test(np.zeros((40, 1)), 10, 1, np.arange(39))
