@@ -29,6 +29,7 @@ from baselines.takagi import recipes as takagi
 from benchmarks.metrics import write_random_networks
 from benchmarks.prepare import write_dataset
 from data import cc2017, god, nsd
+from data.cortex import N_SURFACE, read_atlas
 from data.recipes import prepared
 from evaluation.catalogue import TABULATED
 from evaluation.pictures.catalogue import METRICS, SYSTEMS
@@ -148,10 +149,10 @@ class Inputs:
             for _ in range(N_CLIPS * 60):
                 writer.write(np.zeros((16, 16, 3), np.uint8))
             writer.release()
-            atlas, mask = cc2017.read_atlas(), np.zeros((91, 109, 91), bool)
+            atlas, mask = read_atlas(), np.zeros((91, 109, 91), bool)
             mask.reshape(-1)[:N_SUBCORTEX] = True
             left, right = (
-                BrainModelAxis.from_surface(atlas.vertex[atlas.hemisphere == side], cc2017.N_SURFACE, name)
+                BrainModelAxis.from_surface(atlas.vertex[atlas.hemisphere == side], N_SURFACE, name)
                 for side, name in (("L", "CIFTI_STRUCTURE_CORTEX_LEFT"), ("R", "CIFTI_STRUCTURE_CORTEX_RIGHT"))
             )
             models = left + right + BrainModelAxis.from_mask(mask, "CEREBELLUM_LEFT", np.eye(4))

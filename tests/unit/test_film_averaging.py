@@ -14,7 +14,8 @@ import yaml
 from nibabel.cifti2 import BrainModelAxis, SeriesAxis
 from numpy.testing import assert_allclose, assert_array_equal
 
-from data import cc2017
+from data import cc2017, recordings
+from data.cortex import Cortex, read_atlas
 from data.film_averaging import average_film, find_agreements, find_lags, find_strangers
 from minddiffuser.config.mind_animator import FilmVoxels
 from minddiffuser.store import DataError
@@ -32,14 +33,14 @@ N_SELECTED, N_VALIDATION = 100, 20
 @pytest.fixture(scope="module")
 def cortex():
     """Vertices of V1, MT and A1, of the left and the right hemisphere."""
-    atlas, rng = cc2017.read_atlas(), np.random.default_rng(0)
+    atlas, rng = read_atlas(), np.random.default_rng(0)
     rows = [
         rng.choice(np.flatnonzero((atlas.hemisphere == side) & (atlas.area == area)), n, replace=False)
         for side in "LR"
         for area, n in (("V1", N_SEEING // 4), ("MT", N_SEEING // 4), ("A1", N_SILENT // 2))
     ]
     rows = np.sort(np.concatenate(rows))
-    return cc2017.Cortex(atlas.hemisphere[rows], atlas.vertex[rows], np.arange(len(rows))), atlas.area[rows]
+    return Cortex(atlas.hemisphere[rows], atlas.vertex[rows], np.arange(len(rows))), atlas.area[rows]
 
 
 def models_of(cortex):
@@ -285,7 +286,7 @@ def test_each_column_is_the_vertex_that_it_says(world, prepared, cortex):
             if area[place] == "A1":
                 continue
             shown = [world[1][subject, name][8:, place, None][: FILMS[name][0]] for name in ORDER]
-            planted = np.concatenate([cc2017.detrend(X, 4) for X in shown])[:, 0]
+            planted = np.concatenate([recordings.detrend(X, 4) for X in shown])[:, 0]
             found.append(np.corrcoef(rows["betas"][:, column], planted)[0, 1])
         assert np.min(found) > 0.65
 

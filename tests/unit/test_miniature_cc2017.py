@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from data.cc2017 import read_atlas
+from data.cortex import read_atlas
 from minddiffuser.cli import remedy_of
 from minddiffuser.config import REPOSITORY, ConfigError, load
 from minddiffuser.config.mind_animator import Clips

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import gamma
 from sklearn.linear_model import Ridge
 
-from data.cc2017 import AREAS
+from data.cortex import AREAS
 from minddiffuser.config import REPOSITORY
 from miniature import movies, video_brain
 from miniature.brain import AREAS as STILL_AREAS
