@@ -197,6 +197,36 @@ class Video(Section):
     precision: Precision = Field(default="float32", description="of U-Net and autoencoder, as sampler.precision")
 
 
+class FilmMetrics(Section):
+    """What scores films. Networks that are not on the machine leave their scores absent."""
+
+    networks: Literal["published", "scoring_clip"] = Field(
+        default="published",
+        description="published: those of the fields below; scoring_clip: the CLIP that scores stands in for all "
+        "(the miniature)",
+    )
+    image_classifier: str = Field(default="google/vit-base-patch16-224", description="a ViT, on the hub or a folder")
+    image_classifier_revision: str | None = Field(
+        default="3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3", description="commit on the hub"
+    )
+    video_classifier: str = Field(
+        default="MCG-NJU/videomae-base-finetuned-kinetics", description="a VideoMAE, on the hub or a folder"
+    )
+    video_classifier_revision: str | None = Field(
+        default="488eb9a0565f257b32866000305c8178965eb9f6", description="commit on the hub"
+    )
+    vifi: str | None = Field(
+        default=None,
+        description="checkpoint of ViFi-CLIP, k400_seed1_vifi_clip_base2novel.pth of "
+        "github.com/muzairkhattak/ViFi-CLIP (null: no VIFI score, and no gated consistency)",
+    )
+    clip: str = Field(default="ViT-B-32-quickgelu", description="that compares neighbouring frames")
+    clip_weights: str | None = "openai"
+    gate: float = Field(
+        default=0.6, ge=-1, le=1, description="VIFI score up to which the gated CLIP consistency of a clip is 0"
+    )
+
+
 class MindAnimator(Section):
     """Mind-Animator (Lu et al., ICLR 2025), in the forms of `ANIMATOR_FORMS`; defaults are of "corrected"."""
 
@@ -214,6 +244,7 @@ class MindAnimator(Section):
     sparsify: Sparsify = Sparsify()
     motion: Motion = Motion()
     video: Video = Video()
+    metrics: FilmMetrics = FilmMetrics()
     batch_size: int = Field(default=64, ge=1, description="clips of a training step")
     n_validation: int = Field(default=320, ge=1, description="last training clips, held out of the networks' training")
     checkpoint: Literal["best_validation", "fixed_epoch"] = Field(

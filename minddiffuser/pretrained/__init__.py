@@ -1,8 +1,8 @@
 """The only place that opens a model, real or miniature.
 
-`stable_diffusion` (with `checkpoint`, its original file), `clip`, `scoring`, `pooled` and `icgan` open models by the
-routines of `files`. Only `downloading` uses the network: a model that is not on the disk is an error that says how to
-get it. All models are returned frozen, in evaluation mode, in float32.
+`stable_diffusion` (with `checkpoint`, its original file), `clip`, `scoring`, `classifiers`, `pooled` and `icgan` open
+models by the routines of `files`. Only `downloading` uses the network: a model that is not on the disk is an error that
+says how to get it. All models are returned frozen, in evaluation mode, in float32.
 
 No weight is random and no input is guessed: a model is opened only where every weight comes from a file, where the
 file has no weights that the model does not know (but for names that are said to be spare, beside each opener), and

@@ -130,7 +130,14 @@ def check_numbers(state: Mapping[str, torch.Tensor], path: Path, what: str, reme
                 raise MissingModelError(f"{path} does not have the weights of {what}: {name} is {kind}", remedy, path)
 
 
-def open_folder(kind: Any, folder: Path, what: str, remedy: str, spare: re.Pattern[str] | None = None) -> Any:
+def open_folder(
+    kind: Any,
+    folder: Path,
+    what: str,
+    remedy: str,
+    spare: re.Pattern[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Any:
     """Open a model of diffusers or transformers with every weight from the files of its folder.
 
     Parameters
@@ -144,6 +151,8 @@ def open_folder(kind: Any, folder: Path, what: str, remedy: str, spare: re.Patte
         What to do about a folder that is not whole, for errors.
     spare : pattern, optional
         Of names that public files have and the model has no place for; any other makes the file one of another model.
+    settings : mapping, optional
+        Of the model, in place of those in its folder.
 
     Raises
     ------
@@ -167,7 +176,7 @@ def open_folder(kind: Any, folder: Path, what: str, remedy: str, spare: re.Patte
     # What fails without weights is the configuration's fault.
     with reading(config, f"the configuration of {what}", remedy, MissingModelError), torch.device("meta"):
         _ = kind.from_config(found) if of_diffusers else kind(kind.config_class.from_pretrained(folder))
-    options = {"low_cpu_mem_usage": False} if of_diffusers else {}
+    options = {**({"low_cpu_mem_usage": False} if of_diffusers else {}), **(settings or {})}
     with reading(files[0], f"the weights of {what}", remedy, MissingModelError), quietly():
         model, info = kind.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
