@@ -36,10 +36,14 @@ def flows(video: np.ndarray, channels: Channels = "rgb") -> np.ndarray:
     Farnebäck (2003), Two-frame motion estimation based on polynomial expansion; with the numbers that the authors of
     Mind-Animator give it in their computation of the end-point error (EPE).
     """
+    return np.stack([flow_between(first, second) for first, second in itertools.pairwise(greys(video, channels))])
+
+
+def greys(video: np.ndarray, channels: Channels = "rgb") -> list[np.ndarray]:
+    """Give the brightness of each frame of a clip, as `flows` takes it: n_frames arrays (h, w), uint8."""
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or len(video) < 2:
         raise ValueError(f"video {video.shape} {video.dtype}: expected (n_frames, h, w, 3) uint8, two frames or more")
-    grey = [cv2.cvtColor(np.ascontiguousarray(frame), _TO_GREY[channels]) for frame in video]
-    return np.stack([flow_between(first, second) for first, second in itertools.pairwise(grey)])
+    return [cv2.cvtColor(np.ascontiguousarray(frame), _TO_GREY[channels]) for frame in video]
 
 
 def flow_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
