@@ -1,8 +1,9 @@
 """The folder that every method writes its reconstructions to, and that evaluation reads.
 
-    <stimulus_id>.png  the picture, RGB
+    <stimulus_id>.png  the picture, RGB; of a film a strip, its frames from top to bottom
     index.csv         stimulus_id, seed (-1: unknown), loss, iteration, seconds; flagged, where a safety checker was on
-    settings.json     what made it, how many pictures it should have, and flags of what to know before comparing it
+    settings.json     what made it, how many pictures it should have, and flags of what to know before comparing it;
+                      n_frames, where they are strips
     records/          one row of the index for each picture that is done
     sample_2/ ...     where a system makes several pictures of an image: the second of each, in a folder like this one
 
@@ -39,8 +40,8 @@ COLUMNS = ["stimulus_id", "seed", "loss", "iteration", "seconds"]
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Pictures in [0, 1], (n, 3, height, width), to uint8 (n, height, width, 3)."""
-    return (images.detach().cpu().permute(0, 2, 3, 1) * 255).round().numpy().astype(np.uint8)
+    """Pictures in [0, 1], (n, 3, height, width), to uint8 (n, height, width, 3); films, (n, n_frames, 3, ...), too."""
+    return (images.detach().cpu().movedim(-3, -1) * 255).round().numpy().astype(np.uint8)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -63,6 +64,8 @@ class ReconstructionFolder:
         Replace pictures made with other settings. What this project did not make stays where it is.
     flags : sequence of str, optional
         What to know before comparing its scores; None: what the recipe tells.
+    n_frames : int, optional
+        Frames of each film; None: they are pictures.
 
     Raises
     ------
@@ -71,9 +74,14 @@ class ReconstructionFolder:
     """
 
     def __init__(
-        self, recipe: Recipe, n_images: int, overwrite: bool = False, flags: Sequence[str] | None = None
+        self,
+        recipe: Recipe,
+        n_images: int,
+        overwrite: bool = False,
+        flags: Sequence[str] | None = None,
+        n_frames: int | None = None,
     ) -> None:
-        self.path, self._n_images = recipe.path, n_images
+        self.path, self._n_images, self._n_frames = recipe.path, n_images, n_frames
         sweep(self.path)
         if (self.path / SETTINGS).is_file():
             if overwrite:
@@ -86,6 +94,8 @@ class ReconstructionFolder:
             )
         known = flags_of(recipe) if flags is None else list(flags)
         content = describe(recipe) | {"flags": known, "n_images": n_images}
+        if n_frames is not None:
+            content["n_frames"] = n_frames
         text = json.dumps(content, indent=2) + "\n"
         if not (self.path / SETTINGS).is_file() or (self.path / SETTINGS).read_text() != text:
             write_atomically(self.path / SETTINGS, text)
@@ -120,8 +130,19 @@ class ReconstructionFolder:
     ) -> None:
         """Save a batch of pictures, uint8 (n, height, width, 3), and their rows of the index.
 
-        `flagged` are those that a safety checker made black; None where there was none.
+        Films are (n, n_frames, height, width, 3). `flagged` are those that a safety checker made black; None where
+        there was none.
+
+        Raises
+        ------
+        ValueError
+            They are pictures in a folder of films, films in one of pictures, or films of another number of frames.
         """
+        if (images.shape[1] if images.ndim == 5 else None) != self._n_frames:
+            wanted = "pictures" if self._n_frames is None else f"films of {self._n_frames} frames"
+            raise ValueError(f"{self.path} is a folder of {wanted}, not of arrays of shape {images.shape[1:]}")
+        if self._n_frames is not None:
+            images = images.reshape(len(images), -1, *images.shape[3:])  # (n, n_frames * height, width, 3)
         seconds = None if seed < 0 else round((time.monotonic() - self._began) / len(stimulus_ids), 2)  # not of others
         for k, stimulus_id in enumerate(stimulus_ids):
             write_png(self.path / f"{stimulus_id:05d}.png", images[k])
@@ -152,7 +173,8 @@ class ReconstructionFolder:
         """Write the index, and say how much of the folder is there."""
         n = self.write_index()
         rest = "" if n >= self._n_images else f"; {self._n_images - n} are left to other shards, or to the next run"
-        print(f"{self.path}: {n} of {self._n_images} pictures{rest}")
+        what = "pictures" if self._n_frames is None else "films"
+        print(f"{self.path}: {n} of {self._n_images} {what}{rest}")
 
     def n_flagged(self) -> int:
         """Count the pictures that a safety checker made black."""
@@ -330,24 +352,80 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     DataError
-        The index, or a picture that it lists, is missing or unreadable, or pictures differ in size.
+        The index, or a picture that it lists, is missing or unreadable, or pictures differ in size; or they are strips
+        of films (`read_videos`).
     """
+    stimulus_ids = _ids_of(path)
+    if n_frames_of(path):
+        raise DataError(f"{path} has films, of {n_frames_of(path)} frames each; what is asked for are pictures")
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(lambda stimulus_id: _read_png(path, stimulus_id), stimulus_ids))
+    if len({image.shape for image in images}) > 1:
+        raise DataError(f"{path} has pictures of different sizes: {sorted({i.shape for i in images})}")
+    return stimulus_ids, np.stack(images)
+
+
+def read_videos(path: Path, stimulus_ids: Sequence[int] | np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Read the films of a folder one after the other; one is held in memory at a time.
+
+    Parameters
+    ----------
+    path : Path
+    stimulus_ids : sequence of int, optional
+        Which, in which order; None: all in the order of the index.
+
+    Returns
+    -------
+    iterator of (int, array of shape (n_frames, height, width, 3), uint8)
+        The id of each, and the film.
+
+    Raises
+    ------
+    DataError
+        At once: there is no index, the folder has pictures, or lacks films that are asked for. On the way: a film is
+        missing or unreadable, or differs in size from the first one.
+    """
+    known, n_frames = _ids_of(path), n_frames_of(path)
+    if n_frames is None:
+        raise DataError(f"{path} has pictures; what is asked for are films, whose {SETTINGS} says n_frames")
+    wanted = known if stimulus_ids is None else np.asarray(stimulus_ids)
+    if missing := sorted(set(wanted.tolist()) - set(known.tolist())):
+        raise DataError(f"{path} lacks {len(missing)} of {len(wanted)} films: {_some(missing)}; finish it first")
+
+    def read_each() -> Iterator[tuple[int, np.ndarray]]:
+        shape = None
+        for stimulus_id in wanted.tolist():
+            strip = _read_png(path, stimulus_id)
+            if strip.shape[0] % n_frames or strip.shape != (shape := shape or strip.shape):
+                raise DataError(
+                    f"{path / f'{stimulus_id:05d}.png'} has {strip.shape[1]} x {strip.shape[0]} pixels: expected is a "
+                    f"strip of {n_frames} frames, one below the other, as large as others; delete it, and run again "
+                    "the script that makes it"
+                )
+            yield stimulus_id, strip.reshape(n_frames, -1, *strip.shape[1:])
+
+    return read_each()
+
+
+def n_frames_of(path: Path) -> int | None:
+    """Read how many frames the films of a folder have; None where it has pictures."""
+    return read_settings(path).get("n_frames") if (path / SETTINGS).is_file() else None
+
+
+def _ids_of(path: Path) -> np.ndarray:
+    """Read the ids in an index, which must list something."""
     if not (path / INDEX).is_file():
         raise DataError(f"{path} has no {INDEX}: no reconstructions there")
     stimulus_ids = read_index(path)["stimulus_id"].to_numpy()
     if not len(stimulus_ids):
         raise DataError(f"{path / INDEX} lists no picture: none is done yet")
+    return stimulus_ids
 
-    def read_png(stimulus_id: int) -> np.ndarray:
-        place = path / f"{stimulus_id:05d}.png"
-        with reading(place, f"a picture, which {INDEX} lists", "delete it, and run again the script that makes it"):
-            return np.asarray(Image.open(place).convert("RGB"))
 
-    with ThreadPoolExecutor() as pool:
-        images = list(pool.map(read_png, stimulus_ids))
-    if len({image.shape for image in images}) > 1:
-        raise DataError(f"{path} has pictures of different sizes: {sorted({i.shape for i in images})}")
-    return stimulus_ids, np.stack(images)
+def _read_png(path: Path, stimulus_id: int) -> np.ndarray:
+    place = path / f"{stimulus_id:05d}.png"
+    with reading(place, f"a picture, which {INDEX} lists", "delete it, and run again the script that makes it"):
+        return np.asarray(Image.open(place).convert("RGB"))
 
 
 def _some(items: list) -> str:

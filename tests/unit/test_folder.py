@@ -4,15 +4,20 @@ import json
 import runpy
 import shutil
 import time
+from collections.abc import Iterator
 from multiprocessing import get_context
+from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from minddiffuser.config import REPOSITORY
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import DataError, Shard
+from reconstruction import export
 from reconstruction import folder as folder_module
 from reconstruction.folder import (
     PICKED,
@@ -21,6 +26,7 @@ from reconstruction.folder import (
     check_samples,
     flags_of,
     read,
+    read_videos,
     remove_samples,
     sample_folders,
     shortfall,
@@ -287,3 +293,94 @@ def test_a_broken_file_of_the_folder_is_named(tmp_path, name, content):
     (system / name).write_text(content)
     with pytest.raises(DataError, match=name.rpartition("/")[2]):
         open_folder(system).write_index() if "index" not in name else state(system)
+
+
+def films(n, n_frames=3, height=6, width=8):
+    return np.random.default_rng(1).integers(0, 256, (n, n_frames, height, width, 3), dtype=np.uint8)
+
+
+def folder_of_films(path, n_frames=3):
+    recipe = Recipe(path, "system", "Subject01", "some/script.py", {})
+    return ReconstructionFolder(recipe, 3, n_frames=n_frames)
+
+
+def test_films_are_kept_as_strips_without_loss_and_read_back_one_by_one(tmp_path):
+    made, output = films(3), folder_of_films(tmp_path)
+    output.save(np.array([102005, 102001, 102030]), made, seed=1)
+    output.write_index()
+    strip = np.asarray(Image.open(output.path / "102005.png"))
+    np.testing.assert_array_equal(strip, np.concatenate(list(made[0])))
+    assert json.loads((output.path / "settings.json").read_text())["n_frames"] == 3
+    found = list(read_videos(output.path))
+    assert [stimulus_id for stimulus_id, _ in found] == [102001, 102005, 102030]
+    np.testing.assert_array_equal(np.stack([film for _, film in found]), made[[1, 0, 2]])
+    chosen = read_videos(output.path, [102030, 102030])
+    assert isinstance(chosen, Iterator)
+    np.testing.assert_array_equal(next(chosen)[1], made[2])
+
+
+def test_pictures_and_films_are_not_taken_for_each_other(tmp_path):
+    system = sample(tmp_path / "pictures", [4, 8])
+    assert "n_frames" not in json.loads((system / "settings.json").read_text())
+    with pytest.raises(DataError, match="has pictures; what is asked for are films"):
+        read_videos(system)
+    output = folder_of_films(tmp_path)
+    for wrong in (pictures(2), films(2, n_frames=4)):
+        with pytest.raises(ValueError, match="folder of films of 3 frames, not of arrays of shape"):
+            output.save([4, 8], wrong, seed=1)
+    with pytest.raises(ValueError, match="folder of pictures, not"):
+        open_folder(system).save([4, 8], films(2), seed=1)
+    output.save([4, 8], films(2), seed=1)
+    output.write_index()
+    with pytest.raises(DataError, match="has films, of 3 frames each; what is asked for are pictures"):
+        read(output.path)
+
+
+def test_films_that_are_missing_or_of_another_size_are_named(tmp_path):
+    output = folder_of_films(tmp_path)
+    with pytest.raises(DataError, match=r"no index\.csv"):
+        read_videos(output.path)
+    output.save([4, 8], films(2), seed=1)
+    output.write_index()
+    with pytest.raises(DataError, match="lacks 2 of 3 films: 5, 9"):
+        read_videos(output.path, [9, 4, 5])
+    Image.fromarray(films(1)[0].reshape(-1, 8, 3)[:-2]).save(output.path / "00008.png")
+    with pytest.raises(DataError, match=r"00008\.png has 8 x 16 pixels: expected is a strip of 3 frames"):
+        list(read_videos(output.path))
+    Image.fromarray(films(1, height=5)[0].reshape(-1, 8, 3)).save(output.path / "00008.png")
+    with pytest.raises(DataError, match=r"00008\.png has 8 x 15 pixels"):
+        list(read_videos(output.path))
+
+
+def test_exported_films_play_at_the_speed_and_in_the_order_of_their_frames(tmp_path):
+    output = folder_of_films(tmp_path)
+    moving = np.repeat(np.array([40, 120, 200], np.uint8)[:, None, None, None], 32, 1).repeat(32, 2).repeat(3, 3)
+    moving[..., 1:] //= 2  # red, so that swapped channels would be seen
+    output.save([4, 8], np.stack([moving, moving[[1, 1, 1]]]), seed=1)
+    output.write_index()
+    for kind in ("gif", "mp4"):
+        export.main([str(output.path), "--to", str(tmp_path / "played"), "--format", kind, "--fps", "5"])
+    gif: Any
+    with Image.open(tmp_path / "played" / "00004.gif") as gif:
+        assert gif.n_frames == 3
+        for k in range(3):
+            gif.seek(k)
+            assert gif.info["duration"] == 200
+            np.testing.assert_array_equal(np.asarray(gif.convert("RGB")), moving[k])
+    with Image.open(tmp_path / "played" / "00008.gif") as gif:  # still: one frame, as long as all
+        assert gif.n_frames == 1
+        assert gif.info["duration"] == 600
+    capture = cv2.VideoCapture(str(tmp_path / "played" / "00004.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == 5
+    for frame in moving:
+        is_read, found = capture.read()
+        assert is_read
+        assert np.abs(found[..., ::-1].astype(int) - frame).max() < 12
+    assert not capture.read()[0]
+
+
+def test_an_export_of_pictures_or_of_films_that_are_not_there_ends_with_a_message(tmp_path):
+    system = sample(tmp_path / "pictures", [4, 8])
+    with pytest.raises(SystemExit, match=r"error: .*pictures has pictures; what is asked for are films"):
+        export.main([str(system), "--to", str(tmp_path / "played")])
+    assert not (tmp_path / "played").exists()
