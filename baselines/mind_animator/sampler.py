@@ -4,7 +4,8 @@
     x_T = sqrt(a_200) x_T + sqrt(1 - a_200) n    noised again; .86815 and .49629 for Stable Diffusion
     z'  = denoise(x_T)                         all DDIM steps, guided from a negative prompt to the decoded tokens
 
-With `start: latents` z itself is noised, and only the steps from that level on are run: image to image, as in stage 1.
+With `start: latents` z itself is noised, to the level of the step that is nearest, and the steps from there on are run:
+image to image, as in stage 1.
 
 Reference: Lu et al. 2025 (arXiv 2405.03280), section 3; the authors' video_recons.py and Inflated_SD_pipeline.py.
 """
@@ -80,14 +81,14 @@ class VideoSampler:
     @torch.no_grad()
     def denoise(self, z: torch.Tensor, c: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Noise latents and denoise them: from z to the sampler's final latents, of the shape of z."""
-        own, timesteps, n_frames = self.settings, self.scheduler.timesteps, z.shape[1]
+        own, timesteps, level = self.settings, self.scheduler.timesteps, torch.tensor(self.settings.renoise)
         if own.start == "latents":
-            x, timesteps = z, timesteps[timesteps <= own.renoise]
+            x, level = z, timesteps[(timesteps - own.renoise).abs().argmin()]
+            timesteps = timesteps[timesteps <= level]
         else:
             x = self.invert(z)
-        level = torch.tensor([own.renoise], device=z.device)
-        x = self.scheduler.add_noise(x, noise, level).flatten(0, 1)  # type: ignore[arg-type]
-        both = torch.cat([self.negative.expand_as(c), c]).repeat_interleave(n_frames, dim=0)
+        x = self.scheduler.add_noise(x, noise, level.expand(len(z))).flatten(0, 1)  # type: ignore[arg-type]
+        both = torch.cat([self.negative.expand_as(c), c]).repeat_interleave(z.shape[1], dim=0)
         with products(own.precision):
             for t in timesteps:
                 x = guided_step(self.unet, self.scheduler, x, both, t, own.guidance_scale, own.precision)

@@ -167,7 +167,8 @@ class Video(Section):
     start: Literal["inversion", "latents"] = Field(
         default="inversion",
         description="what is noised: inversion, the latents after DDIM backwards, as released, and all steps are run; "
-        "latents, the latents themselves, and the steps from `renoise` on are run, a quarter of the work or less",
+        "latents, the latents themselves, and the steps from the one nearest to `renoise` on are run, a quarter of the "
+        "work or less",
     )
     renoise: int = Field(default=200, ge=1, le=999, description="timestep whose noise is added to that")
     guidance_scale: float = Field(default=12.5, ge=0)
