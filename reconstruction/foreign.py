@@ -79,13 +79,13 @@ def adopt(
         have other names, are not of test images, are missing, are two of one image, cannot be read, look different
         from one viewer to the next, or differ in size, in which case the message lists all of them.
     """
-    _check_apart(source, path)
+    check_apart(source, path)
     first = _sort(source, source)
     if not first.pictures and not first.problems:
         raise DataError(f"{source} has no PNG: {_expected(first)}")
     folders = [first, *(_sort(source, folder) for folder in first.samples)]
     for sample in first.samples:
-        _check_apart(sample, path)
+        check_apart(sample, path)
 
     problems = [problem for folder in folders for problem in folder.problems]
     problems += _check_ids(folders, subject, {int(i) for i in test_ids}, allow_missing)
@@ -96,21 +96,21 @@ def adopt(
 
     places = [path, *(path / f"sample_{number}" for number in range(2, len(folders) + 1))]
     ids = sorted(first.pictures)
-    _check_free(path, places)
+    check_free(path, places)
     recipes = []
     for folder, place in zip(folders, places, strict=True):
         digests = "".join(f"{stimulus_id} {seen[folder.name, stimulus_id].digest}\n" for stimulus_id in ids)
         made_of = {"adopted": str(source), "stimulus_id": ids, "pictures": hashlib.sha256(digests.encode()).hexdigest()}
         name = place.relative_to(path.parent).as_posix()
         recipes.append(Recipe(path.parent, name, subject, "evaluation/41_score.py", made_of))
-    _clear(path, recipes)
+    clear(path, recipes)
     outputs = [ReconstructionFolder(recipe, len(test_ids), flags=list(flags)) for recipe in recipes]
     # Without its own index, which is the last file to come, a system does not count as there.
     for folder, output in reversed(list(zip(folders, outputs, strict=True))):
         for stimulus_id in ids:
             picture = seen[folder.name, stimulus_id]
             image = as_shown(picture.file)
-            if _digest(image) != picture.digest:
+            if digest_of(image) != picture.digest:
                 raise DataError(
                     f"{picture.file} was changed while it was taken; wait until it is finished, and start again"
                 )
@@ -121,7 +121,7 @@ def adopt(
     return (
         f"{len(seen)} pictures taken from {source} ({len(ids)} of {len(test_ids)} test images"
         + (f", {len(folders)} samples of each)" if len(folders) > 1 else ")")
-        + (f"; left out: {_some(left_out)}" if left_out else "")
+        + (f"; left out: {some(left_out)}" if left_out else "")
     )
 
 
@@ -139,7 +139,7 @@ class _Folder(NamedTuple):
 def _sort(source: Path, folder: Path) -> _Folder:
     """Sort what is in `source`, or in a sample's folder in it."""
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not _is_litter(entry.name))
+        entries = sorted(entry for entry in folder.iterdir() if not is_litter(entry.name))
         is_folder = {entry: entry.is_dir() for entry in entries}
     except OSError as error:
         raise DataError(
@@ -153,22 +153,23 @@ def _sort(source: Path, folder: Path) -> _Folder:
             if has_id:
                 pictures[int(entry.stem)].append(entry)
             else:
-                unnamed.append(_name(source, entry))
+                unnamed.append(name_in(source, entry))
         elif is_folder[entry] and folder == source and re.fullmatch(r"(?i)sample[ _-]*\d+", entry.name):
             samples.append(entry)
         else:
             if has_id and entry.suffix.lower() in OTHER_SUFFIXES:
-                others[int(entry.stem)].append(_name(source, entry))
-            left_out.append(_name(source, entry) + ("/" if is_folder[entry] else ""))
+                others[int(entry.stem)].append(name_in(source, entry))
+            left_out.append(name_in(source, entry) + ("/" if is_folder[entry] else ""))
     if unnamed:
-        problems.append(f"not named by NSD id: {_some(unnamed)}")
-    if twice := [" and ".join(_name(source, file) for file in files) for files in pictures.values() if len(files) > 1]:
-        problems.append(f"more than one picture of an image: {_some(twice)}; leave the one that is meant")
+        problems.append(f"not named by NSD id: {some(unnamed)}")
+    several = [files for files in pictures.values() if len(files) > 1]
+    if twice := [" and ".join(name_in(source, file) for file in files) for files in several]:
+        problems.append(f"more than one picture of an image: {some(twice)}; leave the one that is meant")
     samples.sort(key=lambda entry: (int(re.sub(r"\D", "", entry.name)), entry.name))
     if [entry.name for entry in samples] != [f"sample_{number}" for number in range(2, len(samples) + 2)]:
         problems.append(
             "further samples are sample_2, sample_3, ... without a gap, beside the pictures of the first, not: "
-            + _some([_name(source, entry) for entry in samples])
+            + some([name_in(source, entry) for entry in samples])
         )
     name = "" if folder == source else f"{folder.name}/"
     return _Folder(name, dict(sorted(pictures.items())), others, samples, left_out, problems)
@@ -178,7 +179,7 @@ def _check_ids(folders: list[_Folder], subject: str, test_ids: set[int], allow_m
     """List what is wrong with the ids of pictures."""
     problems = []
     if strangers := [f"{folder.name}{i}" for folder in folders for i in sorted(folder.pictures.keys() - test_ids)]:
-        problems.append(f"not test images of {subject}: {_some(strangers)} (ids are counted from 0)")
+        problems.append(f"not test images of {subject}: {some(strangers)} (ids are counted from 0)")
     others = [
         name
         for folder in folders
@@ -187,12 +188,12 @@ def _check_ids(folders: list[_Folder], subject: str, test_ids: set[int], allow_m
         for name in names
     ]
     if others:
-        problems.append(f"not PNG: {_some(others)}; PNG is expected, so save them as that")
+        problems.append(f"not PNG: {some(others)}; PNG is expected, so save them as that")
     first = folders[0].pictures.keys()
     if (missing := sorted(test_ids - first)) and not allow_missing:
-        problems.append(f"test images without a picture: {_some(missing)}; with --allow-missing they are left out")
+        problems.append(f"test images without a picture: {some(missing)}; with --allow-missing they are left out")
     return problems + [
-        f"its samples are of different images: only one of the first and {folder.name} has {_some(differing)}"
+        f"its samples are of different images: only one of the first and {folder.name} has {some(differing)}"
         for folder in folders[1:]
         if (differing := sorted(first ^ folder.pictures.keys()))
     ]
@@ -222,16 +223,16 @@ def _look(source: Path, path: Path, folders: list[_Folder]) -> tuple[dict[tuple[
             except DataError as error:
                 reason = str(error).removeprefix(f"{file} ")
                 broken = reason.removeprefix("cannot be read as a picture: ")
-                name = _name(source, file)
+                name = name_in(source, file)
                 refused.append(f"{name} {reason}" if broken == reason else f"cannot be read: {name}: {broken}")
             else:
-                seen[folder.name, stimulus_id] = _Seen(file, image.shape[:2], _digest(image))
+                seen[folder.name, stimulus_id] = _Seen(file, image.shape[:2], digest_of(image))
     problems = [*refused[:10], *([f"and {len(refused) - 10} more such pictures"] if len(refused) > 10 else [])]
     sizes = Counter(picture.size for picture in seen.values())
     if len(sizes) > 1:
         usual = sizes.most_common(1)[0][0]
-        others = [_name(source, picture.file) for picture in seen.values() if picture.size != usual]
-        problems.append(f"of another size than {usual[1]} x {usual[0]}: {_some(others)}")
+        others = [name_in(source, picture.file) for picture in seen.values() if picture.size != usual]
+        problems.append(f"of another size than {usual[1]} x {usual[0]}: {some(others)}")
     return seen, problems
 
 
@@ -239,13 +240,13 @@ def _expected(folder: _Folder) -> str:
     """Say what is expected of a folder without a PNG."""
     text = "pictures are expected as <nsd_id>.png"
     if folder.others:
-        text += f"; save as PNG: {_some([name for names in folder.others.values() for name in names])}"
+        text += f"; save as PNG: {some([name for names in folder.others.values() for name in names])}"
     if there := [*(f"{sample.name}/" for sample in folder.samples), *folder.left_out]:
-        text += f"; it has {_some(there)}"
+        text += f"; it has {some(there)}"
     return text
 
 
-def _is_litter(name: str) -> bool:
+def is_litter(name: str) -> bool:
     """Tell whether a name is of what operating systems leave behind, such as AppleDouble's `._4.png`."""
     return name.startswith(".") or name.lower() in LITTER
 
@@ -356,7 +357,7 @@ def _is_transparent(image: Image.Image, packing: str) -> bool:
     return bool((pixels.reshape(image.height * image.width, -1) == colour).all(axis=1).any())
 
 
-def _check_apart(source: Path, path: Path) -> None:
+def check_apart(source: Path, path: Path) -> None:
     """Raise DataError if one of two folders lies in the other, by whatever links and names."""
     if path.is_symlink() and not path.exists():
         raise DataError(f"{path} is a link to nothing; remove it, or choose another --system NAME")
@@ -378,7 +379,7 @@ def _check_apart(source: Path, path: Path) -> None:
     )
 
 
-def _check_free(path: Path, places: list[Path]) -> None:
+def check_free(path: Path, places: list[Path]) -> None:
     """Raise DataError if somebody else's files are where those of `places`, which are `path` and samples in it, go."""
     remedy = "move it away, or choose another --system NAME"
     if path.exists() and not path.is_dir():
@@ -389,14 +390,16 @@ def _check_free(path: Path, places: list[Path]) -> None:
                 raise DataError(f"{place} is not a folder; {remedy}")
             continue
         is_ours = bool(_adopted(place))
-        if not is_ours and any(not _is_litter(entry.name) for entry in place.iterdir()):
-            raise DataError(f"{place} is there already, and was not made of pictures given as --images; {remedy}")
+        if not is_ours and any(not is_litter(entry.name) for entry in place.iterdir()):
+            raise DataError(f"{place} is there already, and was not taken in from somebody else; {remedy}")
         ours = set(_files_of(place))
         if strange := sorted(set(place.glob("*.png")) - ours):
-            raise DataError(f"{strange[0]} is in the way, and was not made of pictures given as --images; {remedy}")
+            raise DataError(f"{strange[0]} is in the way, and was not taken in from somebody else; {remedy}")
     for sample in _samples_in(path):
         if sample not in places and (sample / INDEX).exists() and not _adopted(sample):
-            raise DataError(f"{sample} would count as a sample of {path}, and is not of --images; {remedy}")
+            raise DataError(
+                f"{sample} would count as a sample of {path}, and was not taken in from somebody else; {remedy}"
+            )
 
 
 def _samples_in(path: Path) -> list[Path]:
@@ -425,7 +428,7 @@ def _files_of(folder: Path) -> list[Path]:
     return [folder / part for part in (INDEX, *parts, SETTINGS)]
 
 
-def _clear(path: Path, recipes: list[Recipe]) -> None:
+def clear(path: Path, recipes: list[Recipe]) -> None:
     """Delete what adopting made in a folder and in its samples, and put new settings into those that have a recipe.
 
     The index goes first, so that what a kill leaves does not look whole. The settings are never absent as long as there
@@ -453,17 +456,18 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _digest(image: np.ndarray) -> str:
+def digest_of(image: np.ndarray) -> str:
+    """Give the SHA-256 of an array's shape and values."""
     return hashlib.sha256(f"{image.shape} ".encode() + image.tobytes()).hexdigest()
 
 
-def _name(source: Path, file: Path) -> str:
+def name_in(source: Path, file: Path) -> str:
     """Name a file in `source` so that it can be printed."""
     name = file.relative_to(source).as_posix()
     return name if name.isprintable() else ascii(name)
 
 
-def _some(items: list) -> str:
+def some(items: list) -> str:
     """List the first ten."""
     rest = f" and {len(items) - 10} more" if len(items) > 10 else ""
     return f"{', '.join(map(str, items[:10]))}{rest}"

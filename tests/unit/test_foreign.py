@@ -304,7 +304,7 @@ def test_a_folder_of_somebody_elses_is_not_replaced(theirs, ours):
     for content in ("settings.json", "5.png", "notes.txt"):
         ours.mkdir(parents=True)
         (ours / content).write_text('{"settings": {"steps": 5}}')
-        assert "was not made of pictures given as --images; move it away" in refusal(theirs, ours)
+        assert "was not taken in from somebody else; move it away" in refusal(theirs, ours)
         shutil.rmtree(ours)
     ours.write_text("a file")
     assert "mine is a file" in refusal(theirs, ours)
@@ -324,7 +324,7 @@ def test_a_system_of_this_project_is_not_replaced(theirs, tmp_path):
     record = json.loads((place / "settings.json").read_text())
     record["lineage"] = {"reconstruction/minddiffuser/stage1": {"experiment.seed": 42}}
     (place / "settings.json").write_text(json.dumps(record))
-    assert "was not made of pictures given as --images" in refusal(theirs, place)
+    assert "was not taken in from somebody else" in refusal(theirs, place)
 
 
 def test_replacing_leaves_what_somebody_put_there(theirs, ours):
@@ -364,7 +364,7 @@ def test_what_somebody_put_where_ours_would_go_stops_it(theirs, ours):
     fill(theirs / "sample_2", ("6", "40", "123"))
     fill(ours / "sample_2", ("6", "40", "123"))
     before = contents(ours)
-    with pytest.raises(DataError, match="sample_2 is there already, and was not made"):
+    with pytest.raises(DataError, match="sample_2 is there already, and was not taken in"):
         adopt(theirs, ours, "subj01", [6, 40, 123])
     assert contents(ours) == before
     shutil.rmtree(theirs / "sample_2")
@@ -386,7 +386,7 @@ def test_a_picture_that_changes_meanwhile_stops_it(theirs, ours, monkeypatch):
         write_png(theirs / "40.png", pictures(1, seed=9)[0])
         (theirs / "00040.png").write_bytes((theirs / "40.png").read_bytes())
 
-    monkeypatch.setattr(foreign, "_clear", change)
+    monkeypatch.setattr(foreign, "clear", change)
     with pytest.raises(DataError, match=r"00040\.png was changed while it was taken"):
         adopt(theirs, ours, "subj01", IDS)
     assert state(ours) is None
