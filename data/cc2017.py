@@ -178,14 +178,14 @@ def _open_film(path: Path) -> Iterator[cv2.VideoCapture]:
         with reading(path, _FILM, WHERE):
             if not capture.isOpened():
                 raise ValueError(f"OpenCV {cv2.__version__} cannot open it with FFmpeg")
-            if (end := _end_of_boxes(path)) > path.stat().st_size:
+            if (end := end_of_boxes(path)) > path.stat().st_size:
                 raise ValueError(f"it has {path.stat().st_size} of {end} bytes")
             yield capture
     finally:
         capture.release()
 
 
-def _end_of_boxes(path: Path) -> int:
+def end_of_boxes(path: Path) -> int:
     """Bytes that an MP4 file must have, by the sizes of its outermost boxes (ISO 14496-12): what decoders overlook."""
     size, end = path.stat().st_size, 0
     with path.open("rb") as file:

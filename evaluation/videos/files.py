@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageSequence
 
+from data.cc2017 import end_of_boxes
 from minddiffuser.store import DataError, reading
 from reconstruction.foreign import as_shown
 
@@ -104,6 +105,8 @@ def _read_mp4(file: Path) -> np.ndarray:
         with reading(file, "a film", _AGAIN):
             if not capture.isOpened():
                 raise ValueError("FFmpeg cannot open it")
+            if (end := end_of_boxes(file)) > file.stat().st_size:
+                raise ValueError(f"it has {file.stat().st_size} of {end} bytes")
             n_stored = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
             while (picture := capture.read()[1]) is not None:
                 frames.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
