@@ -16,6 +16,7 @@ from data.voxel_selection import fisher_z, scaled_like, select_vertices
 from minddiffuser.config.mind_animator import FilmVoxels, MindAnimator, animator_form
 from minddiffuser.store import DataError
 
+_LITTLE = 0.05  # mean r of vertices below which a subject's runs do not tell whose they are
 _SAME = 7.0  # Fisher z from which on two runs are one and the same: r is above .999998
 
 
@@ -202,13 +203,16 @@ def find_strangers(runs: Sequence[str], agreements: np.ndarray) -> dict[str, tup
     Returns
     -------
     dict
-        From names to agreements and to what is usual: the median of training runs, or of test runs.
+        From names to agreements and to what is usual: the median of training runs, or of test runs. Nothing where what
+        is usual is so little that chance gives less than half of it.
     """
     found = {}
-    is_test = np.array([name.startswith("test") for name in runs])
+    is_test = np.array([name.startswith("test") for name in runs], bool)
     for kind in (is_test, ~is_test):
         of_kind = kind & np.isfinite(agreements)
         usual = float(np.median(agreements[of_kind])) if of_kind.any() else 0.0
+        if usual < _LITTLE:
+            continue
         found |= {runs[k]: (float(agreements[k]), usual) for k in np.flatnonzero(of_kind & (agreements < usual / 2))}
     return found
 

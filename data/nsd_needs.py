@@ -153,4 +153,4 @@ def prepare(s: Subject) -> Row:
     )  # fmt: skip
 
 
-ROOM = Room(subjects_of, rows, look, scripts=("data/",))
+ROOM = Room(subjects_of, rows, look, scripts=("data/02",))

@@ -2,12 +2,13 @@
 
     python -m doctor --config configs/nsd_subj01.yaml [--subject subj01] [--json FILE] [--scripts SCRIPT ...]
 
-Looks at every file of the dataset, the ROIs, the captions of all images, a little of each session, the models (each is
-opened), the device, and the free disk; then estimates time, memory and disk of each stage, and compares them with this
-machine. Checks do not depend on each other: whatever is broken is one line, and the others go on; estimates are made in
-any case, with usual sizes in place of what is missing. Ends with exit code 1 and a checklist if something is wrong:
-what, where, and what mends it. What concerns a rival alone is marked, for `make all` leaves it out. What a run can do
-without is a warning, and no problem. What must be there, and what it takes, is said by each room's `needs.py`.
+Looks at every file of the dataset, the ROIs, the captions of all images, a little of each session, every run of films,
+the models (each is opened), the device, and the free disk; then estimates time, memory and disk of each stage, and
+compares them with this machine. Checks do not depend on each other: whatever is broken is one line, and the others go
+on; estimates are made in any case, with usual sizes in place of what is missing. Ends with exit code 1 and a checklist
+if something is wrong: what, where, and what mends it. What concerns a rival alone is marked, for `make all` leaves it
+out. What a run can do without is a warning, and no problem. What must be there, and what it takes, is said by each
+room's `needs.py`.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
@@ -20,9 +21,11 @@ from pathlib import Path
 
 import torch
 
+import baselines.mind_animator.needs
 import baselines.ozcelik.needs
 import baselines.semantic_brain_decoding.needs
 import baselines.takagi.needs
+import data.film_needs
 import data.nsd_needs
 import evaluation.concepts.needs
 import evaluation.pictures.needs
@@ -31,8 +34,8 @@ import feature_extraction.needs
 import reconstruction.needs
 from doctor.checklist import as_json, checklist
 from doctor.machine import check_disk, check_memory, show
-from minddiffuser.cli import Run, concept_subjects, execute, parse
-from minddiffuser.config import REPOSITORY
+from minddiffuser.cli import Run, concept_subjects, execute, film_subjects, parse
+from minddiffuser.config import REPOSITORY, Experiment
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.models import device_of
 from minddiffuser.needs.rows import Row
@@ -47,6 +50,8 @@ ROOMS: tuple[Room, ...] = (
     baselines.takagi.needs.ROOM,
     baselines.ozcelik.needs.ROOM,
     baselines.semantic_brain_decoding.needs.ROOM,
+    data.film_needs.ROOM,
+    baselines.mind_animator.needs.ROOM,
     evaluation.pictures.needs.ROOM,
     evaluation.concepts.needs.ROOM,
 )
@@ -58,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         __doc__,
         argv,
         add_own=add_arguments,
-        subjects_of=lambda experiment: (*experiment.subjects, *concept_subjects(experiment)),
+        subjects_of=all_subjects,
         divides=False,
     )
     for script in run.own.scripts or ():
@@ -72,6 +77,11 @@ def main(argv: list[str] | None = None) -> None:
     print("\nnothing is wrong")
     if n := findings.n_warnings:
         print(f"what is absent is said above, after warn ({n}); run the same again once it is there")
+
+
+def all_subjects(experiment: Experiment) -> tuple[str, ...]:
+    """Subjects of every dataset."""
+    return (*experiment.subjects, *concept_subjects(experiment), *film_subjects(experiment))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from minddiffuser.store import DataError
+
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -29,7 +31,14 @@ def embed_captions(
     Returns
     -------
     tensor of shape (n, max_length, width)
+
+    Raises
+    ------
+    DataError
+        The text encoder has fewer tokens than `max_length`.
     """
+    if max_length > (n := text_encoder.config.max_position_embeddings):
+        raise DataError(f"c is to have {max_length} tokens (max_length), but the text encoder has {n}")
     ids = tokenizer(
         list(captions), padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
     ).input_ids

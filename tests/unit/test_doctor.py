@@ -495,7 +495,7 @@ def numbers_of(scripts):
 
 
 def test_every_script_has_one_row():
-    """All but those that get or simulate what the doctor looks at, and those of films, which it does not look at."""
+    """All but those that get or simulate what the doctor looks at, and those of films (test_film_needs.py)."""
     paths = [path for path in REPOSITORY.glob("*/**/[0-9][0-9]_*.py") if not {".venv", "runs"} & set(path.parts)]
     left_out = {"data/00", "miniature/01", "miniature/03", "miniature/04", "data/05"}
     of_films = {key_of(path) for path in paths if path.parent.name == "mind_animator"}
