@@ -1,9 +1,9 @@
 """Train a network by gradient descent, so that a run that was killed goes on to the same bytes.
 
-After each epoch all that the next ones depend on is written to one file, which appears whole or not at all: weights,
-Adam's state, the curve of losses, and the best weights so far. Nothing random is carried from one epoch to the next:
+After each epoch (of a large network, at most every five minutes) all that the next ones depend on is written to one
+file, which appears whole or not at all: weights, Adam's state, the curve of losses, and the best weights so far. Nothing random is carried from one epoch to the next:
 the order of rows, dropout and whatever a loss draws have generators of (seed, name, epoch). A run that is killed loses
-the epoch in flight, and ends with the same bytes as one that was not, on the same device, with the same number of
+what came after the file was written, and ends with the same bytes as one that was not, on the same device, with the same number of
 threads. A file of training started with other settings is refused.
 
     with seeded(seed, name, "weights"):
@@ -16,6 +16,7 @@ Reference: Kingma & Ba 2015 (Adam, arXiv 1412.6980).
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from minddiffuser.progress import progress
 from minddiffuser.seeds import seed_of, torch_generator
 from minddiffuser.store import DataError, reading, write_atomically
 
+_SMALL, _SECONDS = 10_000_000, 300  # weights of a network whose state takes no time to write; between other writes
 _COLUMNS = ["epoch", "learning_rate", "loss", "validation"]
 _NETWORK, _ADAM, _BEST = "network.", "adam.", "best."  # prefixes of tensors in the file
 _ENTRY = "training"  # its one entry of metadata: the order of several is not the same from run to run
@@ -125,6 +127,7 @@ def train(
         raise ValueError("checkpoint best_validation needs a function that validates")
     optimiser = torch.optim.Adam(network.parameters(), betas=plan.betas, eps=plan.epsilon)
     curve, best = _resume(path, network, optimiser, made_of)
+    is_small, kept = sum(weights.numel() for weights in network.parameters()) < _SMALL, time.monotonic()
     loss_of_epoch = losses(len(curve))
     for epoch in progress(range(len(curve), plan.n_epochs), desc=name, initial=len(curve), total=plan.n_epochs):
         loss_of = next(loss_of_epoch)
@@ -141,7 +144,9 @@ def train(
         if plan.checkpoint == "best_validation" and all(error < before for *_, before in curve):
             best = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
         curve.append([epoch, optimiser.param_groups[0]["lr"], loss, error])
-        _keep(path, network, optimiser, made_of, curve, best)
+        if is_small or epoch == plan.n_epochs - 1 or time.monotonic() - kept > _SECONDS:
+            _keep(path, network, optimiser, made_of, curve, best)
+            kept = time.monotonic()
     table = pd.DataFrame(curve, columns=_COLUMNS)
     if plan.checkpoint == "best_validation" and best:
         network.load_state_dict(best)

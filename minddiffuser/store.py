@@ -427,7 +427,9 @@ def _open_part(path: Path) -> h5py.File:
     with reading(path, "a part of a file", "delete it and run this again"):
         try:
             return h5py.File(path, "r", locking=False)
-        except FileNotFoundError as error:
+        except OSError as error:  # HDF5 says "not found", or something else where it goes while it is opened
+            if path.exists():
+                raise
             raise _PartGoneError(path) from error
 
 

@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     films, views, captions = {}, {}, {}
     for name, n_clips in progress(names.items(), desc="films"):
-        films[name] = film = draw_film(name, n_clips, size.mean_shot, seed)
+        films[name] = film = draw_film(name, n_clips, size.mean_shot, size.alone, seed)
         path = cc2017.film_path(root, name)
         if not path.exists():
             cc2017.write_film(path, film.frames)

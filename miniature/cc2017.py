@@ -248,7 +248,7 @@ def write_recordings(
     brain = sample_brain(
         grayordinates.areas, _QUALITY.get(owner, 1.0), numpy_generator(seed, "film brain", subjects[owner])
     )
-    drives = dict(zip(views, drive(list(views.values()), brain, size.direction[place]), strict=True))
+    drives = dict(zip(views, drive(list(views.values()), brain, size.named, size.direction[place]), strict=True))
     for run in progress(runs, desc=f"runs of {subject}"):
         rng = numpy_generator(seed, "film run", subjects[owner], run.film, run.repetition)
         volumes = record(drives[run.film], brain, run.start, run.n_volumes, rng)

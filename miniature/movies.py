@@ -16,7 +16,7 @@ FRAMES_PER_CLIP = 8
 FRAMES_PER_SECOND = 4
 _BOUNDS = (6.0, IMAGE_SIZE - 6.0)  # pixels: of the centres of objects
 _SPEED = (1.5, 3.5)  # pixels a frame. Much slower is rest, and much faster leaves the picture in a clip
-_ALONE, _STILL, _INSIDE = 0.6, 0.05, 0.1  # chances: one object; no motion; a cut that is not at the border of a clip
+_STILL, _INSIDE = 0.05, 0.1  # chances: no motion; a cut that is not at the border of a clip
 _APART = 30  # pixels, at most, between two objects, so that they have room to move together
 
 
@@ -51,12 +51,15 @@ class Film:
     shot: np.ndarray
 
 
-def draw_film(name: str, n_clips: int, mean_shot: int, seed: int) -> Film:
-    """Draw a film. Each shot has its own generator, so that more clips do not change the first."""
+def draw_film(name: str, n_clips: int, mean_shot: int, alone: float, seed: int) -> Film:
+    """Draw a film; a share `alone` of its shots has one object.
+
+    Each shot has its own generator, so that more clips do not change the first.
+    """
     shot = shots_of_frames(n_clips, mean_shot, numpy_generator(seed, "film", name))
     scenes, steps = [], []
     for number in range(shot[-1] + 1):
-        drawn = sample_shot(numpy_generator(seed, "shot", name, number))
+        drawn = sample_shot(alone, numpy_generator(seed, "shot", name, number))
         of_shot, moved = move(drawn, int((shot == number).sum()))
         scenes += of_shot
         steps.append(moved)
@@ -77,9 +80,9 @@ def shots_of_frames(n_clips: int, mean_shot: int, rng: np.random.Generator) -> n
     return np.searchsorted(cuts, np.arange(n_clips * FRAMES_PER_CLIP), side="right")
 
 
-def sample_shot(rng: np.random.Generator) -> Shot:
-    """Draw a shot: one large object or two smaller ones, somewhere, and a velocity that is independent of them."""
-    if rng.uniform() < _ALONE:
+def sample_shot(alone: float, rng: np.random.Generator) -> Shot:
+    """Draw a shot: one large object (chance `alone`) or two smaller ones, and a velocity that is independent of them."""
+    if rng.uniform() < alone:
         scene = sample_scene_of(str(rng.choice(KINDS)), str(rng.choice(list(COLOURS))), rng)
     else:
         while not _are_two_together(scene := sample_scene(rng)):

@@ -192,7 +192,7 @@ def view(film: Film, frames: np.ndarray) -> View:
     )
 
 
-def drive(views: Sequence[View], brain: Brain, direction: bool = True) -> list[np.ndarray]:
+def drive(views: Sequence[View], brain: Brain, named: float, direction: bool = True) -> list[np.ndarray]:
     """Noise-free neural response to films.
 
     Parameters
@@ -200,6 +200,8 @@ def drive(views: Sequence[View], brain: Brain, direction: bool = True) -> list[n
     views : sequence of View
         All films that the subject watches: responses are standardised over them.
     brain : Brain
+    named : float
+        Share of what higher areas are tuned to that the names of things tell (`miniature.brain.attributes`).
     direction : bool
         Whether the two signs of motion are told apart.
 
@@ -222,7 +224,7 @@ def drive(views: Sequence[View], brain: Brain, direction: bool = True) -> list[n
     things, places = np.zeros_like(moved), np.zeros_like(moved)
     for row, scenes in enumerate(scenes for each in views for scenes in each.scenes):
         for share, scene, seen in scenes:
-            to_things, to_place = respond_to_scene(scene, seen, brain.tuning)
+            to_things, to_place = respond_to_scene(scene, seen, brain.tuning, named)
             things[row] += share * to_things
             places[row] += share * to_place
     static, share = combine(to_contrast, things, places, brain.tuning), brain.motion_share

@@ -7,6 +7,8 @@ Reads films and captions under `execution.cc2017`, the autoencoder, the text enc
 
     stimulus_id   (n_clips,)  3017 for clip 17 of seg3, 102005 for clip 5 of test2
     z_mean        (n_clips, n_frames, 4, height, width) float16  latents; z_sample where a form samples the posterior
+    velocity      (n_clips, 2) float32  mean optical flow to the right and down, pixels a frame, of what moves
+    shot          (n_clips,)  number of the shot, as found by data/shots.py: clips of one shot are alike
     c             (n_clips, n_tokens, width) float16  last hidden state of the text encoder
     clip_text, clip_image  (n_clips, d) float32  of the caption and of the middle frame, not normalised
     caption       (n_clips,)  number of the caption: the same for clips with equal ones
@@ -37,6 +39,7 @@ from baselines.mind_animator.targets import (
     embed_texts,
     frames_of,
     latents,
+    velocity_of,
     vary_caption,
     vary_frames,
     width_of,
@@ -44,9 +47,9 @@ from baselines.mind_animator.targets import (
 from baselines.semantic_brain_decoding.wordnet import open_wordnet
 from data import cc2017
 from data.film_averaging import label_clips
+from data.shots import shots_of
 from feature_extraction.text import embed_captions
 from minddiffuser.cli import Run, execute, film_subjects, parse
-from minddiffuser.config.mind_animator import animator_form
 from minddiffuser.pretrained.clip import Clip, open_clip_model
 from minddiffuser.pretrained.stable_diffusion import open_text_encoder, open_vae
 from minddiffuser.progress import progress
@@ -96,21 +99,31 @@ def extract(run: Run, films: list[cc2017.Film], captions: list[str], models: Any
         return
     ids, clips, seed = label_clips(films)["stimulus_id"], settings.clips, run.config.experiment.seed
     batch = run.config.execution.batch_size.encode
-    posteriors = sorted({animator_form(settings, form).clips.posterior for form in settings.forms})
+    posteriors, shot_of = recipes.posteriors(run.config), shots_of(films, clips).loc[ids].to_numpy()
     number_of = np.unique(captions, return_inverse=True)[1]
     shape = (clips.n_frames, 4, clips.size // 8, clips.size // 8)
     for number, rows in artifact.parts_to_do(len(ids), ROWS_PER_PART, run.shard):
-        part: dict[str, list[np.ndarray]] = {f"z_{name}": [] for name in posteriors} | {"clip_image": []}
+        part: dict[str, list[np.ndarray]] = {f"z_{name}": [] for name in posteriors} | {
+            "clip_image": [],
+            "velocity": [],
+        }
         read = zip(ids[rows], frames_of(films, rows, clips), strict=True)
         for clip_id, frames in progress(read, desc=f"latents, part {number}", total=rows.stop - rows.start):
             noise = torch.randn(shape, generator=torch_generator(seed, int(clip_id), "posterior"))
             mean, sample = latents(models().vae, frames, run.device, batch, noise)
             for name in posteriors:
                 part[f"z_{name}"].append(mean if name == "mean" else sample)
+            part["velocity"].append(velocity_of(frames))
             part["clip_image"].append(embed_images(as_pixels(frames[[clips.middle_frame]]), models().clip)[0])
         c, clip_text = text_targets(captions[rows], models(), settings.max_length, run.device, batch)
         arrays = {name: np.stack(values) for name, values in part.items()}
-        arrays |= {"c": c, "clip_text": clip_text, "stimulus_id": ids[rows], "caption": number_of[rows]}
+        arrays |= {
+            "c": c,
+            "clip_text": clip_text,
+            "stimulus_id": ids[rows],
+            "caption": number_of[rows],
+            "shot": shot_of[rows],
+        }
         artifact.write_part(number, arrays)
     if artifact.join(len(ids), ROWS_PER_PART):
         print(f"{artifact.path}: {len(ids)} clips")
@@ -124,7 +137,7 @@ def vary(run: Run, films: list[cc2017.Film], captions: list[str], models: Any) -
         return
     ids, clips, seed = label_clips(films)["stimulus_id"], settings.clips, run.config.experiment.seed
     batch = run.config.execution.batch_size.encode
-    kinds = sorted({animator_form(settings, form).semantic.crop for form in settings.forms})
+    kinds = recipes.crops(run.config)
     n, eda = settings.semantic.n_variations, settings.semantic.eda
     wordnet = open_wordnet(run.config.wordnet) if eda == "synonyms" else None
     for number, rows in artifact.parts_to_do(len(ids), ROWS_PER_PART, run.shard):

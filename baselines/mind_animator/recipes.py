@@ -1,4 +1,4 @@
-"""How Mind-Animator's targets and decoded clips are made, in each of its forms.
+"""How Mind-Animator's targets, decoded clips and films are made, in each of its forms.
 
 Forms share what does not differ between them: with equal settings "change" has the same semantic decoder as
 "corrected", which is trained once, in the folder of the first form that has it (`shared_form`).
@@ -7,6 +7,7 @@ Forms share what does not differ between them: with equal settings "change" has 
 from typing import Any
 
 from data.film_recipes import prepared
+from feature_extraction.recipes import STABLE_DIFFUSION
 from minddiffuser.config import Config
 from minddiffuser.config.mind_animator import MindAnimator, animator_form
 from minddiffuser.recipe import Recipe, named, pick
@@ -22,11 +23,22 @@ SCRIPTS = {
     "structure": f"{_ROOT}/22_structure.py",
     "motion": f"{_ROOT}/23_motion.py",
 }
+RECONSTRUCT, CONTROLS = f"{_ROOT}/31_reconstruct.py", f"{_ROOT}/32_controls.py"
+# Controls that the autoencoder alone makes, of what 23_motion.py writes: their latents there.
+OF_LATENTS = {
+    "control/static": "static",
+    "control/other_clip": "other_clip",
+    "control/ridge_frames": "ridge",
+    "control/mover": "mover",
+    "control/moved": "moved",
+    "control/nearest_training": "nearest_training",
+    "control/mean_clip": "mean",
+}
 # What a decoder depends on, of the settings of a form.
 _SETTINGS = {
     "semantic": ("voxels", "semantic", "sparsify", "max_length", "batch_size", "n_validation", "checkpoint"),
     "structure": ("voxels", "clips", "structure", "sparsify", "batch_size", "n_validation", "checkpoint"),
-    "motion": ("voxels", "clips", "motion", "batch_size", "n_validation", "checkpoint"),
+    "motion": ("voxels", "clips", "structure", "sparsify", "motion", "batch_size", "n_validation", "checkpoint"),
 }
 
 
@@ -46,20 +58,31 @@ def settings_of(config: Config) -> MindAnimator:
 
 def clips(config: Config) -> Recipe:
     """Recipe of the targets of all clips, `films/features/clips.h5`."""
-    return _features(config, "clips.h5", ("clips", "max_length"))
+    return _features(config, "clips.h5", ("clips", "max_length"), {"posteriors": posteriors(config)})
 
 
 def varied(config: Config) -> Recipe:
     """Recipe of the targets of training clips, varied for training, `films/features/varied.h5`."""
-    recipe = _features(config, "varied.h5", ("clips.frame_step", "clips.size", "clips.middle_frame", "max_length"))
     own = settings_of(config).semantic
-    settings = {**recipe.settings, "n_variations": own.n_variations, "eda": own.eda}
-    return Recipe(recipe.root, recipe.name, recipe.subject, recipe.made_by, settings)
+    settings = {"n_variations": own.n_variations, "eda": own.eda, "crops": crops(config)}
+    keys = ("clips.frame_step", "clips.size", "clips.middle_frame", "max_length")
+    return _features(config, "varied.h5", keys, settings)
 
 
-def _features(config: Config, name: str, keys: tuple[str, ...]) -> Recipe:
-    settings = pick(config.experiment, *_MODELS, *(f"mind_animator.{key}" for key in keys))
-    settings |= {"forms": list(settings_of(config).forms)}  # which say which kinds of them there are
+def posteriors(config: Config) -> list[str]:
+    """Name the kinds of latents: means, with which all forms are compared, and samples where a form is of them."""
+    settings = settings_of(config)
+    return sorted({"mean", *(animator_form(settings, form).clips.posterior for form in settings.forms)})
+
+
+def crops(config: Config) -> list[str]:
+    """Name the ways in which the forms crop the middle frames of training clips."""
+    settings = settings_of(config)
+    return sorted({animator_form(settings, form).semantic.crop for form in settings.forms})
+
+
+def _features(config: Config, name: str, keys: tuple[str, ...], settings: dict[str, Any]) -> Recipe:
+    settings = pick(config.experiment, *_MODELS, *(f"mind_animator.{key}" for key in keys)) | settings
     return Recipe(config.folder("films"), f"features/{name}", "films", f"{_ROOT}/11_features.py", settings)
 
 
@@ -89,6 +112,57 @@ def retrieval(config: Config, subject: str) -> Recipe:
     return Recipe(
         config.folder(subject), "retrieval.json", subject, f"{_ROOT}/24_retrieval.py", {}, tuple(inputs.values())
     )
+
+
+def films(config: Config, subject: str, form: str) -> Recipe:
+    """Recipe of a form's films, `reconstruction/mind_animator/<form>`."""
+    inputs = decoded(config, subject, form, "semantic"), decoded(config, subject, form, "motion")
+    return _films(config, subject, f"mind_animator/{form}", RECONSTRUCT, _generator(config, form), *inputs)
+
+
+def control(config: Config, subject: str, name: str) -> Recipe:
+    """Recipe of the films of a control, such as "control/ceiling" or "no_generator/corrected"."""
+    form = form_of_control(config, name)
+    if name == "control/ceiling":
+        return _films(config, subject, name, CONTROLS, _generator(config, form) | _posterior(config), clips(config))
+    settings = pick(config.experiment, *STABLE_DIFFUSION, "mind_animator.video.precision")
+    if name == "control/true_latents":
+        return _films(config, subject, name, CONTROLS, settings | _posterior(config), clips(config))
+    return _films(config, subject, name, CONTROLS, settings, decoded(config, subject, form, "motion"))
+
+
+def form_of_control(config: Config, name: str) -> str:
+    """Name the form that a control is of: "corrected" where it is not in the name, or else the first of all."""
+    kind, _, which = name.partition("/")
+    forms = settings_of(config).forms
+    return which if kind == "no_generator" else "corrected" if "corrected" in forms else forms[0]
+
+
+def controls(config: Config) -> list[str]:
+    """Names of all controls, in order."""
+    without = [f"no_generator/{form}" for form in settings_of(config).forms]
+    return ["control/ceiling", "control/true_latents", *without, *OF_LATENTS]
+
+
+def systems(config: Config, subject: str) -> dict[str, tuple[Recipe, ...]]:
+    """Recipes of the folders of all films, by name of the system."""
+    found = {f"mind_animator/{form}": (films(config, subject, form),) for form in settings_of(config).forms}
+    return found | {name: (control(config, subject, name),) for name in controls(config)}
+
+
+def _generator(config: Config, form: str) -> dict[str, Any]:
+    own = animator_form(settings_of(config), form).video
+    return pick(config.experiment, "seed", *STABLE_DIFFUSION) | named(own, "experiment.mind_animator.video")
+
+
+def _posterior(config: Config) -> dict[str, Any]:
+    """Say which latents of a frame are taken for the true ones."""
+    own = animator_form(settings_of(config), form_of_control(config, "")).clips
+    return {"experiment.mind_animator.clips.posterior": own.posterior}
+
+
+def _films(config: Config, subject: str, name: str, script: str, settings: dict, *inputs: Recipe) -> Recipe:
+    return Recipe(config.folder(subject), f"reconstruction/{name}", subject, script, settings, inputs)
 
 
 def _of(settings: MindAnimator, form: str, decoder: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.nn import functional
@@ -14,12 +15,14 @@ from torch.nn import functional
 from baselines.mind_animator.augment import crop, crop_corners, eda
 from baselines.semantic_brain_decoding.wordnet import WordNet
 from data import cc2017
-from feature_extraction.latents import encode, to_model_range
+from feature_extraction.latents import encode_both, to_model_range
+from feature_extraction.optical_flow import flows, mean_velocity
 from minddiffuser.config.mind_animator import Clips
 from minddiffuser.pretrained.clip import Clip
 from minddiffuser.seeds import numpy_generator, torch_generator
 
 ROWS_PER_PART = 120  # clips
+_FLOW_SIZE = 128  # pixels in which motion is measured
 
 
 def frames_of(films: Sequence[cc2017.Film], rows: slice, clips: Clips) -> Iterator[np.ndarray]:
@@ -59,10 +62,21 @@ def latents(vae: Any, frames: np.ndarray, device: torch.device, batch_size: int,
         here = slice(start, start + batch_size)
         pixels = to_model_range(frames[here], frames.shape[1]).to(device)
         with torch.no_grad():
-            mean = encode(vae, pixels)
-            sample = encode(vae, pixels, noise[here].to(device))
-        found.append(torch.stack([mean, sample]).cpu().numpy())
+            found.append(encode_both(vae, pixels, noise[here].to(device)).cpu().numpy())
     return np.concatenate(found, axis=1).astype(np.float16)
+
+
+def velocity_of(frames: np.ndarray) -> np.ndarray:
+    """Mean optical flow of a clip (`optical_flow.mean_velocity`), in pixels a frame: (2,) float32.
+
+    Frames wider than 128 pixels are made smaller by a whole factor first, which takes less time, and in which windows
+    of Farneback's method see what moves far.
+    """
+    factor = max(frames.shape[1] // _FLOW_SIZE, 1)
+    if factor > 1:
+        size = frames.shape[1] // factor
+        frames = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames])
+    return (mean_velocity(flows(frames)) * factor).astype(np.float32)
 
 
 def embed_texts(texts: Sequence[str], clip: Clip, tokenizer: Any, device: torch.device) -> np.ndarray:

@@ -137,7 +137,7 @@ class Motion(Section):
     infer_keep: Share = Field(
         default=1.0, description="the same when films are made; released: 0, only the first and the one before matter"
     )
-    learning_rate: float | Literal["noam"] = Field(
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["noam"] = Field(
         default="noam", description="noam: the released schedule, d**-.5 min(step**-.5, step warm_up**-1.5)"
     )
     warm_up: int = Field(default=50, ge=1, description="steps, of noam")
@@ -269,7 +269,10 @@ ANIMATOR_FORMS: dict[str, dict[str, dict[str, Any]]] = {
         "semantic": {"duplicates": "false_negatives", "crop": "per_epoch"},
         "structure": {"l1_compounds": True},
         "sparsify": {"accumulate": True, "validation": True},
-        "motion": {"train_mask": "once", "infer_keep": 0.0, "l1_compounds": True, "first": "true"},
+        "motion": {
+            **{"n_memory": 1, "train_mask": "once", "infer_keep": 0.0, "learning_rate": "noam", "l1_compounds": True},
+            **{"first": "true", "output": "normalised"},
+        },
         "video": {"start": "inversion", "noise": "per_frame", "temporal_bias": "random", "inversion_length": "encoder"},
         "": {"checkpoint": "fixed_epoch"},
     },

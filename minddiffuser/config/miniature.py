@@ -46,6 +46,16 @@ class MiniatureCc2017(Section):
     n_tests: int = Field(default=2, ge=1, description="test films")
     test_clips: int = Field(default=60, ge=4, description="of a test film")
     mean_shot: int = Field(default=3, ge=1, description="clips of a shot: 1 to 2 mean_shot - 1")
+    alone: float = Field(
+        default=1.0, ge=0, le=1, description="share of shots with one large object; others have two smaller ones"
+    )
+    named: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="share of what higher areas are tuned to that the names of things tell. With .06, as in the "
+        "miniature NSD, and alone .6 captions are as hard to decode as in the real experiment (docs/films.md)",
+    )
     repetitions: int = Field(default=2, ge=2, description="of a training film")
     test_repetitions: int = Field(default=10, ge=1, description="of a test film")
     vertex_share: float = Field(default=0.35, gt=0, le=1, description="of the vertices of each visual area")

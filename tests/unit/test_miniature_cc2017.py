@@ -33,6 +33,8 @@ SIZE = {
     "test_repetitions": 9,
     "vertex_share": 0.03,
     "n_silent": 20,
+    "alone": 0.6,
+    "named": 0.06,
 }
 CLIPS = {"seg1": 14, "seg2": 14, "test1": 12, "test2": 12}
 STIMULI = Path("Stimuli/video_fmri_dataset/stimuli")

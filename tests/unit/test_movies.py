@@ -13,12 +13,12 @@ N_SHOTS = 3000
 
 @pytest.fixture(scope="module")
 def film():
-    return movies.draw_film("seg1", n_clips=24, mean_shot=3, seed=5)
+    return movies.draw_film("seg1", n_clips=24, mean_shot=3, alone=0.6, seed=5)
 
 
 @pytest.fixture(scope="module")
 def shots():
-    return [movies.sample_shot(np.random.default_rng(k)) for k in range(N_SHOTS)]
+    return [movies.sample_shot(0.6, np.random.default_rng(k)) for k in range(N_SHOTS)]
 
 
 def places(scene):
@@ -30,7 +30,7 @@ def correlation(a, b):
 
 
 def test_films_are_reproducible_and_do_not_depend_on_their_length(film):
-    again = movies.draw_film("seg1", n_clips=10, mean_shot=3, seed=5)
+    again = movies.draw_film("seg1", n_clips=10, mean_shot=3, alone=0.6, seed=5)
     np.testing.assert_array_equal(again.frames, film.frames[:80])
     np.testing.assert_array_equal(again.shot, film.shot[:80])
     np.testing.assert_array_equal(again.steps, film.steps[:80])
@@ -38,7 +38,7 @@ def test_films_are_reproducible_and_do_not_depend_on_their_length(film):
         texts[:10] for texts in movies.draw_captions(film, "seg1", 5)
     )
     for name, seed in (("seg2", 5), ("seg1", 6)):
-        assert not np.array_equal(movies.draw_film(name, 2, 3, seed).frames, film.frames[:16])
+        assert not np.array_equal(movies.draw_film(name, 2, 3, 0.6, seed).frames, film.frames[:16])
 
 
 def test_a_film_has_what_it_says_in_each_frame(film):

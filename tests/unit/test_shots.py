@@ -18,7 +18,7 @@ def drawn(tmp_path_factory) -> tuple[list[cc2017.Film], list[np.ndarray]]:
     """Two films of the miniature as files, and the true shot of each clip of theirs."""
     root, films, true = tmp_path_factory.mktemp("shots"), [], []
     for name in ("seg1", "test1"):
-        film = draw_film(name, 40, 3, seed=42)
+        film = draw_film(name, 40, 3, 1.0, seed=42)
         write_film(root / f"{name}.mp4", film.frames)
         films.append(cc2017.film_of(root / f"{name}.mp4"))
         true.append(film.shot[4::8])

@@ -18,7 +18,7 @@ MOVED = np.array(["MT"] * 60 + ["MST"] * 60 + ["A1"] * 10 + ["V4"] * 60)
 
 @pytest.fixture(scope="module")
 def films():
-    return [movies.draw_film(name, n_clips=60, mean_shot=2, seed=3) for name in ("seg1", "seg2", "test1")]
+    return [movies.draw_film(name, n_clips=60, mean_shot=2, alone=0.6, seed=3) for name in ("seg1", "seg2", "test1")]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_direction_is_read_from_the_normal_brain_and_not_from_the_motion_blind_o
 @pytest.mark.parametrize(("direction", "lowest", "highest"), [(True, 0.4, 1.0), (False, -0.3, 0.3)])
 def test_nor_does_time_give_direction_away(films, views, brain, direction, lowest, highest):
     """From responses of all vertices, as they are recorded but without noise."""
-    drives = [each[:, brain.sees] for each in video_brain.drive(views, brain, direction)]
+    drives = [each[:, brain.sees] for each in video_brain.drive(views, brain, 1.0, direction)]
     held = [np.concatenate([each, each[-1:].repeat(2, axis=0)]) for each in drives]  # until the last volume
     responses = [video_brain.haemodynamic_response(each)[3:63] for each in held]
     for r in direction_read_out(films, responses):
@@ -126,7 +126,7 @@ def test_nor_does_time_give_direction_away(films, views, brain, direction, lowes
 
 
 def test_responses_are_standardised_and_silent_vertices_have_none(views, brain):
-    drives = video_brain.drive(views, brain)
+    drives = video_brain.drive(views, brain, 1.0)
     assert [each.shape for each in drives] == [(62, 190)] * 3
     together = np.concatenate(drives)
     np.testing.assert_array_equal(together[:, MOVED == "A1"], 0)
@@ -136,7 +136,7 @@ def test_responses_are_standardised_and_silent_vertices_have_none(views, brain):
 
 
 def test_without_direction_only_the_share_of_motion_changes(views, brain):
-    normal, blind = (np.concatenate(video_brain.drive(views, brain, direction)) for direction in (True, False))
+    normal, blind = (np.concatenate(video_brain.drive(views, brain, 1.0, direction)) for direction in (True, False))
     r = np.array([np.corrcoef(a, b)[0, 1] if a.any() else 1.0 for a, b in zip(normal.T, blind.T, strict=True)])
     assert np.median(r[MOVED == "V4"]) > 0.99
     assert np.median(r[np.isin(MOVED, ["MT", "MST"])]) < 0.97
@@ -180,7 +180,7 @@ def test_the_response_is_the_convolution_of_the_drive_with_it():
 
 @pytest.mark.parametrize(("start", "n_volumes", "window"), [(1, 65, 1), (0, 66, 2)])
 def test_the_released_window_pairs_each_clip_with_the_volume_4_s_later(views, brain, start, n_volumes, window):
-    drive = video_brain.drive(views, brain)[0]
+    drive = video_brain.drive(views, brain, 1.0)[0]
     rng = np.random.default_rng(0)
     run = video_brain.record(drive, noiseless(brain), start, n_volumes, rng)[:, brain.sees]
     assert run.shape == (n_volumes, 180)
@@ -197,7 +197,7 @@ def test_the_released_window_pairs_each_clip_with_the_volume_4_s_later(views, br
 
 
 def test_recordings_that_begin_at_other_times_show_the_same(views, brain):
-    drive = video_brain.drive(views, brain)[0]
+    drive = video_brain.drive(views, brain, 1.0)[0]
 
     def run(start, n_volumes):
         return video_brain.record(drive, noiseless(brain), start, n_volumes, np.random.default_rng(0))
