@@ -5,7 +5,7 @@
     z = MotionGenerator(...).roll_out(x, z_1)    latents of all frames, one after the other
 
 with x the voxels of a clip. Weights have Glorot's uniform distribution, as the authors' have; biases torch's own.
-`from_released` takes the authors' checkpoints.
+`open_released` opens the authors' checkpoints, of which those of retrieval have no more than f: `EmbeddingDecoder`.
 
 References: Lu et al. 2025 (arXiv 2405.03280); the authors' models/Decoder.py.
 """
@@ -13,13 +13,15 @@ References: Lu et al. 2025 (arXiv 2405.03280); the authors' models/Decoder.py.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
 from baselines.mind_animator.masks import visible
-from minddiffuser.pretrained.files import misfit
+from minddiffuser.pretrained.files import misfit, read_weights
+from minddiffuser.store import DataError
 
 MOST_FRAMES = 10  # of the released table of positions
 _HIDDEN = -1e9  # logit of what may not be seen
@@ -72,6 +74,26 @@ class SemanticDecoder(nn.Module):
     def scale(self) -> torch.Tensor:
         """What cosines are multiplied by in the loss."""
         return self.log_scale.exp()
+
+
+class EmbeddingDecoder(nn.Module):
+    """Voxels to a CLIP embedding f alone: what the authors released for retrieval, with two residual blocks.
+
+    Parameters
+    ----------
+    n_in, width, n_blocks : int
+        As in `SemanticDecoder`.
+    """
+
+    def __init__(self, n_in: int, width: int = 512, n_blocks: int = 2) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.trunk = _Trunk(n_in, width, n_blocks)
+        _start(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Decode voxels (n_clips, n_in) to f (n_clips, width)."""
+        return self.trunk(x)
 
 
 class StructureDecoder(nn.Module):
@@ -322,6 +344,8 @@ def _start(network: nn.Module) -> None:
             nn.init.xavier_uniform_(parameter)
 
 
+Network = SemanticDecoder | EmbeddingDecoder | StructureDecoder | MotionGenerator
+
 # Names of weights in the authors' checkpoints, and ours. Their table of positions is ours, and is left out.
 _TRUNK = {r"lin0\.": "trunk.first.", r"mlp\.": "trunk.blocks."}
 _SEMANTIC = {**_TRUNK, r"logit_scale": "log_scale", r"lin1\.": "to_tokens."}
@@ -347,9 +371,36 @@ _LAYER = {  # after "decoder.layers.<number>."
 }
 
 
-def from_released(
-    state: Mapping[str, torch.Tensor], n_text: int = 768
-) -> SemanticDecoder | StructureDecoder | MotionGenerator:
+def open_released(path: Path, n_in: int) -> Network:
+    """Open a checkpoint of the authors.
+
+    Parameters
+    ----------
+    path : Path
+    n_in : int
+        Columns of the rows that it is to decode.
+
+    Raises
+    ------
+    DataError
+        The file is missing, broken or of no network of theirs, or it decodes from another number of columns.
+    """
+    state = read_weights(path, "a checkpoint of Mind-Animator", "name a file that its authors released")
+    try:
+        network = from_released(state)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}", path=path) from error
+    first = next(weight for key, weight in network.named_parameters() if key.endswith("trunk.first.0.weight"))
+    if (n := first.shape[1]) != n_in:
+        raise DataError(
+            f"{path} decodes from {n} vertices, and the rows have {n_in}",
+            f"set experiment.mind_animator.voxels.n to {n}, and the rest as the checkpoint's authors did",
+            path,
+        )
+    return network
+
+
+def from_released(state: Mapping[str, torch.Tensor], n_text: int = 768) -> Network:
     """Make the network that one of the authors' checkpoints is of, with sizes read from its tensors.
 
     Parameters
@@ -379,9 +430,7 @@ def from_released(
     return network.eval().requires_grad_(False)
 
 
-def _of_sizes(
-    state: Mapping[str, torch.Tensor], n_text: int
-) -> tuple[SemanticDecoder | StructureDecoder | MotionGenerator, dict[str, str]]:
+def _of_sizes(state: Mapping[str, torch.Tensor], n_text: int) -> tuple[Network, dict[str, str]]:
     """Build the network whose sizes a checkpoint has, and give the names of its weights."""
 
     def count(start: str) -> int:
@@ -400,6 +449,8 @@ def _of_sizes(
     width, n_in = shape("lin0.0.weight")
     if "logit_scale" not in state:
         return StructureDecoder(n_in, shape("lin1.2.weight")[0], width, count("mlp")), _STRUCTURE
+    if not count("lin1"):
+        return EmbeddingDecoder(n_in, width, count("mlp")), _SEMANTIC
     *hidden, n_out = (shape(f"lin1.{k}.weight")[0] for k in range(2, count("lin1"), 3))
     return SemanticDecoder(n_in, width, count("mlp"), hidden, n_out // n_text + 1, n_text), _SEMANTIC
 

@@ -87,6 +87,23 @@ def three_numbers(settings: Any, key: str, path: Path) -> tuple[float, float, fl
     return tuple(values)
 
 
+def read_weights(path: Path, what: str, remedy: str) -> dict[str, torch.Tensor]:
+    """Read a file of PyTorch that has named weights and nothing else.
+
+    Raises
+    ------
+    MissingModelError
+        It is absent or broken, or has other things.
+    """
+    if not path.is_file():
+        raise MissingModelError(f"{what} is missing: expected {path}", remedy, path)
+    with reading(path, what, remedy, MissingModelError):
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise MissingModelError(f"{path} is not {what}: it has more, or other things, than weights", remedy, path)
+    return dict(state)
+
+
 def misfit(model: torch.nn.Module, state: Mapping[str, Any]) -> str:
     """Say how names and shapes of a state dict differ from those of a model's weights; "" where they are the same."""
     own = model.state_dict()

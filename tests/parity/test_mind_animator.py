@@ -19,6 +19,7 @@ from baselines.mind_animator.losses import bi_info_nce, l1_norm, l1_weight, noam
 from baselines.mind_animator.masks import visible
 from baselines.mind_animator.networks import (
     MOST_FRAMES,
+    EmbeddingDecoder,
     MotionGenerator,
     SemanticDecoder,
     StructureDecoder,
@@ -41,6 +42,12 @@ def semantic_keys(n_in=N_VOXELS, width=512, hidden=(2048, 4096), n_out=19 * 768,
     for k, (n, m) in enumerate(itertools.pairwise(sizes)):
         shapes |= norm(f"lin1.{3 * k}", n) | linear(f"lin1.{3 * k + 2}", m, n)
     return shapes
+
+
+def retrieval_keys(**sizes) -> dict[str, tuple]:
+    """Keys of the checkpoints for retrieval: the trunk of the semantic decoder, with two blocks, and nothing more."""
+    shapes = semantic_keys(n_blocks=2, **sizes)
+    return {key: shape for key, shape in shapes.items() if not key.startswith("lin1.")}
 
 
 def structure_keys(n_in=N_VOXELS, width=1024, n_out=N_LATENTS, n_blocks=2) -> dict[str, tuple]:
@@ -178,6 +185,7 @@ def as_numpy(state):
     ("build", "keys", "n"),
     [
         (lambda: SemanticDecoder(N_VOXELS), semantic_keys(), 72_336_641),
+        (lambda: EmbeddingDecoder(N_VOXELS), retrieval_keys(), 2_832_897),
         (lambda: StructureDecoder(N_VOXELS, N_LATENTS), structure_keys(), 23_503_872),
         (lambda: MotionGenerator(N_VOXELS, N_LATENTS), motion_keys(), 335_758_336),
     ],
@@ -242,6 +250,14 @@ def test_a_released_semantic_decoder_decodes_as_theirs():
     np.testing.assert_allclose(f, true_f, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(c, true_c.reshape(5, 3, 4), rtol=1e-4, atol=1e-4)  # a token's numbers are neighbours
     assert network.scale == state["logit_scale"].exp()
+
+
+def test_a_released_decoder_for_retrieval_gives_f_as_theirs():
+    state, x = draw(retrieval_keys(n_in=7, width=6)), torch.randn(5, 7, generator=torch_generator(0))
+    network = from_released(state)
+    assert isinstance(network, EmbeddingDecoder)
+    f = released_trunk(as_numpy(state), "", x.double().numpy(), n_blocks=2)
+    np.testing.assert_allclose(network(x), f, rtol=1e-4, atol=1e-5)
 
 
 def test_a_released_structure_decoder_decodes_as_theirs():

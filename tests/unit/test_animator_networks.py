@@ -11,12 +11,20 @@ from baselines.mind_animator.augment import candidates, crop, crop_corners, eda,
 from baselines.mind_animator.losses import bi_info_nce, l1_norm, semantic_loss
 from baselines.mind_animator.masks import visible
 from baselines.mind_animator.mover import Mover, fit_mover
-from baselines.mind_animator.networks import MotionGenerator, SemanticDecoder, StructureDecoder, from_released
+from baselines.mind_animator.networks import (
+    EmbeddingDecoder,
+    MotionGenerator,
+    SemanticDecoder,
+    StructureDecoder,
+    from_released,
+    open_released,
+)
 from baselines.semantic_brain_decoding.wordnet import WordNet, open_wordnet
 from feature_decoding.training import seeded
 from minddiffuser.config.mind_animator import ANIMATOR_FORMS, MindAnimator, animator_form
 from minddiffuser.config.section import Section
 from minddiffuser.seeds import numpy_generator, torch_generator
+from minddiffuser.store import DataError
 
 # Two meanings of "dog", and a third that data.noun lacks.
 NOUNS = WordNet(
@@ -139,7 +147,14 @@ def test_first_weights_depend_on_the_seed_and_leave_torchs_randomness_alone():
     ("state", "said"),
     [
         ({}, "not a network of Mind-Animator: KeyError 'lin0.0.weight'"),
-        ({"lin0.0.weight": torch.zeros(6, 5), "logit_scale": torch.tensor(1.0)}, "not a network of Mind-Animator"),
+        (
+            {"lin0.0.weight": torch.zeros(6, 5), "logit_scale": torch.tensor(1.0)},
+            r"not a EmbeddingDecoder of Mind-Animator: \d of the weights are missing \(such as trunk.first.0.bias\)",
+        ),
+        (
+            {"lin0.0.weight": torch.zeros(6, 5), "logit_scale": torch.tensor(1.0), "lin1.0.weight": torch.zeros(6)},
+            "not a network of Mind-Animator",
+        ),
         (
             {"lin0.0.weight": torch.zeros(6, 5), "lin1.2.weight": torch.zeros(4, 6)},
             r"not a StructureDecoder of Mind-Animator: \d of the weights are missing \(such as to_latents.0.bias\)",
@@ -163,6 +178,44 @@ def test_an_unknown_or_reshaped_weight_is_named():
         from_released({**state, "lin2.weight": torch.ones(2)})
     with pytest.raises(ValueError, match=r"of another shape \(such as to_latents\.2\.bias"):
         from_released({**state, "lin1.2.bias": torch.ones(5)})
+
+
+def retrieval_state(n_in=5):
+    shapes = {}
+    for layer, n in (("lin0", n_in), ("mlp.0", 6), ("mlp.1", 6)):
+        shapes |= {f"{layer}.0.weight": (6, n)} | {f"{layer}.{key}": (6,) for key in ("0.bias", "1.weight", "1.bias")}
+    return {key: torch.ones(shape) for key, shape in shapes.items()} | {"logit_scale": torch.tensor(2.0)}
+
+
+def test_a_checkpoint_is_opened_where_it_decodes_from_as_many_vertices(tmp_path):
+    path = tmp_path / "sub1.pth"
+    torch.save(retrieval_state(), path)
+    network = open_released(path, 5)
+    assert isinstance(network, EmbeddingDecoder)
+    assert network(torch.zeros(2, 5)).shape == (2, 6)
+    with pytest.raises(DataError, match=r"sub1\.pth decodes from 5 vertices, and the rows have 7; .*voxels\.n to 5"):
+        open_released(path, 7)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is missing: expected .*x.pth"),
+        (b"<html>no</html>", "x.pth cannot be read as a checkpoint of Mind-Animator: it is a web page"),
+        ({"epoch": 3, "model": {}}, "x.pth is not a checkpoint of Mind-Animator: it has more, or other things"),
+        ({"weight": torch.ones(2)}, "x.pth: not a network of Mind-Animator: KeyError"),
+        ({**retrieval_state(), "lin0.1.bias": torch.ones(7)}, r"x.pth: not a Emb.* another shape .such as trunk.first"),
+    ],
+)
+def test_a_bad_checkpoint_is_told_by_one_error_that_names_it(tmp_path, content, said):
+    path = tmp_path / "x.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(DataError, match=said) as caught:
+        open_released(path, 5)
+    assert caught.value.path == path
 
 
 def random(*shape, seed=0):
