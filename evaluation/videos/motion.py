@@ -16,7 +16,7 @@ films in general, is told by the cosines with other clips (`other_clips_test`).
 import itertools
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from minddiffuser.seeds import numpy_generator
 STILL = 0.02  # pixels a frame below which a clip, or a true clip, is still
 STILL_SHARE = 0.01  # share of the true clip's speed below which a clip is still
 _GRID = 64  # cells on a side, at most, over which flows are averaged to be compared with those of other clips
+_CLIPS_AT_ONCE = 64
 _DRAWS_AT_ONCE = 2_000_000
 
 
@@ -105,7 +106,7 @@ def measure(
     if not rows:
         raise ValueError("there are no clips")
     scores = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    cosines = _cosines(np.stack(grids), np.stack(true_grids), scores["speed"], scores["epe_still"])
+    cosines = _cosines(grids, true_grids, scores["speed"], scores["epe_still"])
     scores["flow_cosine"] = np.diagonal(cosines).astype(np.float64)
     scores["speed_ratio"] = speed_ratio(scores["speed"], scores["epe_still"])
     return Motion(scores, cosines, np.stack(distances) if orders else None)
@@ -142,8 +143,8 @@ def flow_cosine(flow: np.ndarray, true: np.ndarray) -> float:
     float
         -1 to 1; 0 where either is still: slower than .02 pixels a frame, or the clip slower than .01 of the true one.
     """
-    f, g = _on_grid(flow)[None], _on_grid(true)[None]
-    return float(_cosines(f, g, np.array([speed(flow)]), np.array([speed(true)]))[0, 0])
+    speeds = np.array([speed(flow)]), np.array([speed(true)])
+    return float(_cosines([_on_grid(flow)], [_on_grid(true)], *speeds)[0, 0])
 
 
 def direction_cosine(flow: np.ndarray, true: np.ndarray) -> float:
@@ -287,12 +288,19 @@ def _on_grid(flow: np.ndarray) -> np.ndarray:
     return flow.astype(np.float32, copy=False).ravel()
 
 
-def _cosines(X: np.ndarray, Y: np.ndarray, speeds: np.ndarray, true_speeds: np.ndarray) -> np.ndarray:
-    """Cosine of each row of X (n, d) with each of Y (m, d), 0 where X is still: (n, m)."""
-    lengths = [np.sqrt(np.einsum("ij,ij->i", Z, Z, dtype=np.float64)) for Z in (X, Y)]
-    moves = _moves(speeds[:, None], true_speeds) & (np.outer(*lengths) > 0)
-    cosines = (X @ Y.T) / np.where(moves, np.outer(*lengths), 1)
-    return np.where(moves, cosines, 0).astype(np.float32)
+def _cosines(
+    grids: Sequence[np.ndarray], true: Sequence[np.ndarray], speeds: np.ndarray, true_speeds: np.ndarray
+) -> np.ndarray:
+    """Cosine of each of n vectors with each of m, 0 where either is of a clip that is still: (n, m)."""
+    lengths, true_lengths = (np.array([np.sqrt(x @ x) for x in vectors], np.float64) for vectors in (grids, true))
+    scale = np.outer(lengths, true_lengths)
+    moves = _moves(speeds[:, None], true_speeds) & (scale > 0)
+    products = np.empty(scale.shape)
+    for i in range(0, len(grids), _CLIPS_AT_ONCE):
+        X = np.stack(grids[i : i + _CLIPS_AT_ONCE])
+        for j in range(0, len(true), _CLIPS_AT_ONCE):
+            products[i : i + len(X), j : j + _CLIPS_AT_ONCE] = X @ np.stack(true[j : j + _CLIPS_AT_ONCE]).T
+    return np.where(moves, products / np.where(moves, scale, 1), 0).astype(np.float32)
 
 
 def _moves(speeds: np.ndarray | float, true_speeds: np.ndarray | float) -> Any:

@@ -93,10 +93,12 @@ def test_scores_agree_with_their_definitions(noisy, films, of_noisy):
     assert ratio == pytest.approx(0.7, abs=0.05)
 
 
-def test_scores_do_not_depend_on_whether_orders_are_wanted_or_on_other_clips(noisy, films, of_noisy):
+def test_scores_do_not_depend_on_whether_orders_are_wanted_or_on_other_clips(noisy, films, of_noisy, monkeypatch):
     without = measure(iter(noisy), iter(films), orders=False)
     for name, values in of_noisy.scores.items():
         np.testing.assert_array_equal(without.scores[name], values, err_msg=name)
+    monkeypatch.setattr(motion, "_CLIPS_AT_ONCE", 3)
+    np.testing.assert_allclose(measure(noisy, films, orders=False).cosines, of_noisy.cosines, atol=1e-6)
     alone = measure(noisy[2:3], films[2:3])
     for name in set(of_noisy.scores) - {"speed_ratio"}:  # its unit is the mean true speed
         assert alone.scores[name][0] == pytest.approx(of_noisy.scores[name][2], abs=1e-6), name
@@ -142,13 +144,14 @@ def test_the_channels_as_published_change_the_flow(films):
     )
 
 
-def test_clips_are_not_kept(films):
+def test_clips_are_not_kept(films, monkeypatch):
     """Memory for a clip more is that of two grids, not of the clip, its flows or its pairs of frames."""
 
     def clips(n: int):
         for _ in range(n):
             yield np.repeat(films[0], 2, axis=1).repeat(2, axis=2)  # 96 x 96, above the grid
 
+    monkeypatch.setattr(motion, "_CLIPS_AT_ONCE", 1)
     peaks = []
     for n in (2, 6):
         tracemalloc.start()
@@ -156,7 +159,7 @@ def test_clips_are_not_kept(films):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     grid = 7 * 64 * 64 * 2 * 4
-    assert peaks[1] - peaks[0] < 4 * 4.5 * grid  # two of each clip, and their copies as one array
+    assert peaks[1] - peaks[0] < 4 * 2.5 * grid
     assert peaks[0] > 14 * 96 * 96 * 2 * 4  # the flows of one clip
 
 
