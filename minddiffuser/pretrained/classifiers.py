@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,8 +159,8 @@ def open_vifi(path: Path, device: torch.device) -> Network:
     what, remedy = "a checkpoint of ViFi-CLIP", "get it again from github.com/muzairkhattak/ViFi-CLIP"
     if not path.is_file():
         raise MissingModelError(f"{path} is absent: {what}", remedy, path)
-    # A checkpoint has the settings of its training beside the weights: an object of a library that is not needed here.
-    allowed: list[Any] = [(_Settings, "yacs.config.CfgNode"), *OLD_NUMBERS]
+    # A checkpoint has the settings of its training beside the weights: a dict of a library that is not needed here.
+    allowed: list[Any] = [(OrderedDict, "yacs.config.CfgNode"), *OLD_NUMBERS]
     with reading(path, what, remedy, MissingModelError), torch.serialization.safe_globals(allowed):
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         weights = {key.removeprefix("module."): value for key, value in found.get("model", found).items()}
@@ -175,7 +176,3 @@ def open_vifi(path: Path, device: torch.device) -> Network:
         return visual(pixels)
 
     return Network(forward, size if isinstance(size, int) else size[0], *_IMAGENET)
-
-
-class _Settings(dict):
-    """Stands for the settings in a checkpoint."""
