@@ -300,7 +300,7 @@ def _cosines(
         X = np.stack(grids[i : i + _CLIPS_AT_ONCE])
         for j in range(0, len(true), _CLIPS_AT_ONCE):
             products[i : i + len(X), j : j + _CLIPS_AT_ONCE] = X @ np.stack(true[j : j + _CLIPS_AT_ONCE]).T
-    return np.where(moves, products / np.where(moves, scale, 1), 0).astype(np.float32)
+    return np.where(moves, (products / np.where(moves, scale, 1)).clip(-1, 1), 0).astype(np.float32)
 
 
 def _moves(speeds: np.ndarray | float, true_speeds: np.ndarray | float) -> Any:
