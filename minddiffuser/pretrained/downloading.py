@@ -11,11 +11,14 @@ import torch
 
 from minddiffuser.config import REPOSITORY
 from minddiffuser.config.method import Models
+from minddiffuser.config.mind_animator import FilmMetrics
+from minddiffuser.pretrained.classifiers import FILES as CLASSIFIER_FILES
 from minddiffuser.pretrained.clip import CLIP_FILE, check_clip_names, clip_repository
 from minddiffuser.pretrained.files import MissingModelError
 from minddiffuser.pretrained.pooled import RESNET50_URL, resnet50_weights
 from minddiffuser.pretrained.scoring import SCORING_URLS, read_weights, scoring_weights
 
+_Wanted = tuple[str, str | None, list[str]]  # a repository of the hub, its revision, and patterns of its files
 _STABLE_DIFFUSION_FILES = ["*/*.json", "*/merges.txt", "*/*model.safetensors"]  # fp16 variants have other names
 
 
@@ -29,28 +32,42 @@ def download(models: Models, safety_checker: bool = False) -> Iterator[Path]:
     MissingModelError
         The licence was not accepted, nobody is logged in, or there is no network.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
     wanted = []
     if not (REPOSITORY / models.stable_diffusion).exists():
         wanted.append((models.stable_diffusion, models.stable_diffusion_revision, _STABLE_DIFFUSION_FILES))
-    for name, weights in {
-        (models.clip, models.clip_weights),
-        (models.scoring_clip, models.scoring_clip_weights),
-    }:
-        check_clip_names(name, weights)
-        if weights is not None and not (REPOSITORY / weights).is_file():
-            wanted.append((clip_repository(name, weights), None, [CLIP_FILE]))
+    for clip in {(models.clip, models.clip_weights), (models.scoring_clip, models.scoring_clip_weights)}:
+        wanted += _clip_wanted(*clip)
+    yield from _fetch(wanted, None if safety_checker else ["safety_checker/*"])
+
+
+def download_film_networks(metrics: FilmMetrics) -> Iterator[Path]:
+    """Download the networks that score films, but for ViFi-CLIP, like `download`; nothing where they have stand-ins."""
+    if metrics.networks == "scoring_clip":
+        return
+    named = (
+        (metrics.image_classifier, metrics.image_classifier_revision),
+        (metrics.video_classifier, metrics.video_classifier_revision),
+    )
+    wanted = [(name, revision, CLASSIFIER_FILES) for name, revision in named if not (REPOSITORY / name).exists()]
+    yield from _fetch([*wanted, *_clip_wanted(metrics.clip, metrics.clip_weights)])
+
+
+def _clip_wanted(name: str, weights: str | None) -> list[_Wanted]:
+    """Say what to download for a CLIP that is not local."""
+    check_clip_names(name, weights)
+    if weights is None or (REPOSITORY / weights).is_file():
+        return []
+    return [(clip_repository(name, weights), None, [CLIP_FILE])]
+
+
+def _fetch(wanted: list[_Wanted], ignored: list[str] | None = None) -> Iterator[Path]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
     for repository, revision, patterns in wanted:
         try:
             yield Path(
-                snapshot_download(
-                    repository,
-                    revision=revision,
-                    allow_patterns=patterns,
-                    ignore_patterns=None if safety_checker else ["safety_checker/*"],
-                )
+                snapshot_download(repository, revision=revision, allow_patterns=patterns, ignore_patterns=ignored)
             )
         except HFValidationError as error:
             raise MissingModelError(f"{repository} is neither a path that exists nor a name on the hub") from error

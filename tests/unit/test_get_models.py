@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from minddiffuser.config.method import Models
+from minddiffuser.config.mind_animator import FilmMetrics
 from minddiffuser.pretrained import downloading
 from minddiffuser.pretrained.clip import CLIP_FILE
 from minddiffuser.pretrained.downloading import (
     damaged_files,
     download,
+    download_film_networks,
     download_resnet50,
     download_scoring_weights,
 )
@@ -69,6 +71,23 @@ def test_what_is_downloaded_is_the_pinned_revision_and_both_clips(monkeypatch):
     assert len(list(download(Models()))) == 3
     assert asked.pop("CompVis/stable-diffusion-v1-4")["revision"] == Models().stable_diffusion_revision
     assert all(options["allow_patterns"] == [CLIP_FILE] for options in asked.values())
+
+
+def test_of_what_scores_films_the_pinned_revisions_are_downloaded_and_nothing_where_it_is_there(monkeypatch, tmp_path):
+    asked = {}
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **options: asked.update({name: options}) or "folder"
+    )
+    metrics = FilmMetrics()
+    assert len(list(download_film_networks(metrics))) == 3
+    assert asked[metrics.image_classifier]["revision"] == metrics.image_classifier_revision
+    assert asked[metrics.video_classifier]["revision"] == metrics.video_classifier_revision
+    assert "model.safetensors" in asked[metrics.video_classifier]["allow_patterns"]
+    local = FilmMetrics(
+        image_classifier=str(tmp_path), video_classifier=str(tmp_path), clip="local-dir:a", clip_weights=None
+    )
+    assert list(download_film_networks(local)) == []
+    assert list(download_film_networks(FilmMetrics(networks="scoring_clip"))) == []
 
 
 @pytest.mark.parametrize(("name", "said"), [("nobody/nothing", "hf auth login"), ("/no/such/sd-v1-4.ckpt", "neither")])
