@@ -6,9 +6,9 @@ Before it, accept Stable Diffusion's licence on https://huggingface.co/CompVis/s
 `hf auth login`. Writes to the hub's cache (`HF_HOME`, by default ~/.cache/huggingface), and compares every file with
 the checksum that the hub gives for it. The networks of the field's eight metrics (0.5 GB) go to torch.hub's folder
 (`execution.torch_hub`, by default ~/.cache/torch/hub), checked by the checksums in their names, or, without one, by
-reading them. With `experiment.mind_animator`, the classifiers that score films (0.7 GB) come from the hub, too; ViFi-CLIP's
-checkpoint is not on it, and is to be fetched from github.com/muzairkhattak/ViFi-CLIP. This is the only script that uses
-the network; all others open local files.
+reading them. With `experiment.mind_animator`, the classifiers that score films (0.7 GB) come from the hub, too;
+ViFi-CLIP's checkpoint is not on it, and is to be fetched from github.com/muzairkhattak/ViFi-CLIP. This is the only
+script that uses the network; all others open local files.
 
 Peak memory: 1 GB.
 """
