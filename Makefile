@@ -68,7 +68,9 @@ CC2017 := \
 	baselines/mind_animator/21_semantic.py \
 	baselines/mind_animator/22_structure.py \
 	baselines/mind_animator/23_motion.py \
-	baselines/mind_animator/24_retrieval.py
+	baselines/mind_animator/24_retrieval.py \
+	baselines/mind_animator/31_reconstruct.py \
+	baselines/mind_animator/32_controls.py
 FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
 
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).

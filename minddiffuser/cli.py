@@ -26,6 +26,7 @@ BATCHES = {
     "takagi/35": ("encode",),
     **dict.fromkeys(("reconstruction/31", "reconstruction/33", "takagi/36"), ("generate",)),
     **dict.fromkeys(("ozcelik/38", "semantic_brain_decoding/39"), ("generate",)),
+    **dict.fromkeys(("mind_animator/31", "mind_animator/32"), ("generate",)),
     **dict.fromkeys(("reconstruction/32", "reconstruction/34"), ("refine",)),
     "ozcelik/37": ("refine", "encode"),
     **dict.fromkeys(("evaluation/40", "evaluation/41"), ("score",)),

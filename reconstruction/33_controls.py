@@ -40,9 +40,9 @@ from minddiffuser.cli import execute, parse
 from minddiffuser.config import Config
 from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import numpy_generator
-from minddiffuser.store import DataError, open_made
+from minddiffuser.store import open_made
 from reconstruction import recipes
-from reconstruction.controls import JointSpace, Targets, other_images
+from reconstruction.controls import JointSpace, Targets, chosen, other_images
 from reconstruction.folder import ReconstructionFolder, to_uint8
 from reconstruction.sampler import draw_noise, open_sampler
 
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     run = parse(__doc__, argv, add_arguments)
     config, batch_size = run.config, run.config.execution.batch_size.generate
     seed, size = config.experiment.seed, config.experiment.detail.image_size
-    wanted = chosen(config, run.own.only)
+    wanted = chosen(recipes.controls(config), run.own.only)
     open_once = functools.cache(lambda: open_sampler(config, run.device))
     for subject in run.subjects:
         with open_made(prepared(config, subject)) as rows:
@@ -113,22 +113,6 @@ def main(argv: list[str] | None = None) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the choice of controls."""
     parser.add_argument("--only", nargs="+", metavar="NAME", help="make these alone, such as ceiling or bottleneck/10")
-
-
-def chosen(config: Config, only: list[str] | None) -> list[str]:
-    """Names of the controls to make, in the order of `recipes.controls`.
-
-    Raises
-    ------
-    DataError
-        The configuration has no control of such a name.
-    """
-    names = recipes.controls(config)
-    asked = names if only is None else [name if "/" in name else f"control/{name}" for name in only]
-    if unknown := [name for name in asked if name not in names]:
-        known = ", ".join(name.removeprefix("control/") for name in names)
-        raise DataError(f"--only {' '.join(unknown)}: the configuration's controls are {known}")
-    return [name for name in names if name in asked]
 
 
 def read_targets(config: Config, subject: str, recipe: Callable[..., Recipe], rows: slice) -> Targets:

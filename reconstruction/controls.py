@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from feature_decoding.ridge import Scaler
 from minddiffuser.correlation import unit_rows
 from minddiffuser.seeds import numpy_generator
+from minddiffuser.store import DataError
 
 _ROWS_AT_ONCE = 512
 
@@ -17,6 +18,21 @@ class Targets(NamedTuple):
 
     z: np.ndarray
     c: np.ndarray
+
+
+def chosen(names: list[str], only: list[str] | None) -> list[str]:
+    """Choose controls by name, where "control/" may be left out; in the order of `names`, all of them for None.
+
+    Raises
+    ------
+    DataError
+        There is no control of such a name.
+    """
+    asked = names if only is None else [name if "/" in name else f"control/{name}" for name in only]
+    if unknown := [name for name in asked if name not in names]:
+        known = ", ".join(name.removeprefix("control/") for name in names)
+        raise DataError(f"--only {' '.join(unknown)}: the configuration's controls are {known}")
+    return [name for name in names if name in asked]
 
 
 def other_images(n: int, seed: int) -> np.ndarray:

@@ -31,6 +31,7 @@ OF_LATENTS = {
     "control/ridge_frames": "ridge",
     "control/mover": "mover",
     "control/moved": "moved",
+    "control/mover_of_truth": "mover_of_truth",
     "control/nearest_training": "nearest_training",
     "control/mean_clip": "mean",
 }
@@ -124,10 +125,10 @@ def control(config: Config, subject: str, name: str) -> Recipe:
     """Recipe of the films of a control, such as "control/ceiling" or "no_generator/corrected"."""
     form = form_of_control(config, name)
     if name == "control/ceiling":
-        return _films(config, subject, name, CONTROLS, _generator(config, form) | _posterior(config), clips(config))
+        return _films(config, subject, name, CONTROLS, _generator(config, form), clips(config))
     settings = pick(config.experiment, *STABLE_DIFFUSION, "mind_animator.video.precision")
     if name == "control/true_latents":
-        return _films(config, subject, name, CONTROLS, settings | _posterior(config), clips(config))
+        return _films(config, subject, name, CONTROLS, settings, clips(config))
     return _films(config, subject, name, CONTROLS, settings, decoded(config, subject, form, "motion"))
 
 
@@ -153,12 +154,6 @@ def systems(config: Config, subject: str) -> dict[str, tuple[Recipe, ...]]:
 def _generator(config: Config, form: str) -> dict[str, Any]:
     own = animator_form(settings_of(config), form).video
     return pick(config.experiment, "seed", *STABLE_DIFFUSION) | named(own, "experiment.mind_animator.video")
-
-
-def _posterior(config: Config) -> dict[str, Any]:
-    """Say which latents of a frame are taken for the true ones."""
-    own = animator_form(settings_of(config), form_of_control(config, "")).clips
-    return {"experiment.mind_animator.clips.posterior": own.posterior}
 
 
 def _films(config: Config, subject: str, name: str, script: str, settings: dict, *inputs: Recipe) -> Recipe:

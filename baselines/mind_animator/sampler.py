@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from baselines.mind_animator import recipes
 from baselines.mind_animator.inflation import inflate
 from feature_extraction.latents import decode
 from feature_extraction.text import embed_captions
@@ -118,11 +119,12 @@ class VideoSampler:
 def draw(vae: AutoencoderKL, latents: torch.Tensor, n_pictures: int, settings: Video) -> torch.Tensor:
     """Decode latents (n_clips, n_frames, 4, height, width) to films (n_clips, n_frames, 3, ...) in [0, 1].
 
-    `n_pictures` frames at a time, for memory.
+    `n_pictures` frames at a time, for memory; frames that are the same are decoded once.
     """
+    frames, numbers = latents.flatten(0, 1).unique(dim=0, return_inverse=True)
     with products(settings.precision), autocast(settings.precision, latents.device):
-        frames = [decode(vae, part).to(latents.dtype) for part in latents.flatten(0, 1).split(n_pictures)]
-    return torch.cat(frames).unflatten(0, latents.shape[:2])
+        pictures = [decode(vae, part).to(latents.dtype) for part in frames.split(n_pictures)]
+    return torch.cat(pictures)[numbers].unflatten(0, latents.shape[:2])
 
 
 def draw_video_noise(
@@ -146,6 +148,11 @@ def draw_video_noise(
     if kind == "per_frame":
         return draw_noise(shape, seed, stimulus_ids, device)
     return draw_noise(shape[1:], seed, stimulus_ids, device)[:, None].expand(-1, shape[0], -1, -1, -1)
+
+
+def clips_at_once(config: Config) -> int:
+    """How many clips go through the U-Net at a time: `execution.batch_size.generate` pictures, or one clip."""
+    return max(config.execution.batch_size.generate // recipes.settings_of(config).clips.n_frames, 1)
 
 
 def open_video_sampler(

@@ -24,7 +24,7 @@ class BatchSize(Section):
         default=4,
         ge=1,
         description="pictures without gradients (31, 33, 36, 38, 39): 4.3 GB of weights in float32, and up to 2.5 GB a "
-        "picture in the autoencoder's decoder",
+        "picture in the autoencoder's decoder; of films (31 and 32 of Mind-Animator) the U-Net takes a clip at least",
     )
     refine: int = Field(
         default=1,

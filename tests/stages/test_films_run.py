@@ -6,13 +6,18 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 from smallest import OF_FILMS, run_here, write_config
 
-from baselines.mind_animator import targets
+from baselines.mind_animator import sampler, targets
 from data import cc2017
 from feature_decoding import training
+from minddiffuser.pretrained import stable_diffusion
+from miniature.networks import WEIGHTS
+from reconstruction.folder import read_settings, read_videos
 
 ROOT = "baselines/mind_animator"
 SUBJECT, FORMS = "Subject01", ("original", "corrected")
@@ -33,6 +38,7 @@ def films_config(folder, **own):
     settings["semantic"].update(n_variations=2, epochs=3, n_blocks=1)
     settings["structure"].update(epochs=3)
     settings["motion"].update(epochs=3)
+    settings["video"].update(n_steps=3)
     settings.update(own)
     path.write_text(yaml.safe_dump(config))
     return path
@@ -268,3 +274,140 @@ def test_an_f_of_another_width_than_clips_is_refused(copy):
     done = run_in(copy, f"{ROOT}/21_semantic.py", "--overwrite", "--set", "experiment.mind_animator.semantic.width=64")
     assert done.returncode == 1
     assert "semantic.width is 64, but CLIP's embeddings have 96 numbers" in done.stderr
+
+
+FILMS = "reconstruction"
+BY_FORM = [f"mind_animator/{form}" for form in ("original", "corrected", "change")]
+OF_LATENTS = {
+    **{f"no_generator/{form}": (form, "z") for form in ("original", "corrected", "change")},
+    "control/static": ("corrected", "static"),
+    "control/other_clip": ("corrected", "other_clip"),
+    "control/ridge_frames": ("corrected", "ridge"),
+    "control/mover": ("corrected", "mover"),
+    "control/moved": ("corrected", "moved"),
+    "control/mover_of_truth": ("corrected", "mover_of_truth"),
+    "control/nearest_training": ("corrected", "nearest_training"),
+    "control/mean_clip": ("corrected", "mean"),
+}
+
+
+def films_of(folder, name, subject=SUBJECT):
+    ids, made = zip(*read_videos(results(folder) / subject / FILMS / name), strict=True)
+    assert list(ids) == [101001 + k for k in range(N_TEST)]
+    return np.stack(made)
+
+
+def strips(folder, name):
+    """Bytes of each strip, and the index without the seconds."""
+    path = results(folder) / SUBJECT / FILMS / name
+    found = {file.name: file.read_bytes() for file in path.glob("*.png")}
+    return found | {"index": pd.read_csv(path / "index.csv").drop(columns="seconds").to_csv()}
+
+
+def test_films_of_all_forms_and_controls_are_strips_of_eight_frames(films):
+    for name in [*BY_FORM, *OF_LATENTS, "control/ceiling", "control/true_latents"]:
+        assert films_of(films, name).shape == (N_TEST, 8, 64, 64, 3), name
+    decoded = {form: films_of(films, f"mind_animator/{form}") for form in ("original", "corrected", "change")}
+    assert not np.array_equal(decoded["original"], decoded["corrected"])
+    assert not np.array_equal(decoded["change"], decoded["corrected"])
+    flags = [read_settings(results(films) / SUBJECT / FILMS / name)["flags"] for name in BY_FORM]
+    assert flags == [["test-set statistics"], [], []]
+
+
+@pytest.mark.parametrize("name", OF_LATENTS)
+def test_films_without_the_generator_are_those_of_the_autoencoder(films, name):
+    form, key = OF_LATENTS[name]
+    z = arrays_of(results(films) / SUBJECT / "decoded" / form / "motion.h5")[key][:2]
+    vae = AutoencoderKL.from_pretrained(WEIGHTS / "stable-diffusion" / "vae")
+    with torch.no_grad():
+        made = vae.decode(torch.from_numpy(z).flatten(0, 1) / vae.config.scaling_factor).sample
+    expected = ((made / 2 + 0.5).clamp(0, 1) * 255).permute(0, 2, 3, 1).reshape(2, 8, 64, 64, 3).numpy()
+    np.testing.assert_allclose(films_of(films, name)[:2], expected, atol=0.51)
+
+
+def test_controls_are_what_they_are_called(films):
+    truth = next(iter(read_true(films)))
+    assert correlation(films_of(films, "control/true_latents")[0], truth) > 0.8
+    assert correlation(films_of(films, "control/ceiling")[0], truth) > 0.6
+    static, mean = films_of(films, "control/static"), films_of(films, "control/mean_clip")
+    np.testing.assert_array_equal(static, np.repeat(static[:, :1], 8, axis=1))
+    np.testing.assert_array_equal(mean, np.repeat(mean[:1], N_TEST, axis=0))
+    other = films_of(films, "control/other_clip")
+    np.testing.assert_allclose(static[:, 0].astype(int), other[:, 0], atol=1)  # the last bits are the batch's
+    assert not np.array_equal(static[:, 1:], other[:, 1:])
+
+
+def read_true(films):
+    film = cc2017.films(films / "cc2017")["test1"]
+    for _, frames in cc2017.read_clips(film, 8, 1, 64):
+        yield frames
+
+
+def correlation(a, b):
+    return np.corrcoef(a.ravel(), b.ravel())[0, 1]
+
+
+def test_films_that_are_there_are_left_alone_and_one_that_is_missing_is_made_again_to_the_same_bytes(films, copy):
+    for script, name in (("31_reconstruct", "mind_animator/corrected"), ("32_controls", "control/ceiling")):
+        path, before = results(copy) / SUBJECT / FILMS / name, strips(films, name)
+        (path / "records" / "101004.json").unlink()
+        (path / "101004.png").write_bytes(b"half")
+        times = {file: file.stat().st_mtime_ns for file in (results(copy) / SUBJECT / FILMS).glob("*/*/*.png")}
+        done = run_in(copy, f"{ROOT}/{script}.py")
+        assert done.returncode == 0, done.stderr
+        assert strips(copy, name) == before
+        again = {file for file, time in times.items() if file.stat().st_mtime_ns != time}
+        assert again == {path / "101004.png"}
+
+
+def test_shards_make_the_same_films_as_one_run(films, copy):
+    names = [*BY_FORM, "control/ceiling", "control/static"]
+    shutil.rmtree(results(copy) / SUBJECT / FILMS)
+    for shard in ("2-of-2", "1-of-2"):
+        done = run_in(copy, f"{ROOT}/31_reconstruct.py", "--shard", shard)
+        assert done.returncode == 0, done.stderr
+        done = run_in(copy, f"{ROOT}/32_controls.py", "--shard", shard, "--only", "ceiling", "static")
+        assert done.returncode == 0, done.stderr
+        assert ("4 of 8 films; 4 are left" in done.stdout) == (shard == "2-of-2")
+    for name in names:
+        assert strips(copy, name) == strips(films, name), name
+    assert not (results(copy) / SUBJECT / FILMS / "control" / "mover").exists()
+
+
+def test_a_control_that_needs_no_subject_is_copied_from_another_one(films, copy, monkeypatch):
+    """A second subject that is the first one by another name; nothing may be sampled for it."""
+    films_config(copy, subjects=[SUBJECT, "Subject02"])
+    shutil.copytree(results(copy) / SUBJECT, results(copy) / "Subject02")
+    shutil.rmtree(results(copy) / "Subject02" / FILMS)
+    for path in (results(copy) / "Subject02").rglob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["subject"] = "Subject02"
+    for module, opener in ((sampler, "open_video_sampler"), (stable_diffusion, "open_vae")):
+        monkeypatch.setattr(module, opener, lambda *_: pytest.fail("a model was opened"))
+    own = ("--subject", "Subject02", "--set", "experiment.miniature_cc2017.direction=[true, true]")
+    done = run_in(copy, f"{ROOT}/32_controls.py", *own, "--only", "ceiling", "true_latents")
+    assert done.returncode == 0, done.stderr
+    for name in ("control/ceiling", "control/true_latents"):
+        np.testing.assert_array_equal(films_of(copy, name, "Subject02"), films_of(films, name))
+    assert read_settings(results(copy) / "Subject02" / FILMS / "control/ceiling")["subject"] == "Subject02"
+
+
+def test_films_of_other_settings_and_unknown_controls_are_refused(copy):
+    setting = "experiment.mind_animator.video.guidance_scale=3"
+    done = run_in(copy, f"{ROOT}/31_reconstruct.py", "--set", setting)
+    assert done.returncode == 1
+    assert "video.guidance_scale was 2" in done.stderr
+    assert f"{ROOT}/31_reconstruct.py --subject {SUBJECT} --overwrite" in done.stderr
+    done = run_in(copy, f"{ROOT}/32_controls.py", "--only", "grey")
+    assert done.returncode == 1
+    assert (
+        "--only control/grey: the configuration's controls are ceiling, true_latents, no_generator/original"
+        in done.stderr
+    )
+
+
+def test_films_without_what_is_decoded_name_the_script_that_makes_it(copy):
+    (results(copy) / SUBJECT / "decoded" / "corrected" / "semantic.h5").unlink()
+    done = run_in(copy, f"{ROOT}/31_reconstruct.py")
+    assert done.returncode == 1
+    assert f"make it with: python {ROOT}/21_semantic.py --subject {SUBJECT}" in done.stderr
