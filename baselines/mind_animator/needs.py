@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from baselines.mind_animator import recipes
 from baselines.mind_animator.decoding import ALPHAS, N_FOLDS, distinct_forms
 from baselines.mind_animator.networks import MotionGenerator, SemanticDecoder, StructureDecoder
+from baselines.mind_animator.sampler import clips_at_once
 from baselines.semantic_brain_decoding.wordnet import open_wordnet
 from data import film_needs
 from data.film_needs import PART, Recorded, counted, subjects_of
@@ -15,15 +17,16 @@ from minddiffuser.config import Config
 from minddiffuser.config.mind_animator import animator_form
 from minddiffuser.needs import models
 from minddiffuser.needs.findings import Findings, Room
-from minddiffuser.needs.models import device_of
+from minddiffuser.needs.models import V1_4, device_of
 from minddiffuser.needs.rows import FLOAT32, FLOAT64, Means, Row, lower_batch, vae_picture
 from minddiffuser.needs.speed import now
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import DataError
 
-WRITING = 500e6  # bytes a second, a guess
 FLOAT16 = 2
 N_STATES = 4  # what the state of training has of each weight: itself, two moments of Adam, and the best so far
+N_SYSTEMS = 10  # of films of latents that 23 writes
+FRAME = 3e8  # bytes of a frame of 512 pixels in the inflated U-Net, without gradients, by count
 EMBEDDING = 1 / 50  # of a call of the U-Net, that a text or a small picture takes in an encoder, a guess
 
 
@@ -135,12 +138,13 @@ def sizes(findings: Findings) -> Sizes:
 
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
-    """Estimate what 11 to 24 take."""
+    """Estimate what 11 to 32 take."""
     means, of_networks = models.means(findings), sizes(findings)
     recorded = [counted(findings, name) for name in names]
     found = [features(recorded[0], means, of_networks)] if recorded else []
     for s in recorded:
-        found += [row(s, means, of_networks) for row in (semantic, structure, motion)] + [retrieval(s, means)]
+        found += [row(s, means, of_networks) for row in (semantic, structure, motion)]
+        found += [row(s, means) for row in (retrieval, films, controls)]
     return found
 
 
@@ -178,14 +182,14 @@ def regression(s: Recorded, n: Sizes, n_units: int, n_fits: int) -> tuple[float,
     return operations, memory, (s.n_training + 2 * n.n_in) * n.n_in * FLOAT64
 
 
-def training(n_weights: int, n_epochs: int) -> tuple[float, float, float]:
-    """Count beside the steps of a training the seconds to write its state in each epoch, and bytes in RAM and there.
+def training(n_weights: int) -> tuple[float, float]:
+    """Count the bytes that a training takes in RAM and on the device.
 
-    While the state is written, RAM has it twice, and the best weights; the device has weights, gradients, Adam's two
+    While its state is written, RAM has it twice, and the best weights; the device has weights, gradients, Adam's two
     moments, and the gradients of the penalty.
     """
     weights = n_weights * FLOAT32
-    return n_epochs * N_STATES * weights / WRITING, (2 * N_STATES + 1) * weights, 5 * weights
+    return (2 * N_STATES + 1) * weights, 5 * weights
 
 
 def semantic(s: Recorded, m: Means, n: Sizes) -> Row:
@@ -202,10 +206,10 @@ def _decoder(
     s: Recorded, m: Means, n: Sizes, script: str, decoder: str, n_weights: int, n_units: int, n_epochs: int
 ) -> Row:
     n_forms, n_trained = len(distinct_forms(m.config, decoder)), n_steps(s, m.config, n_epochs)
-    writing, of_state, on_device = training(n_weights, n_epochs)
+    of_state, on_device = training(n_weights)
     operations, of_ridge, of_gram = regression(s, n, n_units, 2)
     voxels, targets = s.n_clips * n.n_in * FLOAT32, s.n_clips * n_units * FLOAT32
-    seconds = n_trained * n_weights * n.by_step + writing + operations / m.speed.factorise
+    seconds = n_trained * n_weights * n.by_step + operations / m.speed.factorise
     state = N_STATES * n_weights * FLOAT32
     kept = n_weights * FLOAT32 + 5 * s.n_test * n_units * FLOAT32
     return Row(
@@ -217,25 +221,25 @@ def _decoder(
 
 
 def motion(s: Recorded, m: Means, n: Sizes) -> Row:
-    """23: the generator, whose state is written in each epoch, and ridge regression on each frame."""
+    """23: the generator, whose state is written now and then, and ridge regression on each frame."""
     settings = film_needs.settings_of(m.config)
     own, n_frames, n_forms = settings.motion, settings.clips.n_frames, len(distinct_forms(m.config, "motion"))
     n_trained = n_steps(s, m.config, own.epochs)
-    writing, of_state, on_device = training(n.motion, own.epochs)
+    of_state, on_device = training(n.motion)
     operations, of_ridge, of_gram = regression(s, n, n.d, 2 * n_frames + N_FOLDS + 1)
     film = n_frames * n.d * FLOAT32
     # Each epoch makes the validation films, which takes a third of a step forward and back for each frame again.
     n_made = own.epochs * settings.n_validation / settings.batch_size * n_frames / 2 / 3
-    seconds = (n_trained + n_made) * n.motion * n.by_step_of_films + writing + operations / m.speed.factorise
+    seconds = (n_trained + n_made) * n.motion * n.by_step_of_films + operations / m.speed.factorise
     tokens = settings.batch_size * n_frames * n.d * FLOAT32
-    made = 8 * s.n_test * film
-    state, n_systems = N_STATES * n.motion * FLOAT32, 7
-    kept = n.motion * FLOAT32 + n_systems * s.n_test * film
+    made = N_SYSTEMS * s.n_test * film
+    state = N_STATES * n.motion * FLOAT32
+    kept = n.motion * FLOAT32 + made
     return Row(
         s.name, "23", "motion generator", n_forms * seconds, 1.5 * s.n_clips * film + max(of_state, made + of_ridge),
         max(on_device + s.n_training * film + 40 * tokens, of_gram), 2 * state + n_forms * kept,
-        f"{n_forms} x {n_trained:,} steps of {n.motion / 1e6:,.1f} million weights; {state / 1e9:.1f} GB are written "
-        "in each epoch",
+        f"{n_forms} x {n_trained:,} steps of {n.motion / 1e6:,.1f} million weights, a state of "
+        f"{state / 1e9:.1f} GB",
         (f"lower experiment.mind_animator.motion.inner (now {own.inner})",),
     )  # fmt: skip
 
@@ -246,6 +250,38 @@ def retrieval(s: Recorded, m: Means) -> Row:
     seconds = n_tables * (2 * s.n_test * s.n_clips * width / m.speed.multiply + s.n_test * s.n_clips * 5e-9)
     return Row(
         s.name, "24", "retrieval", seconds, 5 * s.n_test * s.n_clips * FLOAT64, 0, 1e5, f"{n_tables} galleries",
+    )  # fmt: skip
+
+
+def films(s: Recorded, m: Means) -> Row:
+    """31: DDIM backwards without guidance, and the guided steps, for each frame of each form."""
+    n, folders = n_calls(m.config), len(film_needs.settings_of(m.config).forms)
+    return _pictures(s, m, "31", "films", folders * n, folders, f"{folders} x {n:g} U-Net calls a frame")
+
+
+def controls(s: Recorded, m: Means) -> Row:
+    """32: one control by all steps, and the others by the autoencoder alone, which is a quarter of a call a frame."""
+    n, folders = n_calls(m.config), len(recipes.controls(m.config))
+    how = f"{n:g} U-Net calls a frame, and a quarter for each of {folders - 1} controls"
+    return _pictures(s, m, "32", "controls of films", n + (folders - 1) / 4, folders, how)
+
+
+def n_calls(config: Config) -> float:
+    """Count the guided calls of the U-Net that a frame takes; one without guidance is half of one."""
+    video = film_needs.settings_of(config).video
+    guided = video.n_steps if video.start == "inversion" else math.ceil(video.renoise / 1000 * video.n_steps)
+    return guided + video.n_steps / 2 * (video.start == "inversion")
+
+
+def _pictures(s: Recorded, m: Means, script: str, name: str, calls: float, folders: int, how: str) -> Row:
+    clips = film_needs.settings_of(m.config).clips
+    n_frames, share = s.n_test * clips.n_frames, (clips.size / 512) ** 2
+    at_once = 2 * clips_at_once(m.config) * clips.n_frames * FRAME * share * m.models.unet / V1_4.unet
+    batch = m.config.execution.batch_size.generate * vae_picture(m.config, m.models)
+    return Row(
+        s.name, script, name, n_frames * calls * m.speed.generate, 4 * clips.n_frames * clips.size**2 * 3 * FLOAT32,
+        m.models.stable_diffusion + max(at_once, batch), folders * n_frames * 1.5 * clips.size**2,
+        how, lower_batch(m.config, "generate"),
     )  # fmt: skip
 
 

@@ -302,7 +302,8 @@ def at_real_size(*changes):
     needs = baselines.mind_animator.needs
     found = [film_needs.prepare(config, recorded), needs.features(recorded, means, sizes)]
     found += [row(recorded, means, sizes) for row in (needs.semantic, needs.structure, needs.motion)]
-    return {row.scripts: row for row in [*found, needs.retrieval(recorded, means)]}
+    found += [row(recorded, means) for row in (needs.retrieval, needs.films, needs.controls)]
+    return {row.scripts: row for row in found}
 
 
 def test_networks_of_real_size_are_counted_without_being_made(monkeypatch):
@@ -316,10 +317,10 @@ def test_networks_of_real_size_are_counted_without_being_made(monkeypatch):
 @pytest.mark.parametrize("scripts", at_real_size())
 def test_real_films_fit_a_machine_of_32_gb_with_a_gpu_of_24_gb(scripts):
     found = at_real_size()[scripts]
-    assert 0 < found.seconds < 7 * 86400
+    assert 0 < found.seconds < 30 * 86400
     assert 0 <= found.on_device < 24e9
     assert 0.1e9 < found.memory + rows.PROCESS < 32e9
-    assert 0 < found.disk < 40e9
+    assert 0 < found.disk < 60e9
 
 
 def test_the_generators_state_is_counted():
@@ -329,7 +330,7 @@ def test_the_generators_state_is_counted():
     assert found.on_device > state
     assert found.disk > 2 * state
     assert found.memory > 2 * state
-    assert "5.4 GB are written in each epoch" in found.how
+    assert "a state of 5.4 GB" in found.how
     few, many = (at_real_size(f"experiment.mind_animator.motion.epochs={n}")["23"].seconds for n in (10, 100))
     assert many > 5 * few
 
