@@ -10,11 +10,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from scipy.special import erf, log_softmax, softmax
 from torch import nn
 from torchvision.transforms import functional as transforms
 
 from baselines.mind_animator.augment import candidates, crop, crop_corners, sparsified, sparsify
+from baselines.mind_animator.inflation import FrameAttention, PooledGroupNorm, inflate
 from baselines.mind_animator.losses import bi_info_nce, l1_norm, l1_weight, noam, semantic_loss
 from baselines.mind_animator.masks import visible
 from baselines.mind_animator.networks import (
@@ -29,6 +31,8 @@ from baselines.mind_animator.networks import (
 from baselines.semantic_brain_decoding.wordnet import open_wordnet
 from minddiffuser.config import REPOSITORY
 from minddiffuser.config.mind_animator import MindAnimator, animator_form
+from minddiffuser.pretrained.checkpoint import STABLE_DIFFUSION_V1
+from minddiffuser.pretrained.stable_diffusion import clip_tokenizer
 from minddiffuser.seeds import numpy_generator, torch_generator
 
 N_VOXELS, N_LATENTS = 4500, 4 * 64 * 64
@@ -561,3 +565,34 @@ def test_corners_are_anywhere_and_as_released_one_for_all_images():
     one = crop_corners(4000, 512, torch_generator(0), per_image=False)
     assert one.shape == (4000, 2)
     assert (one == one[0]).all()
+
+
+def test_the_negative_prompt_has_25_tokens_and_is_cut_where_the_authors_code_cuts_it():
+    tokenizer, settings = clip_tokenizer(), MindAnimator()
+    assert len(tokenizer(settings.video.negative_prompt).input_ids) == 25
+    kept = tokenizer(settings.video.negative_prompt, truncation=True, max_length=settings.max_length).input_ids
+    text = "not like the real scene , distorted and blurred body , blurry , bad proportions , out"
+    assert tokenizer.decode(kept, skip_special_tokens=True) == text
+
+
+def test_constants_and_switches_of_the_released_sampler():
+    video = animator_form(MindAnimator(), "original").video
+    assert (video.n_steps, video.start, video.renoise, video.guidance_scale) == (50, "inversion", 200, 12.5)
+    assert (video.noise, video.group_norm, video.keys) == ("per_frame", "pooled", "first_and_previous")
+    assert (video.temporal_bias, video.inversion_length) == ("random", "encoder")
+    assert clip_tokenizer().model_max_length == 77
+    corrected = animator_form(MindAnimator(), "corrected").video
+    assert (corrected.noise, corrected.temporal_bias, corrected.inversion_length) == ("shared", "zero", "c")
+
+
+def test_stable_diffusion_is_inflated_in_16_attentions_and_45_norms_with_the_keys_it_has():
+    unet = UNet2DConditionModel.load_config(STABLE_DIFFUSION_V1, subfolder="unet")
+    unet = on_meta(lambda: UNet2DConditionModel.from_config(unet))
+    keys = list(unet.state_dict())
+    inflate(unet, 8, animator_form(MindAnimator(), "original").video, seed=0)
+    assert list(unet.state_dict()) == keys
+    assert len(keys) == 686
+    assert n_weights(unet) == 859_520_964
+    assert sum(isinstance(processor, FrameAttention) for processor in unet.attn_processors.values()) == 16
+    assert sum(isinstance(module, PooledGroupNorm) for module in unet.modules()) == 2 * 22 + 1
+    assert sum(bool(module._forward_hooks) for module in unet.modules()) == 16  # of the temporal bias
