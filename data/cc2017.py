@@ -173,6 +173,9 @@ def _resized(picture: np.ndarray, size: int) -> np.ndarray:
 def _open_film(path: Path) -> Iterator[cv2.VideoCapture]:
     if not path.is_file():
         raise DataError(f"a film is missing: expected {path}", WHERE, path)
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
+        text = f"OpenCV {cv2.__version__} was built without FFmpeg, and cannot read {path}"
+        raise DataError(text, "install it as this project does: pip install opencv-python-headless")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         with reading(path, _FILM, WHERE):

@@ -326,6 +326,10 @@ BAD_FILMS = {
         lambda path: path.write_bytes(b"version https://git-lfs"),
         "{path} cannot be read as a film.*git lfs pull",
     ),
+    "of no frames": (
+        lambda path: write_film(path, 0),
+        "{path} (cannot be read as a film|has 0 frames)",
+    ),
     "odd length": (
         lambda path: write_film(path, 8 * N_CLIPS + 4),
         "{path} has 100 frames, 4 a second: it lasts 25.00 s",
@@ -346,6 +350,12 @@ def test_a_bad_film_is_told_by_one_error_that_names_it(root, kind):
     with pytest.raises(DataError, match=expected.format(path=path)) as caught:
         cc2017.films(root)
     assert caught.value.path == path
+
+
+def test_opencv_without_ffmpeg_is_said_to_be_so(root, monkeypatch):
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: False)
+    with pytest.raises(DataError, match=r"OpenCV .* without FFmpeg, .*seg1\.mp4; .*pip install opencv-python-headless"):
+        cc2017.films(root)
 
 
 def test_both_kinds_of_films_are_needed(root):

@@ -4,6 +4,7 @@ import re
 import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import h5py
@@ -447,6 +448,23 @@ def test_recordings_of_a_film_that_is_not_there_stop_it(root, tmp_path):
     (root / "Stimuli" / "video_fmri_dataset" / "stimuli" / "seg3.mp4").unlink()
     with pytest.raises(DataError, match=r"recordings of seg3 of Subject01, but no such film"):
         prepare(tmp_path, root, "--subject", "Subject01")
+
+
+def test_a_disk_that_is_full_once_all_films_are_averaged_keeps_them(world, prepared, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=200_000))
+        with pytest.raises(OSError, match="No space left") as caught:
+            prepare(tmp_path, world[0], "--subject", "Subject01")
+    folder = tmp_path / "runs" / "films" / "Subject01"
+    assert caught.value.filename == str(folder / "prepared.h5")
+    assert not (folder / "prepared.h5").exists()
+    assert not list(folder.rglob("*.partial"))
+    assert len(list(folder.rglob("*.h5"))) == len(FILMS)
+    with monkeypatch.context() as patch:
+        patch.setattr("data.film_averaging.recordings.standardise_run", None)  # nothing is read again
+        found = prepare(tmp_path, world[0], "--subject", "Subject01")["Subject01"]
+    for key, values in prepared["Subject01"].items():
+        assert_array_equal(found[key], values)
 
 
 # ---- runs of another subject

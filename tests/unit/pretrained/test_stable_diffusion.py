@@ -22,6 +22,7 @@ from minddiffuser.pretrained.stable_diffusion import (
     open_unet,
     open_vae,
 )
+from minddiffuser.store import DataError
 
 
 def test_a_pointer_is_called_so_and_no_licence_is_blamed(copy):
@@ -195,6 +196,12 @@ def test_the_hubs_layout_of_a_tokenizer_embeds_the_same(original_tokenizer):
     )
     assert torch.equal(c, expected)
     assert (c[0] - c[1]).abs().max() > 0.1
+
+
+def test_more_tokens_than_the_text_encoder_has_are_refused():
+    parts = open_text_encoder(str(WEIGHTS / "stable-diffusion"), None, CPU)
+    with pytest.raises(DataError, match=r"16 tokens \(max_length\), but the text encoder has 15"):
+        embed_captions(["a red car"], *parts, 16)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
