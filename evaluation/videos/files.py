@@ -36,32 +36,41 @@ class Stored(NamedTuple):
     durations: np.ndarray | None
 
 
-def read_stored(file: Path) -> Stored:
-    """Read the frames of a film as they are stored.
+def read_stored(file: Path, n_frames: int) -> Stored:
+    """Read the frames of a film as they are stored, `n_frames` or fewer.
 
     Parameters
     ----------
     file : Path
         A GIF, an MP4, a PNG with square frames below one another, or a folder of frames, which are pictures with a
         number in their names (0.png, frame_07.jpg), in that order.
+    n_frames : int
+        That a film has. Of longer ones no more is read: somebody may point at films of eight minutes.
 
     Raises
     ------
     DataError
-        It cannot be read, is truncated, or viewers show it differently.
+        It cannot be read, is truncated, has more frames, or viewers show it differently.
     """
     if file.is_dir():
-        return Stored(_read_folder(file), None)
+        return Stored(_read_folder(file, n_frames), None)
     if file.suffix.lower() == ".gif":
-        return read_gif(file)
-    return Stored(_read_mp4(file) if file.suffix.lower() == ".mp4" else _read_strip(file), None)
+        return read_gif(file, n_frames)
+    frames = _read_mp4(file, n_frames) if file.suffix.lower() == ".mp4" else _read_strip(file, n_frames)
+    return Stored(frames, None)
 
 
-def read_gif(source: Path | BytesIO) -> Stored:
-    """Read a GIF, each frame as it is shown."""
+def _check_number(file: Path, n: int, n_frames: int) -> None:
+    if n > n_frames:
+        raise DataError(f"{file} has {n} frames: {n_frames} are expected")
+
+
+def read_gif(source: Path | BytesIO, n_frames: int) -> Stored:
+    """Read a GIF of `n_frames` or fewer, each frame as it is shown; errors as of `read_stored`."""
     path = source if isinstance(source, Path) else Path("GIF in memory")
     frames, durations = [], []
     with reading(path, "a GIF", _AGAIN), Image.open(source, formats=["GIF"]) as image:
+        _check_number(path, getattr(image, "n_frames", 1), n_frames)
         for frame in ImageSequence.Iterator(image):
             shown = np.asarray(frame.convert("RGBA"))
             if shown[..., 3].min() < 255:
@@ -99,7 +108,7 @@ def repeats(durations: np.ndarray, n_frames: int, period: float | None = None) -
     return found if sum(found) == n_frames and min(found) > 0 else None
 
 
-def _read_mp4(file: Path) -> np.ndarray:
+def _read_mp4(file: Path, n_frames: int) -> np.ndarray:
     capture, frames = cv2.VideoCapture(str(file), cv2.CAP_FFMPEG), []
     try:
         with reading(file, "a film", _AGAIN):
@@ -108,28 +117,33 @@ def _read_mp4(file: Path) -> np.ndarray:
             if (end := end_of_boxes(file)) > file.stat().st_size:
                 raise ValueError(f"it has {file.stat().st_size} of {end} bytes")
             n_stored = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-            while (picture := capture.read()[1]) is not None:
+            _check_number(file, n_stored, n_frames)
+            while len(frames) <= n_frames and (picture := capture.read()[1]) is not None:
                 frames.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
             if len(frames) < n_stored or not frames:
                 raise ValueError(f"it ends after {len(frames)} of {n_stored} frames")
+            _check_number(file, len(frames), n_frames)
     finally:
         capture.release()
     return np.stack(frames)
 
 
-def _read_strip(file: Path) -> np.ndarray:
+def _read_strip(file: Path, n_frames: int) -> np.ndarray:
     strip = as_shown(file)
     height, width, _ = strip.shape
     if height % width:
         raise DataError(
             f"{file} is {width} pixels wide and {height} high: a strip has square frames below one another; {_AGAIN}"
         )
+    _check_number(file, height // width, n_frames)
     return strip.reshape(-1, width, width, 3)
 
 
-def _read_folder(folder: Path) -> np.ndarray:
+def _read_folder(folder: Path, n_frames: int) -> np.ndarray:
     numbers: dict[int, Path] = {}
-    for file in sorted(folder.iterdir()):
+    with reading(folder, "a folder of frames", "let it be read"):
+        entries = sorted(folder.iterdir())
+    for file in entries:
         if file.suffix.lower() not in FRAMES or file.name.startswith("."):
             continue
         found = re.search(r"(\d+)\D*$", file.stem)
@@ -139,6 +153,7 @@ def _read_folder(folder: Path) -> np.ndarray:
         numbers[int(found[1])] = file
     if not numbers:
         raise DataError(f"{folder} has no frames: {', '.join(FRAMES)} are expected")
+    _check_number(folder, len(numbers), n_frames)
     frames = [as_shown(numbers[number]) for number in sorted(numbers)]
     if len({frame.shape for frame in frames}) > 1:
         raise DataError(f"{folder} has frames of different sizes; {_AGAIN}")

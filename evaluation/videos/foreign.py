@@ -72,12 +72,14 @@ def adopt(
     """
     check_apart(source, path)
     ids = sorted(int(i) for i in test_ids)
-    films, left_out, problems = _sort(source, ids)
+    films, others, left_out, problems = _sort(source, [key for key in ids if clip_name(key).startswith("test")])
     if not films and not problems:
         text = f"{source} has no films: they are expected as GIF, MP4, strip or folder of frames, such as test2_5.gif"
         raise DataError(f"{text}; it has {some(left_out)}" if left_out else text)
     if strangers := [name_in(source, files[0]) for key, files in films.items() if key not in ids]:
         problems.append(f"not of test clips: {some(strangers)}; those are {clip_name(ids[0])} to {clip_name(ids[-1])}")
+    if unread := [name for key, name in others.items() if key in ids and key not in films]:
+        problems.append(f"neither GIF nor MP4 nor PNG: {some(unread)}; save them as one of these")
     if (missing := [clip_name(key) for key in ids if key not in films]) and not allow_missing:
         problems.append(f"test clips without a film: {some(missing)}; with --allow-missing they are left out")
     seen, refused = _look(source, path, films, n_frames)
@@ -97,7 +99,7 @@ def adopt(
     clear(path, [recipe])
     output = ReconstructionFolder(recipe, len(ids), flags=list(flags), n_frames=n_frames)
     for key in sorted(seen):
-        film, stored = seen[key], read_stored(seen[key].file)
+        film, stored = seen[key], read_stored(seen[key].file, n_frames)
         if digest_of(stored.frames) != film.digest:
             raise DataError(f"{film.file} was changed while it was taken; wait until it is finished, and start again")
         output.save([key], np.repeat(stored.frames, film.repeats, axis=0)[None], seed=-1)
@@ -110,18 +112,20 @@ def adopt(
     )
 
 
-def _sort(source: Path, test_ids: list[int]) -> tuple[dict[int, list[Path]], list[str], list[str]]:
-    """Sort what is in a folder: films by clip, what is left out, and what is wrong with names."""
+def _sort(source: Path, places: list[int]) -> tuple[dict[int, list[Path]], dict[int, str], list[str], list[str]]:
+    """Sort what is in a folder: films by clip, other files by clip, all that is left out, and what is wrong."""
     try:
         entries = sorted(entry for entry in source.iterdir() if not is_litter(entry.name))
     except OSError as error:
         raise DataError(f"{source} is not a folder that can be read ({error.strerror}); films are expected") from error
-    films, left_out, unnamed = defaultdict(list), [], []
+    films, others, left_out, unnamed = defaultdict(list), {}, [], []
     for entry in entries:
         is_folder = entry.is_dir()
+        key = clip_of(entry.name if is_folder else entry.stem, places, is_folder)
         if not is_folder and entry.suffix.lower() not in SUFFIXES:
             left_out.append(name_in(source, entry))
-        elif (key := clip_of(entry.name if is_folder else entry.stem, test_ids, is_folder)) is not None:
+            others |= {} if key is None else {key: left_out[-1]}
+        elif key is not None:
             films[key].append(entry)
         elif is_folder or re.fullmatch(r"test_and_gt\d+", entry.stem):  # the authors' grids of both films
             left_out.append(name_in(source, entry) + ("/" if is_folder else ""))
@@ -133,18 +137,18 @@ def _sort(source: Path, test_ids: list[int]) -> tuple[dict[int, list[Path]], lis
     several = [files for files in films.values() if len(files) > 1]
     if twice := [" and ".join(name_in(source, file) for file in files) for files in several]:
         problems.append(f"more than one film of a clip: {some(twice)}; leave the one that is meant")
-    return dict(films), left_out, problems
+    return dict(films), others, left_out, problems
 
 
-def clip_of(name: str, test_ids: Sequence[int], is_folder: bool = False) -> int | None:
+def clip_of(name: str, places: Sequence[int], is_folder: bool = False) -> int | None:
     """Tell which clip a name is of: its stimulus_id, or None where it names none.
 
     Parameters
     ----------
     name : str
         seg3_17, test2_5, 102005, or, of files, test17: the 17th of all test clips, film after film.
-    test_ids : sequence of int
-        Sorted stimulus_id of all test clips.
+    places : sequence of int
+        Sorted stimulus_id of all clips of test films.
     is_folder : bool
         A folder test1 may be of a film, and not of a clip.
     """
@@ -156,7 +160,7 @@ def clip_of(name: str, test_ids: Sequence[int], is_folder: bool = False) -> int 
     if re.fullmatch(r"\d+", name):
         return int(name)
     found = re.fullmatch(r"test0*([1-9]\d*)", name)
-    return test_ids[int(found[1]) - 1] if found and not is_folder and int(found[1]) <= len(test_ids) else None
+    return places[int(found[1]) - 1] if found and not is_folder and int(found[1]) <= len(places) else None
 
 
 class _Seen(NamedTuple):
@@ -176,7 +180,7 @@ def _look(source: Path, path: Path, films: dict[int, list[Path]], n_frames: int)
         try:
             if there in file.resolve().parents:
                 raise DataError(f"{file} is a link into {path}, which films are copied to; put a copy in its place")
-            stored = read_stored(file)
+            stored = read_stored(file, n_frames)
         except DataError as error:
             reason = str(error).removeprefix(f"{file} ")
             refused.append(f"{name} {reason}" if str(error).startswith(f"{file} ") else f"{name}: {reason}")
@@ -196,7 +200,8 @@ def _look(source: Path, path: Path, films: dict[int, list[Path]], n_frames: int)
             again = repeats(durations, n_frames, period)
         if again is None:
             shown = "" if durations is None else f", shown for {durations.sum():g} ms in all"
-            refused.append(f"{name_in(source, file)} has {n} frames{shown}: {n_frames} are expected")
+            stored = f"{n} frame{'s' if n > 1 else ''}"
+            refused.append(f"{name_in(source, file)} has {stored}{shown}: {n_frames} are expected")
         else:
             seen[key] = _Seen(file, width, digest, again)
     more = len(refused) - _MOST_LISTED

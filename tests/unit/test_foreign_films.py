@@ -146,6 +146,20 @@ def test_names_tell_clips(name, key):
     assert clip_of(name, IDS) == key
 
 
+def test_places_are_among_clips_of_test_films(theirs, ours):
+    """Where training clips are held out in place of test clips, test1 names none of them."""
+    for place, name in enumerate(("test1_1", "test1_2", "test2_1"), start=1):
+        (theirs / f"{name}.gif").rename(theirs / f"test{place}.gif")
+    with pytest.raises(DataError, match=r"not named by a clip.*test1\.gif, test2\.gif, test3\.gif"):
+        adopt(theirs, ours, "Subject01", [10001, 10002, 10003], N_FRAMES)
+
+
+def test_a_film_in_another_kind_of_file_is_named(theirs, ours):
+    (theirs / "test1_1.gif").rename(theirs / "test1_1.webp")
+    (theirs / "notes.txt").write_text("mine")
+    assert "neither GIF nor MP4 nor PNG: test1_1.webp; save them" in refusal(theirs, ours)
+
+
 def test_a_folder_of_a_film_is_not_of_a_clip(theirs, ours):
     write_frames(theirs / "test1", films()[0])
     assert "left out: test1/" in adopt(theirs, ours, "Subject01", IDS, N_FRAMES)
@@ -163,7 +177,9 @@ def test_merged_frames_are_repeated_by_their_durations(theirs, ours, order, dura
         write_gif(theirs / f"{name}.gif", video, duration)
     video = films()[0][order]
     write_gif(theirs / "test1_1.gif", video, duration)
-    assert len(read_gif(theirs / "test1_1.gif").frames) == len(set(order))  # they are merged, or nothing is tested
+    assert len(read_gif(theirs / "test1_1.gif", N_FRAMES).frames) == len(
+        set(order)
+    )  # they are merged, or nothing is tested
     assert "merged frames of 1 were repeated" in adopt(theirs, ours, "Subject01", IDS, N_FRAMES)
     np.testing.assert_array_equal(taken(ours)[1], np.stack([video, *films()[1:]]))
 
@@ -202,9 +218,26 @@ def test_another_number_of_frames_is_named(theirs, ours, suffix, n_frames):
     assert f"test1_1{suffix} has {n_frames} frames" in refusal(theirs, ours)
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_a_film_of_minutes_is_not_read_to_its_end(theirs, ours, suffix, monkeypatch):
+    (theirs / "test1_1.gif").unlink()
+    WRITERS[suffix](theirs / f"test1_1{suffix}", films(n_frames=60)[0])
+    read_frames = []
+    monkeypatch.setattr("evaluation.videos.files.cv2.cvtColor", lambda *_: read_frames.append(1))
+    monkeypatch.setattr("evaluation.videos.files.ImageSequence.Iterator", lambda _: pytest.fail("it is read"))
+    if suffix == ".mp4":
+        for name in ("test1_2", "test2_1"):
+            (theirs / f"{name}.gif").unlink()
+        assert f"test1_1{suffix} has 60 frames: 8 are expected" in refusal(theirs, ours, allow_missing=True)
+    else:
+        with pytest.raises(DataError, match="has 60 frames: 8 are expected"):
+            read_gif(theirs / "test1_1.gif", N_FRAMES)
+    assert len(read_frames) <= N_FRAMES + 1
+
+
 def test_a_still_picture_is_no_film(theirs, ours):
     write_gif(theirs / "test1_1.gif", films()[0][:1])
-    assert "test1_1.gif has 1 frames, shown for 120 ms in all: 8 are expected" in refusal(theirs, ours)
+    assert "test1_1.gif has 1 frame, shown for 120 ms in all: 8 are expected" in refusal(theirs, ours)
 
 
 def test_halves_of_the_released_grids_are_refused_for_their_borders(theirs, ours):
@@ -304,4 +337,4 @@ def test_a_film_that_changes_meanwhile_stops_it(theirs, ours, monkeypatch):
 
 def test_a_gif_in_memory_is_read_as_one_on_disk(theirs):
     file = theirs / "test1_1.gif"
-    np.testing.assert_array_equal(read_gif(io.BytesIO(file.read_bytes())).frames, read_gif(file).frames)
+    np.testing.assert_array_equal(read_gif(io.BytesIO(file.read_bytes()), 8).frames, read_gif(file, 8).frames)
