@@ -1,10 +1,11 @@
 """Train a network by gradient descent, so that a run that was killed goes on to the same bytes.
 
 After each epoch (of a large network, at most every five minutes) all that the next ones depend on is written to one
-file, which appears whole or not at all: weights, Adam's state, the curve of losses, and the best weights so far. Nothing random is carried from one epoch to the next:
-the order of rows, dropout and whatever a loss draws have generators of (seed, name, epoch). A run that is killed loses
-what came after the file was written, and ends with the same bytes as one that was not, on the same device, with the same number of
-threads. A file of training started with other settings is refused.
+file, which appears whole or not at all: weights, Adam's state, the curve of losses, and the best weights so far.
+Nothing random is carried from one epoch to the next: the order of rows, dropout and whatever a loss draws have
+generators of (seed, name, epoch). A run that is killed loses what came after the file was written, and ends with the
+same bytes as one that was not, on the same device, with the same number of threads. A file of training started with
+other settings is refused.
 
     with seeded(seed, name, "weights"):
         network = StructureDecoder(n_voxels, n_latents)

@@ -81,7 +81,7 @@ def shots_of_frames(n_clips: int, mean_shot: int, rng: np.random.Generator) -> n
 
 
 def sample_shot(alone: float, rng: np.random.Generator) -> Shot:
-    """Draw a shot: one large object (chance `alone`) or two smaller ones, and a velocity that is independent of them."""
+    """Draw a shot: one large object (chance `alone`) or two smaller ones, and a velocity independent of them."""
     if rng.uniform() < alone:
         scene = sample_scene_of(str(rng.choice(KINDS)), str(rng.choice(list(COLOURS))), rng)
     else:

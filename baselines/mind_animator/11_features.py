@@ -39,9 +39,9 @@ from baselines.mind_animator.targets import (
     embed_texts,
     frames_of,
     latents,
-    velocity_of,
     vary_caption,
     vary_frames,
+    velocity_of,
     width_of,
 )
 from baselines.semantic_brain_decoding.wordnet import open_wordnet
@@ -143,11 +143,12 @@ def vary(run: Run, films: list[cc2017.Film], captions: list[str], models: Any) -
     for number, rows in artifact.parts_to_do(len(ids), ROWS_PER_PART, run.shard):
         middle = np.stack([frames[clips.middle_frame] for frames in frames_of(films, rows, clips)])
         clip, part = models().clip, {key: [] for key in ("c", "clip_text", *kinds)}
+        c, clip_text = text_targets(captions[rows], models(), settings.max_length, run.device, batch)
         for k in progress(range(n), desc=f"variations, part {number}"):
-            texts = captions[rows]
             if eda != "none":
-                texts = [vary_caption(t, int(i), k, wordnet, seed) for t, i in zip(texts, ids[rows], strict=True)]
-            c, clip_text = text_targets(texts, models(), settings.max_length, run.device, batch)
+                own = zip(captions[rows], ids[rows], strict=True)
+                texts = [vary_caption(text, int(i), k, wordnet, seed) for text, i in own]
+                c, clip_text = text_targets(texts, models(), settings.max_length, run.device, batch)
             part["c"].append(c)
             part["clip_text"].append(clip_text)
             for kind in kinds:

@@ -13,7 +13,7 @@ and crops of the middle frames, and writes to `decoded/<form>/`:
     semantic.csv          target (f or c), system, mse, r_by_clip, r_over_clips; semantic_curve.csv: by epoch
 
 The form "change" has the files of "corrected". "permuted" is ridge regression on vertices that were shifted against the
-clips. A killed run goes on with the epoch in flight, to the same bytes. Reference: Lu et al. 2025 (arXiv 2405.03280);
+clips. A killed run goes on where it was, to the same bytes. Reference: Lu et al. 2025 (arXiv 2405.03280);
 the authors' train_semantic_decoder.py. Peak memory: 6 GB at the real size, by count: ridge regression on 14,592 units.
 """
 
@@ -30,12 +30,13 @@ from baselines.mind_animator.augment import sparsified
 from baselines.mind_animator.decoding import (
     Rows,
     controls,
-    distinct_forms,
     finish,
     flat,
     load_rows,
+    of_training,
     open_targets,
     score,
+    to_decode,
     train_to_file,
 )
 from baselines.mind_animator.losses import semantic_loss
@@ -49,13 +50,8 @@ from minddiffuser.store import Artifact, DataError, check_same_images, open_made
 def main(argv: list[str] | None = None) -> None:
     """Train and decode, for each subject and form."""
     run = parse(__doc__, argv, subjects_of=film_subjects, divides=False)
-    for subject in run.subjects:
-        for form in distinct_forms(run.config, "semantic"):
-            artifact = Artifact(recipes.decoded(run.config, subject, form, "semantic"))
-            if artifact.is_done(run.overwrite):
-                print(f"{artifact.path} is there already")
-            else:
-                decode(run, subject, form, artifact)
+    for subject, form, artifact in to_decode(run, "semantic"):
+        decode(run, subject, form, artifact)
 
 
 def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
@@ -112,18 +108,18 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
     )  # fmt: skip
     with torch.no_grad():
         f, decoded = (part.cpu().numpy() for part in network(*on_device(rows.X[rows.test])))
-    arrays, tables = {"stimulus_id": rows.ids[rows.test]}, []
+    arrays, tables, ridge = {"stimulus_id": rows.ids[rows.test]}, [], of_training(rows, device)
     for target, Y, by_network in (("f", clip_text, f), ("c", flat(tokens), flat(decoded))):
-        systems = {"network": by_network, **controls(rows, Y, device)}
+        systems = {"network": by_network, **controls(rows, Y, ridge)}
         tables.append(score(systems, Y[rows.test], Y[rows.training]).assign(target=target))
+        systems["permuted"] = systems["permuted"][0]
         for system, values in systems.items():
             arrays[target if system == "network" else f"{target}_{system}"] = values
     start = np.broadcast_to(c[rows.training[:1], :1], (len(f), 1, c.shape[2]))
     for key in [key for key in arrays if key.startswith("c")]:
         arrays[key] = np.concatenate([start, arrays[key].reshape(len(f), -1, c.shape[2])], axis=1)
-    artifact.write(arrays)
     table = pd.concat(tables)
-    finish(artifact.recipe, table[["target", *table.columns.drop("target")]])
+    finish(artifact, arrays, table[["target", *table.columns.drop("target")]])
 
 
 def check_width(width: int, n_embed: int) -> None:

@@ -6,13 +6,14 @@ Reads `prepared.h5` and `films/features/clips.h5`. For each form it trains a net
 validation, mean squared error and an L1 penalty, with zeros among the vertices, and writes to `decoded/<form>/`:
 
     structure.h5           stimulus_id (n_test,); z (n_test, 4, height, width) float32, decoded; ridge, mean,
-                           nearest_training, permuted: the same by the controls beside it
+                           nearest_training, permuted: the same by the controls beside it; z_validation, of the
+                           validation clips, for 23_motion.py
     structure.safetensors  weights, which baselines/mind_animator/networks.py opens
     structure.csv          system, mse, r_by_clip, r_over_clips; structure_curve.csv: loss and validation by epoch
 
-"permuted" is ridge regression on vertices that were shifted against the clips. A killed run goes on with the epoch in
-flight, to the same bytes. Reference: Lu et al. 2025 (arXiv 2405.03280); the authors' train_structure_decoder.py. Peak
-memory: 5 GB at the real size, by count: ridge regression on 16,384 units.
+"permuted" is ridge regression on vertices that were shifted against the clips. All forms are scored against posterior
+means. A killed run goes on where it was, to the same bytes. Reference: Lu et al. 2025 (arXiv 2405.03280); the authors'
+train_structure_decoder.py. Peak memory: 5 GB at the real size, by count: ridge regression on 16,384 units.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
@@ -26,12 +27,13 @@ from baselines.mind_animator import recipes
 from baselines.mind_animator.augment import sparsified, sparsify
 from baselines.mind_animator.decoding import (
     controls,
-    distinct_forms,
     finish,
     flat,
     load_rows,
+    of_training,
     open_targets,
     score,
+    to_decode,
     train_to_file,
 )
 from baselines.mind_animator.losses import l1_norm, l1_weight
@@ -46,13 +48,8 @@ from minddiffuser.store import Artifact
 def main(argv: list[str] | None = None) -> None:
     """Train and decode, for each subject and form."""
     run = parse(__doc__, argv, subjects_of=film_subjects, divides=False)
-    for subject in run.subjects:
-        for form in distinct_forms(run.config, "structure"):
-            artifact = Artifact(recipes.decoded(run.config, subject, form, "structure"))
-            if artifact.is_done(run.overwrite):
-                print(f"{artifact.path} is there already")
-            else:
-                decode(run, subject, form, artifact)
+    for subject, form, artifact in to_decode(run, "structure"):
+        decode(run, subject, form, artifact)
 
 
 def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
@@ -62,6 +59,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
     rows = load_rows(run.config, subject, form)
     with open_targets(run.config, rows, subject) as file:
         first = file[f"z_{settings.clips.posterior}"][:, 0]  # (n_clips, 4, height, width)
+        true_of_test = flat(file["z_mean"][: len(rows.test), 0])
     Y, X = flat(first), rows.X[rows.training]
     true = torch.from_numpy(Y[rows.training]).to(run.device)
     X_validation, X_test = rows.X[rows.validation], torch.from_numpy(rows.X[rows.test]).to(run.device)
@@ -97,11 +95,13 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
         lambda: functional.mse_loss(network(X_held), true_held).item(), plan, len(X),
     )  # fmt: skip
     with torch.no_grad():
-        systems = {"network": network(X_test).cpu().numpy(), **controls(rows, Y, run.device)}
-    table = score(systems, Y[rows.test], Y[rows.training])
-    arrays = {name: values.reshape(-1, *first.shape[1:]) for name, values in systems.items()}
-    artifact.write({"stimulus_id": rows.ids[rows.test], "z": arrays.pop("network"), **arrays})
-    finish(artifact.recipe, table)
+        systems = {"network": network(X_test).cpu().numpy(), **controls(rows, Y, of_training(rows, run.device))}
+        of_validation = network(torch.from_numpy(rows.X[rows.validation]).to(run.device)).cpu().numpy()
+    table = score(systems, true_of_test, Y[rows.training])
+    systems["permuted"] = systems["permuted"][0]
+    shaped = {name: values.reshape(-1, *first.shape[1:]) for name, values in systems.items()}
+    arrays = {"stimulus_id": rows.ids[rows.test], "z": shaped.pop("network"), **shaped}
+    finish(artifact, arrays | {"z_validation": of_validation.reshape(-1, *first.shape[1:])}, table)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the scripts of Mind-Animator's decoders share: rows of a form, controls, tables, and training to files."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import h5py
@@ -12,7 +13,6 @@ from torch import nn
 
 from baselines.mind_animator import recipes
 from data.film_recipes import prepared
-from feature_decoding import ridge
 from feature_decoding.ridge import Scaler
 from feature_decoding.training import Plan, train
 from minddiffuser import terminal
@@ -21,9 +21,10 @@ from minddiffuser.config import Config
 from minddiffuser.config.mind_animator import animator_form
 from minddiffuser.correlation import correlate_pairs, unit_rows
 from minddiffuser.recipe import Recipe
-from minddiffuser.store import check_same_images, open_made, write_atomically
+from minddiffuser.store import Artifact, check_same_images, open_made, write_atomically
 
-ALPHAS = (100.0, 1000.0, 10_000.0, 100_000.0)  # penalties of ridge regression, chosen from on validation clips
+# Penalties of ridge regression, chosen from on validation clips.
+ALPHAS = (100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0)
 N_FOLDS = 5  # in which the first frames of training clips are decoded while they are held out
 
 
@@ -80,86 +81,90 @@ def open_targets(config: Config, rows: Rows, subject: str) -> h5py.File:
     return file
 
 
-def fit_ridge(
-    X: np.ndarray, Y: np.ndarray, X_validation: np.ndarray, Y_validation: np.ndarray, device: torch.device
-) -> "Linear":
-    """Fit ridge regression on all vertices, with the penalty of `ALPHAS` that decodes validation clips best.
+class Ridge:
+    """Ridge regression on all vertices, for any targets; its penalty is that of `ALPHAS` that decodes validation best.
+
+    W = V (L + alpha)^-1 V^T X^T Y, where X^T X = V L V^T is worked out once.
 
     Parameters
     ----------
     X, X_validation : arrays of shape (n, n_vertices)
-    Y, Y_validation : arrays of shape (n, n_units)
     device : torch.device
-        Where it is fitted.
+        Where the work is done, in float64.
     """
-    of_x, of_y = Scaler.of(X), Scaler.of(Y)
-    gram, scaled = ridge.Gram(of_x.apply(X), device), of_y.apply(Y)
-    best, least = None, np.inf
-    for alpha in ALPHAS:
-        model = Linear(ridge.fit(gram, scaled, alpha, X.shape[1]), of_x, of_y)
-        error = float(np.square(model.decode(X_validation) - Y_validation).mean())
-        if best is None or error < least:
-            best, least = model, error
-    assert best
-    return best
+
+    def __init__(self, X: np.ndarray, X_validation: np.ndarray, device: torch.device) -> None:
+        self.of_x, self.device = Scaler.of(X), device
+        self.X = self._scaled(X)
+        self.values, self.vectors = torch.linalg.eigh(self.X.T @ self.X)
+        self.held = self._scaled(X_validation) @ self.vectors
+
+    def decode(self, Y: np.ndarray, Y_validation: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """Fit targets (n, n_units), and decode other vertices (n_other, n_vertices): (n_other, n_units) float32."""
+        of_y, seen = Scaler.of(Y), self._scaled(X) @ self.vectors
+        products = self.vectors.T @ (self.X.T @ torch.from_numpy(of_y.apply(Y)).to(self.X))  # (n_vertices, n_units)
+
+        def error(alpha: float) -> float:
+            found = (self.held / (self.values + alpha)) @ products
+            return float(np.square(of_y.undo(found.cpu().numpy()) - Y_validation).mean())
+
+        alpha = min(ALPHAS, key=error)
+        return of_y.undo(((seen / (self.values + alpha)) @ products).cpu().numpy()).astype(np.float32)
+
+    def _scaled(self, X: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self.of_x.apply(X)).to(self.device, torch.float64)
 
 
-class Linear(NamedTuple):
-    """A fitted ridge regression."""
-
-    decoder: ridge.Decoder
-    of_x: Scaler
-    of_y: Scaler
-
-    def decode(self, X: np.ndarray) -> np.ndarray:
-        """Decode vertices (n, n_vertices) to targets (n, n_units)."""
-        return self.of_y.undo(ridge.predict(self.of_x.apply(X), self.decoder)).astype(np.float32)
+def of_training(rows: Rows, device: torch.device) -> Ridge:
+    """Prepare ridge regression on the training clips."""
+    return Ridge(rows.X[rows.training], rows.X[rows.validation], device)
 
 
-def controls(rows: Rows, Y: np.ndarray, device: torch.device) -> dict[str, np.ndarray]:
-    """Decode the test clips in four simple ways, which stand beside each network.
+def controls(rows: Rows, Y: np.ndarray, ridge: Ridge, n_shifts: int = 20) -> dict[str, np.ndarray]:
+    """Decode the test clips in simple ways, which stand beside each network.
 
     Parameters
     ----------
     rows : Rows
     Y : array of shape (n_clips, n_units)
-    device : torch.device
-        Where ridge regression is fitted.
+    ridge : Ridge
+        Of the training clips.
+    n_shifts : int
+        With 0 there is no "permuted".
 
     Returns
     -------
     dict of arrays of shape (n_test, n_units)
         "ridge"; "mean" of training clips; "nearest_training", the target of the training clip whose vertices correlate
-        best with the test clip's; "permuted", ridge fitted to vertices that were shifted against the clips, by half of
-        them, around the end: what is decoded without the brain.
+        best with the test clip's; "permuted", (n_shifts, n_test, n_units), ridge regression where vertices are shifted
+        against the clips, around the end, by as many different numbers of clips: what is decoded without the brain.
     """
-    X, training, validation = rows.X, rows.training, rows.validation
-    shifted = X[np.roll(training, len(training) // 2)]
-    held_out = X[validation], Y[validation]
-    near = np.argmax(unit_rows(X[rows.test]) @ unit_rows(X[training]).T, axis=1)
-    return {
-        "ridge": fit_ridge(X[training], Y[training], *held_out, device).decode(X[rows.test]),
-        "mean": np.tile(mean_of(Y[training]), (len(rows.test), 1)),
+    X, training, test = rows.X, rows.training, rows.test
+    held = Y[rows.validation]
+    near = np.argmax(unit_rows(X[test]) @ unit_rows(X[training]).T, axis=1)
+    found = {
+        "ridge": ridge.decode(Y[training], held, X[test]),
+        "mean": np.tile(mean_of(Y[training]), (len(test), 1)),
         "nearest_training": Y[training[near]],
-        "permuted": fit_ridge(shifted, Y[training], *held_out, device).decode(X[rows.test]),
     }
+    if n_shifts:
+        shifts = len(training) * np.arange(1, n_shifts + 1) // (n_shifts + 1)
+        found["permuted"] = np.stack([ridge.decode(np.roll(Y[training], k, axis=0), held, X[test]) for k in shifts])
+    return found
 
 
 def held_out(rows: Rows, Y: np.ndarray, device: torch.device) -> np.ndarray:
     """Decode each training clip by ridge regression fitted to the others, in folds of neighbouring clips.
 
-    Validation clips are decoded by what all training clips give; test clips stay 0.
-
     Returns
     -------
-    array of shape (n_clips, n_units), float32
+    array of shape (n_training, n_units), float32
     """
-    found, X, validation = np.zeros(Y.shape, np.float32), rows.X, rows.validation
-    for fold in np.array_split(rows.training, N_FOLDS):
-        others = np.setdiff1d(rows.training, fold)
-        found[fold] = fit_ridge(X[others], Y[others], X[validation], Y[validation], device).decode(X[fold])
-    model = fit_ridge(X[rows.training], Y[rows.training], X[validation], Y[validation], device)
-    found[validation] = model.decode(X[validation])
+    X, training, held = rows.X, rows.training, rows.validation
+    found = np.zeros((len(training), Y.shape[1]), np.float32)
+    for fold in np.array_split(np.arange(len(training)), N_FOLDS):
+        others = training[np.setdiff1d(np.arange(len(training)), fold)]
+        found[fold] = Ridge(X[others], X[held], device).decode(Y[others], Y[held], X[training[fold]])
     return found
 
 
@@ -173,7 +178,8 @@ def score(decoded: dict[str, np.ndarray], true: np.ndarray, training: np.ndarray
 
     Parameters
     ----------
-    decoded : dict of arrays of shape (n_test, n_units), by name of the system
+    decoded : dict of arrays of shape (n_test, n_units), or (n, n_test, n_units), by name of the system
+        Of several decodings the mean of the scores is taken.
     true : array of shape (n_test, n_units)
     training : array of shape (n_training, n_units)
         Whose mean is taken from both, so that what all clips have in common is not counted as decoded.
@@ -184,14 +190,18 @@ def score(decoded: dict[str, np.ndarray], true: np.ndarray, training: np.ndarray
         A row for each system: `mse`; `r_by_clip`, over units, mean of clips; `r_over_clips`, mean of the units that
         vary over test clips. What is decoded as a constant has r 0.
     """
-    mean, varies, lines = mean_of(training), np.ptp(true, axis=0) > 0, []
+    mean, varies, lines = mean_of(training), np.ptp(true, axis=0) > 0, {}
     of_true = true - mean
-    for name, values in decoded.items():
-        centred = values - mean
-        by_clip = correlate_pairs(centred, of_true)
-        over_clips = correlate_pairs(centred[:, varies].T, of_true[:, varies].T)
-        lines.append([name, np.square(values - true).mean(dtype=np.float64), by_clip.mean(), over_clips.mean()])
-    return pd.DataFrame(lines, columns=["system", "mse", "r_by_clip", "r_over_clips"])
+    for name, all_values in decoded.items():
+        scores = []
+        for values in all_values.reshape(-1, *true.shape):
+            centred = values - mean
+            by_clip = correlate_pairs(centred, of_true)
+            over_clips = correlate_pairs(centred[:, varies].T, of_true[:, varies].T)
+            scores.append([np.square(values - true).mean(dtype=np.float64), by_clip.mean(), over_clips.mean()])
+        lines[name] = np.mean(scores, axis=0)
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=["mse", "r_by_clip", "r_over_clips"])
+    return table.rename_axis("system").reset_index()
 
 
 def train_to_file(
@@ -205,11 +215,11 @@ def train_to_file(
 ) -> None:
     """Train a network, and write its weights and its curve beside the file of the recipe.
 
-    A killed run goes on with the epoch in flight; once the recipe's own file is written, `finish` deletes what that
-    needs. Weights are `<decoder>.safetensors`, the curve is `<decoder>_curve.csv`.
+    A killed run goes on where its state was kept. Weights are `<decoder>.safetensors`, the curve is
+    `<decoder>_curve.csv`.
     """
     path, seed = recipe.path, run.config.experiment.seed
-    state = path.with_name(f".{path.stem}.training")
+    state = path.with_name(f".{path.stem}.{recipe.fingerprint}.training")
     curve = train(
         network, losses, validate, plan, n_rows, seed, f"{recipe.subject} {path.stem}", state, recipe.fingerprint
     )
@@ -218,13 +228,40 @@ def train_to_file(
     write_atomically(path.with_name(f"{path.stem}_curve.csv"), curve.to_csv(index=False))
 
 
-def finish(recipe: Recipe, table: pd.DataFrame) -> None:
-    """Write and print a table of scores, and delete the state of training."""
-    path = recipe.path
+def finish(artifact: Artifact, arrays: dict[str, np.ndarray], table: pd.DataFrame) -> None:
+    """Write and print a table of scores, write what was decoded, which comes last, and forget the training.
+
+    Of permuted vertices the first decoding is written.
+    """
+    path, subject = artifact.path, artifact.recipe.subject
     write_atomically(path.with_suffix(".csv"), table.to_csv(index=False))
-    path.with_name(f".{path.stem}.training").unlink(missing_ok=True)
-    print(f"\n{recipe.subject}, {path.parent.name}, {path.stem}:")
+    artifact.write(arrays)
+    _forget(path)
+    print(f"\n{subject}, {path.parent.name}, {path.stem}:")
     print(table.round(3).to_string(index=False, line_width=terminal.width()))
+
+
+def to_decode(run: Run, decoder: str) -> Iterator[tuple[str, str, Artifact]]:
+    """Yield the subject, the form and the file of each decoder ("semantic", "structure" or "motion") that is not there.
+
+    With --overwrite those that are there are made again, and trainings that were killed begin anew.
+    """
+    for subject in run.subjects:
+        for form in distinct_forms(run.config, decoder):
+            artifact = Artifact(recipes.decoded(run.config, subject, form, decoder))
+            is_done = artifact.is_done(run.overwrite)
+            if is_done or run.overwrite:
+                _forget(artifact.path)
+            if is_done:
+                print(f"{artifact.path} is there already")
+            else:
+                yield subject, form, artifact
+
+
+def _forget(path: Path) -> None:
+    """Delete the states of training of a decoder, of whatever settings."""
+    for state in path.parent.glob(f".{path.stem}.*.training"):
+        state.unlink(missing_ok=True)
 
 
 def distinct_forms(config: Config, decoder: str) -> list[str]:

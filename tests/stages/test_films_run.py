@@ -13,9 +13,12 @@ from safetensors.torch import load_file
 from smallest import OF_FILMS, run_here, write_config
 
 from baselines.mind_animator import sampler, targets
+from baselines.mind_animator.networks import from_released
+from baselines.mind_animator.retrieval import hit_rates
 from data import cc2017
 from feature_decoding import training
 from minddiffuser.pretrained import stable_diffusion
+from minddiffuser.store import Artifact
 from miniature.networks import WEIGHTS
 from reconstruction.folder import read_settings, read_videos
 
@@ -210,6 +213,53 @@ def test_retrieval_has_both_galleries_and_kinds_with_chance_beside_hits(films):
     assert run_in(films, f"{ROOT}/24_retrieval.py").stdout.count("is there already") == 1
 
 
+def released_trunk(n_in, width=96):
+    """A checkpoint as the authors released them for retrieval, of weights at random."""
+    generator, shapes = torch.Generator().manual_seed(0), {}
+    for layer, n in (("lin0", n_in), ("mlp.0", width), ("mlp.1", width)):
+        shapes |= {f"{layer}.0.weight": (width, n)}
+        shapes |= {f"{layer}.{key}": (width,) for key in ("0.bias", "1.weight", "1.bias")}
+    return {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()} | {
+        "logit_scale": torch.tensor(2.0)
+    }
+
+
+def test_clips_are_looked_up_by_a_checkpoint_of_the_authors(films, tmp_path):
+    state, path = released_trunk(30), tmp_path / "theirs.pth"
+    torch.save(state, path)
+    table = results(films) / SUBJECT / "retrieval.csv"
+    before = table.read_bytes()
+    done = run_in(films, f"{ROOT}/24_retrieval.py", "--released", str(path))
+    assert done.returncode == 0, done.stderr
+    assert table.read_bytes() == before
+    found = pd.read_csv(table.with_name("retrieval_released.csv"))
+    assert set(found["system"]) == {"theirs"}
+    assert set(found["form"]) == {"original"}
+    with h5py.File(results(films) / SUBJECT / "prepared.h5") as file:
+        X = file["betas"][:N_TEST][:, file["is_selected"][0]]  # of "original"
+    X = torch.from_numpy((X - X.mean(axis=0)) / X.std(axis=0))
+    f = from_released(state)(X).numpy()
+    images = arrays_of(results(films) / "films/features/clips.h5")["clip_image"][:N_TEST]
+    small = found[(found["gallery"] == "small") & (found["by"] == "image")]
+    np.testing.assert_allclose(small["hits"], hit_rates(f, images, np.arange(N_TEST), small["k"].tolist()))
+    table.with_name("retrieval_released.csv").unlink()
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (released_trunk(29), "theirs.pth decodes from 29 vertices, and the rows have 30"),
+        (released_trunk(30, 64), "theirs.pth gives an f of 64 numbers, but CLIP's embeddings have 96"),
+        ({"weight": torch.ones(2)}, "theirs.pth: not a network of Mind-Animator"),
+    ],
+)
+def test_checkpoints_that_do_not_fit_are_refused(films, tmp_path, state, said):
+    torch.save(state, tmp_path / "theirs.pth")
+    done = run_in(films, f"{ROOT}/24_retrieval.py", "--released", str(tmp_path / "theirs.pth"))
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
 def test_forms_with_equal_settings_share_their_decoders(films):
     assert not (results(films) / SUBJECT / "decoded" / "change" / "semantic.h5").exists()
     again = run_in(films, f"{ROOT}/22_structure.py")
@@ -235,9 +285,16 @@ def test_a_killed_training_goes_on_to_the_same_bytes(films, copy, monkeypatch, d
             run_in(copy, script)
     folder = results(copy) / SUBJECT / "decoded"
     assert not (folder / "original" / f"{decoder}.h5").exists()
-    assert (folder / "original" / f".{decoder}.training").is_file()
+    assert list((folder / "original").glob(f".{decoder}.*.training"))
+    with monkeypatch.context() as patch:  # and once more, at the very end
+        patch.setattr(Artifact, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_in(copy, script)
+    (folder / "original" / f"{decoder}.csv").unlink()
     done = run_in(copy, script)
     assert done.returncode == 0, done.stderr
+    assert (folder / "original" / f"{decoder}.csv").is_file()
+    assert not list(folder.rglob(".*.training"))
     for form in FORMS:
         first = results(films) / SUBJECT / "decoded" / form
         assert_same(first / f"{decoder}.h5", folder / form / f"{decoder}.h5")
