@@ -35,7 +35,9 @@ from minddiffuser.store import DataError, reading
 SECONDS = 2.0  # of a clip; and from volume to volume
 WHERE = "download it from https://purr.purdue.edu/publications/2809"
 _WHERE_CAPTIONS = "they are in github.com/ReedOnePeck/MindAnimator"
-_LONGER = 0.1  # seconds that a film may be longer or shorter than its clips: containers count frames loosely
+# Seconds that a film may be shorter or longer than its clips. Containers count frames loosely, and 14,400 frames that
+# are played at 29.97 a second in place of 30 last 480.48 s. What is after the last clip is not read.
+_SHORTER, _LONGER = 0.1, 0.5
 _AFTER = 4  # volumes of a recording that come after the window of `volume_window`
 _FILM, _RECORDING = "a film", "a recording (CIFTI-2 dense time series)"
 
@@ -98,7 +100,7 @@ def film_of(path: Path) -> Film:
     Raises
     ------
     DataError
-        The file is missing or broken, or does not last a whole number of clips, within .1 s.
+        The file is missing or broken, or does not last a whole number of clips: it may be .1 s shorter or .5 s longer.
     """
     with _open_film(path) as capture:
         n_frames, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), float(capture.get(cv2.CAP_PROP_FPS))
@@ -106,7 +108,7 @@ def film_of(path: Path) -> Film:
             raise DataError(f"{path} has {n_frames} frames, {fps:g} a second", WHERE, path)
     seconds = n_frames / fps
     n_clips = round(seconds / SECONDS)
-    if not n_clips or abs(seconds - n_clips * SECONDS) > _LONGER:
+    if not n_clips or not -_SHORTER <= seconds - n_clips * SECONDS <= _LONGER:
         raise DataError(
             f"{path} has {n_frames} frames, {fps:g} a second: it lasts {seconds:.2f} s, which is not a whole number of "
             f"clips of {SECONDS:g} s",

@@ -255,6 +255,17 @@ def test_a_frame_too_many_does_not_make_a_film_of_30_frames_a_second_odd(root):
     assert cc2017.films(root)["seg1"].n_clips == 2
 
 
+def test_a_film_of_ntscs_rate_may_be_half_a_second_longer_than_its_clips(root):
+    path = root / STIMULI / "seg1.mp4"
+    write_film(path, 134, fps=30)  # 4.47 s
+    film = cc2017.film_of(path)
+    assert film.n_clips == 2
+    assert [clip for clip, _ in cc2017.read_clips(film, 8, 8, 16)] == [1, 2]
+    write_film(path, 137, fps=30)
+    with pytest.raises(DataError, match=r"it lasts 4\.57 s"):
+        cc2017.film_of(path)
+
+
 def all_frames(path):
     capture, found = cv2.VideoCapture(str(path)), []
     while (answer := capture.read())[0]:
