@@ -270,6 +270,19 @@ def test_a_truncated_file_is_named(theirs, ours, suffix, share):
     assert f"test1_1{suffix} cannot be read" in refusal(theirs, ours)
 
 
+def test_a_gif_without_its_end_is_named(theirs, ours):
+    """All frames may be there, or the last ones may not."""
+    (theirs / "test1_1.gif").write_bytes((theirs / "test1_1.gif").read_bytes()[:-1])
+    assert "its end is missing" in refusal(theirs, ours)
+
+
+def test_a_link_to_a_film_that_was_taken_is_refused(theirs, ours):
+    adopt(theirs, ours, "Subject01", IDS, N_FRAMES)
+    (theirs / "test1_1.gif").unlink()
+    (theirs / "test1_1.png").symlink_to(ours / "101001.png")
+    assert "test1_1.png is a link into" in refusal(theirs, ours)
+
+
 def test_all_that_is_wrong_is_listed_at_once(theirs, ours):
     (theirs / "test1_2.gif").rename(theirs / "clip.gif")
     (theirs / "101001.gif").write_bytes((theirs / "test1_1.gif").read_bytes())

@@ -162,6 +162,37 @@ def test_each_clip_has_its_own_draws_whatever_the_batch():
     np.testing.assert_allclose(trials, trials.round(), atol=1e-9)
 
 
+def test_clips_that_are_alike_have_draws_of_their_own():
+    seen, made = (np.repeat(smooth_film(32, seed=k)[None], 2, axis=0) for k in range(2))
+
+    def guess(videos):
+        return {"video": np.tile(np.random.default_rng(int(videos[0].sum())).normal(size=60), (len(videos), 1))}
+
+    found = published_scores(FilmNetworks(guess, {}, ""), np.array([101001, 101002]), seen, made, 0.6, 7)
+    assert np.ptp(found["as_published/video_2_way"]) > 0
+    assert np.ptp(found["as_published/psnr"]) == 0
+
+
+def test_networks_see_the_film_itself_its_gif_and_halves_of_the_grid():
+    """Frames are compared between the film and the GIF; videos between halves, whose borders are seen."""
+    seen, made = 255 - smooth_film(64)[None] // 4, 255 - smooth_film(64, seed=1)[None] // 4  # nowhere dark
+    looked = []
+    published_scores(FilmNetworks(lambda videos: looked.append(videos) or {}, {}, ""), np.array([1]), seen, made, 0, 0)
+    itself, alone, left, right = looked
+    np.testing.assert_array_equal(itself, seen)
+    np.testing.assert_array_equal(alone[0], through_gif(made[0]))
+    assert left.shape == right.shape == seen.shape
+    assert left[:, :, :2].max() < 100 < left[:, :, 4:-4, 4:-4].min()
+    assert np.abs(right[:, :, 4:-4, 4:-4].astype(int) - made[:, :, 4:-4, 4:-4]).mean() < 10
+
+
+def test_a_film_is_not_as_published_equal_to_itself():
+    film = smooth_film(64)[None]
+    found = published_scores(no_networks(), np.array([1]), film, film, 0.6, 0)
+    assert 25 < found["as_published/psnr"][0] < 60
+    assert found["as_published/ssim"][0] < 0.98
+
+
 def test_the_gate_is_on_the_vifi_score():
     ids, seen = np.array([101001]), smooth_film(32)[None]
     networks = FilmNetworks(lambda v: {**look(v), "vifi": look(v)["vifi"] - 127.0}, {}, "")
