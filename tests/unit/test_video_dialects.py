@@ -1,5 +1,7 @@
 """Scores of films as published: golden values, what GIFs and grids do, and what sets them apart from ours."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -184,6 +186,18 @@ def test_networks_see_the_film_itself_its_gif_and_halves_of_the_grid():
     assert left.shape == right.shape == seen.shape
     assert left[:, :, :2].max() < 100 < left[:, :, 4:-4, 4:-4].min()
     assert np.abs(right[:, :, 4:-4, 4:-4].astype(int) - made[:, :, 4:-4, 4:-4]).mean() < 10
+
+
+def test_classes_of_frames_are_of_the_films_and_those_of_videos_are_of_halves():
+    film, outputs, n_calls = smooth_film(32)[None], np.random.default_rng(0).normal(size=60), itertools.count()
+
+    def disagree_elsewhere(_):
+        call = next(n_calls)  # the film, the GIF, and the two halves
+        of_frames, of_film = (-outputs if call == disagreeing else outputs for disagreeing in (3, 1))
+        return {"image": np.tile(of_frames, (1, 8, 1)), "video": of_film[None]}
+
+    found = published_scores(FilmNetworks(disagree_elsewhere, {}, ""), np.array([1]), film, film, 0.6, 0)
+    assert [found[f"as_published/{name}_50_way"][0] for name in ("image", "video")] == [1, 1]
 
 
 def test_a_film_is_not_as_published_equal_to_itself():
