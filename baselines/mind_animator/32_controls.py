@@ -21,8 +21,9 @@ and through the autoencoder alone, of the form "corrected" (or the first one, if
     control/nearest_training  the training clip whose vertices correlate most with the test clip's
     control/mean_clip         the mean of the latents of training clips, for every test clip
 
-What does not depend on the subject is copied from another subject that has all of it. Peak memory: 9 GB at the real
-size on a CPU, by count, one picture at a time (`execution.batch_size`), as in 31_reconstruct.py.
+What does not depend on the subject is copied from another subject that has all of it, unless --overwrite is given. Peak
+memory: 9 GB at the real size on a CPU, by count, one picture at a time (`execution.batch_size`), as in
+31_reconstruct.py.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
@@ -77,17 +78,14 @@ def make(run: Run, subject: str, name: str, ids: np.ndarray, open_vae_once: Call
             check_same_images(ids, file["stimulus_id"][: len(ids)], prepared(config, subject).path, file.filename)
             latents = file["z_mean"]
         else:
-            form, key = recipes.form_of_control(config, name), recipes.OF_LATENTS.get(name, "z")
+            form = recipes.form_of_control(config, name)
             file = stack.enter_context(open_made(recipes.decoded(config, subject, form, "motion")))
-            if key not in file:
-                print(f"{subject} {name}: left out, {file.filename} has no {key}")
-                return
-            latents = file[key]
+            latents = file[recipes.OF_LATENTS.get(name, "z")]
         shape = latents.shape[1:]  # (n_frames, 4, height, width)
         recipe = recipes.control(config, subject, name)
         output = ReconstructionFolder(recipe, len(ids), run.overwrite, n_frames=shape[0])
         todo = output.batches_to_do(ids, clips_at_once(config), run.shard)
-        other = same_of_others(config, subject, name, len(ids)) if todo else None
+        other = same_of_others(config, subject, name, len(ids)) if todo and not run.overwrite else None
         for rows in output.each(todo, f"{subject} {name}"):
             if other:
                 films = np.stack([film for _, film in read_videos(other, ids[rows])])
