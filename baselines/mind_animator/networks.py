@@ -239,9 +239,12 @@ class MotionGenerator(nn.Module):
         -------
         tensor of shape (n_clips, n_frames, d)
         """
+        return self.unroll(x, first, visible(n_frames - 1, keep, generator).to(x.device))
+
+    def unroll(self, x: torch.Tensor, first: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Make films as `roll_out` does, with gradients, through a mask (1, n_frames - 1, n_frames - 1)."""
         memory, frames = self.memory(x), first[:, None]
-        mask = visible(n_frames - 1, keep, generator).to(x.device)
-        for n in range(1, n_frames):
+        for n in range(1, mask.shape[1] + 1):
             following = self.decode(memory, frames, mask[:, :n, :n])[:, -1:]
             frames = torch.cat([frames, following], dim=1)
         return frames
