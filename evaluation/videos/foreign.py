@@ -22,7 +22,7 @@ from minddiffuser.store import DataError
 from reconstruction.folder import ReconstructionFolder
 from reconstruction.foreign import check_apart, check_free, clear, digest_of, is_litter, name_in, some
 
-SCRIPT = "evaluation/44_score_videos.py"
+SCRIPT = "evaluation/44_score_films.py"
 SUFFIXES = (".gif", ".mp4", ".png")
 _LEAST = 16  # pixels of a frame: SSIM's window has 11
 _MOST_LISTED = 10

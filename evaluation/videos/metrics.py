@@ -93,7 +93,10 @@ def _hue_correlation_of_pair(seen: np.ndarray, made: np.ndarray) -> float:
     sin_a, cos_a, sin_b, cos_b = np.sin(a), np.cos(a), np.sin(b), np.cos(b)
     # The sums over pairs of pixels, by sums over pixels (Fisher & Lee, equation 2.5).
     products = 4 * ((cos_a @ cos_b) * (sin_a @ sin_b) - (cos_a @ sin_b) * (sin_a @ cos_b))
-    spread_a, spread_b = (n**2 - np.cos(2 * x).sum() ** 2 - np.sin(2 * x).sum() ** 2 for x in (a, b))
+    # of cos 2x = cos^2 x - sin^2 x, and sin 2x = 2 sin x cos x
+    spread_a, spread_b = (
+        n**2 - (cos @ cos - sin @ sin) ** 2 - (2 * sin @ cos) ** 2 for sin, cos in ((sin_a, cos_a), (sin_b, cos_b))
+    )
     if min(spread_a, spread_b) <= 1e-9 * n**2:  # one hue, but for rounding
         return 0.0
     return products / np.sqrt(spread_a * spread_b) * n / seen_coloured.sum()

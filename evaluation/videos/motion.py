@@ -16,7 +16,7 @@ films in general, is told by the cosines with other clips (`other_clips_test`).
 import itertools
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -59,7 +59,11 @@ class Motion(NamedTuple):
 
 
 def measure(
-    videos: Iterable[np.ndarray], true: Iterable[np.ndarray], channels: Channels = "rgb", orders: bool = True
+    videos: Iterable[np.ndarray],
+    true: Iterable[np.ndarray],
+    channels: Channels = "rgb",
+    orders: bool = True,
+    flows_of: Callable[[np.ndarray, Channels], np.ndarray] = flows,
 ) -> Motion:
     """Measure the motion of clips against that of the true ones.
 
@@ -75,6 +79,8 @@ def measure(
         As `optical_flow.flows` takes it; "bgr" is as published.
     orders : bool
         Whether `distances` are wanted.
+    flows_of : callable
+        Gives the flows of true clips, as `optical_flow.flows` does: one that remembers them, for instance.
 
     Raises
     ------
@@ -86,7 +92,7 @@ def measure(
         for number, (video, seen) in enumerate(zip(videos, true, strict=True)):
             if video.shape != seen.shape:
                 raise ValueError(f"clip {number} is {video.shape}, and the true one {seen.shape}")
-            g, last = flows(seen, channels), len(video) - 1
+            g, last = flows_of(seen, channels), len(video) - 1
             D, f, backwards = _pairs(greys(video, channels), g, orders, pool)
             t = np.arange(last)
             rows.append(
@@ -261,21 +267,23 @@ def _pairs(
     Returns
     -------
     distances : array of shape (n_frames - 1, n_frames, n_frames)
-        See `Motion`; not a number where a pair is not taken.
+        See `Motion`; not a number where a pair is not taken. Without `orders` each pair is compared with the true flow
+        in its place alone.
     forwards, backwards : arrays of shape (n_frames - 1, h, w, 2)
         Flow of the film, and of the film shown backwards.
     """
     n = len(grey)
     pairs = [(a, b) for a, b in itertools.permutations(range(n), 2) if orders or abs(a - b) == 1]
 
-    def compare(pair: tuple[int, int]) -> tuple[list[float], np.ndarray | None]:
+    def compare(pair: tuple[int, int]) -> tuple[list[int], list[float], np.ndarray | None]:
         a, b = pair
         flow = flow_between(grey[a], grey[b])
-        return [epe(flow, g) for g in true], flow if abs(a - b) == 1 else None
+        places = list(range(n - 1)) if orders else [a if a < b else n - 1 - a]
+        return places, [epe(flow, true[t]) for t in places], flow if abs(a - b) == 1 else None
 
     distances, flow_of = np.full((n - 1, n, n), np.nan), {}
-    for (a, b), (errors, flow) in zip(pairs, pool.map(compare, pairs), strict=True):
-        distances[:, a, b], flow_of[a, b] = errors, flow
+    for (a, b), (places, errors, flow) in zip(pairs, pool.map(compare, pairs), strict=True):
+        distances[places, a, b], flow_of[a, b] = errors, flow
     forwards = np.stack([flow_of[t, t + 1] for t in range(n - 1)])
     return distances, forwards, np.stack([flow_of[t, t - 1] for t in range(n - 1, 0, -1)])
 
