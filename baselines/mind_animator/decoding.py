@@ -120,7 +120,7 @@ def of_training(rows: Rows, device: torch.device) -> Ridge:
     return Ridge(rows.X[rows.training], rows.X[rows.validation], device)
 
 
-def controls(rows: Rows, Y: np.ndarray, ridge: Ridge, n_shifts: int = 20) -> dict[str, np.ndarray]:
+def controls(rows: Rows, Y: np.ndarray, ridge: Ridge, n_shifts: int = 8) -> dict[str, np.ndarray]:
     """Decode the test clips in simple ways, which stand beside each network.
 
     Parameters
