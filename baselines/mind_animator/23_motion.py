@@ -18,8 +18,8 @@ neighbouring clips), as `motion.first` says. Writes to `decoded/<form>/`:
                         change from the first frame to the last; motion_curve.csv: loss and validation by epoch
 
 All forms are scored against posterior means. A killed run goes on where it was, to the same bytes. Reference: Lu et al.
-2025 (arXiv 2405.03280); the authors' train_CMG.py. Peak memory: 32 GB at the real size, by count: latents of 5,520
-clips in float32, and the mover; the generator has 336 million weights.
+2025 (arXiv 2405.03280); the authors' train_CMG.py. Peak memory: 22 GB at the real size, by count: latents of 5,520
+clips in float32, and the generator, which has 336 million weights.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
