@@ -33,7 +33,7 @@ from skimage.metrics import structural_similarity
 from evaluation.metrics.features import clip_similarity
 from evaluation.metrics.images import by_pair, check_same_shape, psnr
 from evaluation.videos.files import read_gif, repeats
-from evaluation.videos.metrics import N_WAYS, consistency, gated, over_frames, resized, right_classes
+from evaluation.videos.metrics import consistency, gated, over_frames, resized, right_classes, ways
 from evaluation.videos.networks import FilmNetworks
 from minddiffuser.seeds import numpy_generator
 
@@ -82,15 +82,14 @@ def published_scores(
     of_seen, of_made = networks.look(seen), networks.look(alone)
     of_left, of_right = (networks.look(_back(side, size)) for side in (left, right))
     found = {}
-    for n in N_WAYS:
-        for name, a, b in (("image", of_seen, of_made), ("video", of_left, of_right)):
-            if name in a:
-                found[f"{name}_{n}_way"] = np.array(
-                    [
-                        drawn_n_way(x, y, n, N_TRIALS[name], numpy_generator(seed, int(i), f"{name} {n}-way")).mean()
-                        for i, x, y in zip(stimulus_ids, a[name], b[name], strict=True)
-                    ]
-                )
+    for name, a, b in (("image", of_seen, of_made), ("video", of_left, of_right)):
+        for n in ways(a[name].shape[-1]) if name in a else ():
+            found[f"{name}_{n}_way"] = np.array(
+                [
+                    drawn_n_way(x, y, n, N_TRIALS[name], numpy_generator(seed, int(i), f"{name} {n}-way")).mean()
+                    for i, x, y in zip(stimulus_ids, a[name], b[name], strict=True)
+                ]
+            )
     if "vifi" in of_seen:
         found["vifi"] = clip_similarity(of_seen["vifi"], of_made["vifi"])
         if "clip" in of_made:

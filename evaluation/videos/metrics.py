@@ -147,6 +147,11 @@ def n_way(seen: np.ndarray, made: np.ndarray, n: int) -> np.ndarray:
     return np.prod(np.maximum(k[..., None] - m, 0) / (n_others - m), axis=-1)
 
 
+def ways(n_classes: int) -> list[int]:
+    """List those of `N_WAYS` that there are classes enough for: a stand-in that saw few films has few."""
+    return [n for n in N_WAYS if n <= n_classes - N_CORRECT + 1]
+
+
 def right_classes(seen: np.ndarray) -> np.ndarray:
     """Which classes count as right: (..., n_classes) bool, the three with the largest outputs; of equal ones the first.
 
@@ -201,11 +206,10 @@ def network_scores(seen: dict[str, np.ndarray], made: dict[str, np.ndarray], gat
         "clip_consistency_gated".
     """
     scores = {}
-    for n in N_WAYS:
-        if "image" in seen:
-            scores[f"image_{n}_way"] = n_way(seen["image"], made["image"], n).mean(axis=1)
-        if "video" in seen:
-            scores[f"video_{n}_way"] = n_way(seen["video"], made["video"], n)
+    for name in ("image", "video"):
+        for n in ways(seen[name].shape[-1]) if name in seen else ():
+            of_name = n_way(seen[name], made[name], n)
+            scores[f"{name}_{n}_way"] = of_name.mean(axis=1) if name == "image" else of_name
     if "vifi" in seen:
         scores["vifi"] = clip_similarity(seen["vifi"], made["vifi"])
     if "clip" in made:
