@@ -5,11 +5,12 @@
 Reads the tables of `evaluation/41_score.py`, the test rows of `prepared.h5`, the stimuli with COCO's captions and
 categories, the reconstructions of every system that has scores, and, where they are, the trajectories of stage 2 and
 `decoded/accuracy.csv` of each subject. Where the configuration has Generic Object Decoding also the
-tables of `evaluation/40_score_concepts.py`, and that dataset's stimuli and pictures. Writes to
+tables of `evaluation/40_score_concepts.py`, and that dataset's stimuli and pictures; and where it has films those of
+`evaluation/44_score_films.py`, the test films, and the films of every system. Writes to
 `runs/<name>/evaluation/`:
 
     index.html    everything on one page, which needs no other file and no network
-    verdict.json  the four lines that the page begins with, and what is absent and why
+    verdict.json  the four lines that the page begins with, those of each dataset, and what is absent and why
     card.png      these lines beside six test images: for a README, a talk, or a link's preview
     examples.png  for each subject of NSD 8 refined test images with their reconstructions
     light.html    with --light N, in place of all these: the page with N test images of each subject and without the
@@ -17,7 +18,8 @@ tables of `evaluation/40_score_concepts.py`, and that dataset's stimuli and pict
 
 With --subject, all show that subject alone, of the one dataset or the other. Pictures are shown at 128 pixels or
 less: some 5 MB for each system of 982 real images. Of a trajectory the page has up to 12 pictures, evenly spaced;
-where that would be more than 6,000 in all, fewer, but at least 3.
+where that would be more than 6,000 in all, fewer, but at least 3. Films are shown at 96 pixels or less, compressed, and
+of as many test clips as make some 8 MB, evenly spaced by the speed of the true film.
 Peak memory: 2.4 GB for 982 real images: the images of one system, twice, and thrice the page.
 """
 
@@ -28,14 +30,16 @@ import json
 
 import evaluation.concepts.section
 import evaluation.pictures.section
+import evaluation.videos.section
 from evaluation.page.album import Album
-from evaluation.page.shell import page
+from evaluation.page.shell import Section, page
 from evaluation.scores import is_scored
 from minddiffuser.cli import execute, parse
 from minddiffuser.store import write_atomically
 
 MAILABLE = 5  # MB
-WINGS = (evaluation.pictures.section, evaluation.concepts.section)  # in the order in which they are shown
+# In the order in which they are shown.
+WINGS = (evaluation.pictures.section, evaluation.concepts.section, evaluation.videos.section)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,13 +79,19 @@ def main(argv: list[str] | None = None) -> None:
     for what, why in [*(pair for section in sections for pair in section.absent), *absent]:
         in_short.setdefault(why.partition("; ")[0], []).append(what.partition(": ")[0])
     found = {
-        "verdict": [": ".join(filter(None, (claim.title, claim.text))) for claim in sections[0].verdict],
+        "verdict": lines_of(sections[0]),
+        "by_dataset": {section.folder: lines_of(section) for section in sections},
         "absent": [f"{', '.join(dict.fromkeys(what))} ({why})" for why, what in in_short.items()],
     }
     write_atomically(output / "verdict.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     for path, picture in pictures.items():
         write_atomically(path, picture)
         print(f"{path}: for a README or a talk")
+
+
+def lines_of(section: Section) -> list[str]:
+    """Give the lines of a section's verdict."""
+    return [": ".join(filter(None, (claim.title, claim.text))) for claim in section.verdict]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

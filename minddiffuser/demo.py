@@ -15,11 +15,10 @@ is no page yet: so that a first score and page are there before the longest stag
 with its exit code; what is done is found the next time.
 
 The last five lines say what was found, what is absent and why, where the page is, what can be run next, and what was
-left out or how long it took. Of films, which have no page yet, they say where the tables are.
+left out or how long it took. After scripts of films, what was found is of films.
 """
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -39,7 +38,7 @@ _LATER = {
     "make god": ("another dataset", "evaluation/concepts/summary.csv"),
 }
 # What the names of the scripts of films begin with.
-_OF_FILMS = ("miniature/04", "data/05", "baselines/mind_animator/")
+_OF_FILMS = ("miniature/04", "data/05", "baselines/mind_animator/", "evaluation/44")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(130)
-    of_films = all(script.startswith(_OF_FILMS) for script in args.scripts)
+    of_films = any(script.startswith(_OF_FILMS) for script in args.scripts)
     print("", *closing(config, args.config, list(left_out), time.monotonic() - began, of_films), sep="\n")
 
 
@@ -89,45 +88,22 @@ def closing(config: Config, path: Path, left_out: list[str], seconds: float, of_
     seconds : float
         That it took.
     of_films : bool
-        Whether all that was run is of films.
+        Whether what was run is of films.
     """
     folder = config.folder() / "evaluation"
     page, record = folder / "index.html", folder / "verdict.json"  # both are by evaluation/43_report.py
     verdict, absent = "there is no verdict yet", "what is absent is not known yet"
     if record.is_file():
         found = json.loads(record.read_text())
-        if found["verdict"]:
-            question, _, answer = found["verdict"][0].partition("?: ")
+        if lines := found.get("by_dataset", {}).get("videos", []) if of_films else found["verdict"]:
+            question, _, answer = lines[0].partition("?: ")
             verdict = answer or question
         absent = f"absent: {'; '.join(found['absent'])}" if found["absent"] else "nothing is absent"
-    place = f"the page: {_shortest(page)}"
-    if of_films:
-        verdict, absent, place = found_in_films(config)
     took = f"took {seconds / 60:.0f} min" if seconds >= 120 else f"took {seconds:.0f} s"
     lines = [verdict, absent, "", next_of(config, path), f"left out: {'; '.join(left_out)}" if left_out else took]
     lines = [terminal.shortened(line) for line in lines]
-    lines[2] = place  # is never cut: a part of a path is of no use
+    lines[2] = f"the page: {_shortest(page)}"  # is never cut: a part of a path is of no use
     return lines
-
-
-def found_in_films(config: Config) -> tuple[str, str, str]:
-    """Give the first three lines for films: how many test clips are found, that there is no page, and the tables."""
-    settings, said = config.experiment.mind_animator, []
-    subjects = settings.subjects if settings else ()
-    for subject in subjects:
-        table = config.folder(subject) / "retrieval.csv"
-        if not table.is_file():
-            continue
-        with table.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if (row["system"], row["gallery"]) == ("network", "small")]
-        best = max((row for row in rows if row["k"] == "1"), key=lambda row: float(row["hits"]), default=None)
-        if best:
-            hits, chance = float(best["hits"]), float(best["chance"])
-            said.append(f"{subject} {100 * hits:.0f} % ({best['form']}, by {best['by']}; chance {100 * chance:.1f} %)")
-    verdict = f"test clips that are found first: {', '.join(said)}" if said else "no clip was looked up yet"
-    folders = f"{_shortest(config.folder())}/{{{','.join(subjects)}}}" if len(subjects) > 1 else ""
-    folders = folders or str(_shortest(config.folder(*subjects)))
-    return verdict, "films have no page yet", f"the tables: {folders}/retrieval.csv, decoded/*/*.csv, reliability.csv"
 
 
 def _shortest(path: Path) -> Path:

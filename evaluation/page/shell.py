@@ -56,6 +56,8 @@ class Section:
     absent: Sequence[tuple[str, str]] = ()  # what a reader may miss, and why it is not there
     strip: Strip | None = None
     methods: str = ""  # a paragraph for a paper
+    heading: str = "Images reconstructed from brain activity"  # of the page, where this is the first section
+    unit: str = "test images"  # what there are so many of
     choices: Sequence[str] = ()  # subjects to choose from, by buttons
     scripts: tuple[str, ...] = ()  # files in the folder
     data: dict[str, Any] = field(default_factory=dict)  # for the scripts

@@ -99,8 +99,9 @@ def ended(tmp_path, monkeypatch):
     return lines
 
 
-def write_verdict(folder, verdict, absent):
-    (folder / "evaluation" / "verdict.json").write_text(json.dumps({"verdict": verdict, "absent": absent}))
+def write_verdict(folder, verdict, absent, **by_dataset):
+    record = {"verdict": verdict, "by_dataset": by_dataset, "absent": absent}
+    (folder / "evaluation" / "verdict.json").write_text(json.dumps(record))
 
 
 def test_a_run_ends_in_verdict_absence_page_next_and_time(ended):
@@ -147,35 +148,23 @@ def test_next_on_the_miniature_fits_80_columns(monkeypatch):
     assert line == "next: make compare (rivals, ablations), make god (another dataset), or make all"
 
 
-def write_retrieval(folder, hits):
-    lines = ["form,system,gallery,by,n,k,hits,chance"]
-    for form, system, gallery, by, k, hit in hits:
-        lines.append(f"{form},{system},{gallery},{by},120,{k},{hit},{k / 120}")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "retrieval.csv").write_text("\n".join(lines) + "\n")
-
-
-def test_a_run_of_films_ends_in_their_tables_and_not_in_the_page_of_pictures(job, tmp_path, monkeypatch, capsys):
+def test_a_run_of_films_ends_in_what_was_found_of_films(job, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "120")
     config = write_config(tmp_path, subjects=[], mind_animator={"subjects": ["Subject01", "Subject02"]})
     folder = tmp_path / "runs" / "mine"
     (folder / "evaluation").mkdir(parents=True)
     write_verdict(folder, ["94 % of pictures are picked"], [])
-    scripts = ["data/05_a.py", "baselines/mind_animator/24_b.py"]
+    scripts = ["data/05_a.py", "baselines/mind_animator/24_b.py", "evaluation/43_c.py"]
     job(scripts, config)
-    verdict, absent, tables, later, last = capsys.readouterr().out.strip().splitlines()[-5:]
-    assert (verdict, absent) == ("no clip was looked up yet", "films have no page yet")
-    assert tables == f"the tables: {folder}/{{Subject01,Subject02}}/retrieval.csv, decoded/*/*.csv, reliability.csv"
+    verdict, _, page, later, last = capsys.readouterr().out.strip().splitlines()[-5:]
+    assert verdict == "there is no verdict yet"
+    assert page == f"the page: {folder}/evaluation/index.html"
     assert later == "next: nothing is left to run"
     assert last.startswith("took")
-    rows = [("corrected", "ridge", "small", "image", 1, 0.9), ("corrected", "network", "large", "image", 1, 0.8)]
-    rows += [("corrected", "network", "small", "image", 10, 0.7), ("corrected", "network", "small", "image", 1, 0.2)]
-    rows += [("original", "network", "small", "text", 1, 0.1)]
-    write_retrieval(folder / "Subject02", rows)
+    write_verdict(folder, ["94 % of pictures are picked"], [], videos=["Is motion decoded?: It is.", "And more?: No."])
     job(scripts, config)
-    verdict = capsys.readouterr().out.strip().splitlines()[-5]
-    assert verdict == "test clips that are found first: Subject02 20 % (corrected, by image; chance 0.8 %)"
-    job([*scripts, "evaluation/43_c.py"], config)
+    assert capsys.readouterr().out.strip().splitlines()[-5] == "It is."
+    job(["evaluation/43_c.py"], config)
     assert capsys.readouterr().out.strip().splitlines()[-5] == "94 % of pictures are picked"
 
 
