@@ -69,6 +69,7 @@ CC2017 := \
 	baselines/mind_animator/22_structure.py \
 	baselines/mind_animator/23_motion.py \
 	baselines/mind_animator/24_retrieval.py \
+	baselines/mind_animator/25_maps.py \
 	baselines/mind_animator/31_reconstruct.py \
 	baselines/mind_animator/32_controls.py
 FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"

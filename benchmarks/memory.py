@@ -175,7 +175,10 @@ CASES = {
         ("experiment.controls.n_ablated=1", "experiment.guidance.n_iterations=1"),
         remark="1 picture each, 1 iteration, 1 denoising step",
     ),
-    **{f"mind_animator/{number}": Case("", by_count=True) for number in ("11", "21", "22", "23", "24", "31", "32")},
+    **{
+        f"mind_animator/{number}": Case("", by_count=True)
+        for number in ("11", "21", "22", "23", "24", "25", "31", "32")
+    },
     "takagi/35": Case(
         "nsd prepared features:semantic features:detail takagi stable_diffusion",
         is_long=True,

@@ -29,8 +29,12 @@ def mean_weights(decoders: Iterable[Decoder], n_voxels: int) -> np.ndarray:
     for decoder in decoders:
         np.add.at(total, decoder.voxels.ravel(), decoder.weights.ravel())
         n_units += len(decoder.bias)
-    size = np.abs(total / n_units)
-    return (size - size.min()) / (np.ptp(size) or 1)
+    return from_0_to_1(np.abs(total / n_units))
+
+
+def from_0_to_1(values: np.ndarray) -> np.ndarray:
+    """Shift and scale values so that they reach from 0 to 1, as the authors do; equal ones become 0."""
+    return (values - values.min()) / (np.ptp(values) or 1)
 
 
 def pattern_strength(decoded_blocks: Iterable[np.ndarray], X: np.ndarray) -> np.ndarray:

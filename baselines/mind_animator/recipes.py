@@ -115,6 +115,14 @@ def retrieval(config: Config, subject: str) -> Recipe:
     )
 
 
+def maps(config: Config, subject: str) -> Recipe:
+    """Recipe of the record of the maps of the cortex, in `maps/`."""
+    settings, forms = pick(config.experiment, "seed", "evaluation.n_bootstrap"), settings_of(config).forms
+    inputs = {(shared_form(config, form, decoder), decoder): None for decoder in SCRIPTS for form in forms}
+    made = tuple(decoded(config, subject, form, decoder) for form, decoder in inputs)
+    return Recipe(config.folder(subject), "maps/maps.json", subject, f"{_ROOT}/25_maps.py", settings, made)
+
+
 def films(config: Config, subject: str, form: str) -> Recipe:
     """Recipe of a form's films, `reconstruction/mind_animator/<form>`."""
     inputs = decoded(config, subject, form, "semantic"), decoded(config, subject, form, "motion")

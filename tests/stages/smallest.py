@@ -19,8 +19,8 @@ OF_FILMS = [
     "miniature/04_make_cc2017.py",
     "data/05_prepare_films.py",
     *(f"baselines/mind_animator/{name}.py" for name in (
-        "11_features", "21_semantic", "22_structure", "23_motion", "24_retrieval", "31_reconstruct",
-        "32_controls",
+        "11_features", "21_semantic", "22_structure", "23_motion", "24_retrieval", "25_maps",
+        "31_reconstruct", "32_controls",
     )),
 ]  # fmt: skip
 # All others, in order; the scripts of a group do not need each other.

@@ -3,12 +3,14 @@
 import shutil
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 from diffusers import AutoencoderKL
+from PIL import Image
 from safetensors.torch import load_file
 from smallest import OF_FILMS, run_here, write_config
 
@@ -16,6 +18,7 @@ from baselines.mind_animator import sampler, targets
 from baselines.mind_animator.networks import from_released
 from baselines.mind_animator.retrieval import hit_rates
 from data import cc2017
+from data.cortex import cortex_of
 from feature_decoding import training
 from minddiffuser.pretrained import stable_diffusion
 from minddiffuser.store import Artifact
@@ -468,3 +471,51 @@ def test_films_without_what_is_decoded_name_the_script_that_makes_it(copy):
     done = run_in(copy, f"{ROOT}/31_reconstruct.py")
     assert done.returncode == 1
     assert f"make it with: python {ROOT}/21_semantic.py --subject {SUBJECT}" in done.stderr
+
+
+def test_maps_are_of_each_decoder_once_and_come_back_to_the_same_bytes(films, copy):
+    folder = results(films) / SUBJECT / "maps"
+    with h5py.File(results(films) / SUBJECT / "prepared.h5") as file:
+        forms, chosen = file["form"][:].astype(str).tolist(), file["is_selected"][:]
+        number, side = file["vertex"][:], file["hemisphere"][:].astype(str)
+    table = pd.read_csv(folder / "maps.csv")
+    of_semantic = [("f", "jacobian"), ("c", "jacobian"), ("c", "product")]
+    expected = [*of_semantic, ("z_1", "jacobian"), ("z_1", "product"), ("direction", "jacobian")]
+    of_motion = [("motion", "jacobian"), ("motion", "product")]
+    for form in [*FORMS, "change"]:
+        own = table[table["form"] == form]
+        found = {tuple(row) for row in own[["target", "measure"]].to_numpy()}
+        assert found == {*of_motion, *(expected if form in FORMS else [])}
+        own = own.groupby(["target", "measure"])
+        assert (own["n"].sum() == 30).all()
+        np.testing.assert_allclose(own["share"].sum(), 1, rtol=1e-4)
+    image = nib.load(folder / "maps.dscalar.nii")
+    assert isinstance(image, nib.Cifti2Image)
+    names, models = (image.header.get_axis(k) for k in (0, 1))
+    cortex, values = cortex_of(models, folder, ""), image.get_fdata()
+    assert len(cortex.vertex) == 59412
+    for name, line in zip(names.name, values, strict=True):
+        own = chosen[forms.index(name.split()[0])]
+        shown = sorted(zip(cortex.hemisphere[np.isfinite(line)], cortex.vertex[np.isfinite(line)], strict=True))
+        assert shown == sorted(zip(side[own], number[own], strict=True)), name
+    with Image.open(folder / "maps.png") as picture:
+        assert 1000 < picture.width < 1400
+    assert run_in(films, f"{ROOT}/25_maps.py").stdout.count("is there already") == 1
+    for name in ("maps.png", "maps.dscalar.nii"):
+        (results(copy) / SUBJECT / "maps" / name).unlink()  # as a kill may leave it
+    done = run_in(copy, f"{ROOT}/25_maps.py")
+    assert done.returncode == 0, done.stderr
+    assert "1 is the mean over all vertices" in done.stdout
+    files = [path for path in folder.iterdir() if path.suffix != ".json"]
+    assert len(files) == 5
+    for path in files:
+        assert path.read_bytes() == (results(copy) / SUBJECT / "maps" / path.name).read_bytes(), path.name
+
+
+def test_maps_of_weights_of_another_training_are_refused(copy):
+    folder = results(copy) / SUBJECT / "decoded"
+    shutil.copy(folder / "original/motion.safetensors", folder / "corrected/motion.safetensors")
+    done = run_in(copy, f"{ROOT}/25_maps.py", "--overwrite")
+    assert done.returncode == 1
+    assert "corrected/motion.safetensors is of another training" in done.stderr
+    assert f"make it again with: python {ROOT}/23_motion.py --subject {SUBJECT} --overwrite" in done.stderr
