@@ -71,7 +71,8 @@ CC2017 := \
 	baselines/mind_animator/24_retrieval.py \
 	baselines/mind_animator/25_maps.py \
 	baselines/mind_animator/31_reconstruct.py \
-	baselines/mind_animator/32_controls.py
+	baselines/mind_animator/32_controls.py \
+	evaluation/44_score_films.py
 FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
 
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
@@ -119,8 +120,8 @@ god: $(INSTALLED) ## Semantic Brain Decoding, on Generic Object Decoding
 all: $(INSTALLED) ## demo, compare and god in one (what is done is not done again)
 	@$(RUN) $(SCRIPTS)
 
-film: $(INSTALLED) ## Mind-Animator, on CC2017: from films and recordings to decoded clips
-	@$(RUN) $(CC2017)
+film: $(INSTALLED) ## Mind-Animator, on CC2017: from films and recordings to films that are decoded, scored and shown
+	@$(RUN) $(CC2017) evaluation/43_report.py
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
 	@$(BIN)/python data/00_get_models.py --config $(CONFIG)

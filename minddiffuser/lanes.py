@@ -18,7 +18,7 @@ from minddiffuser.config import REPOSITORY, Config, Experiment
 _TOGETHER = (
     *("data/00", "miniature/01", "miniature/03", "miniature/04"),
     *("baselines/mind_animator/11", "baselines/semantic_brain_decoding/14"),
-    *("evaluation/40", "evaluation/41", "evaluation/42", "evaluation/43"),
+    *("evaluation/40", "evaluation/41", "evaluation/42", "evaluation/43", "evaluation/44"),
 )
 # Datasets whose subjects have names of their own, and what the names of their scripts begin with.
 _OTHERS = {
