@@ -10,8 +10,8 @@ multiply them, scaled to reach from 0 to 1 (baselines/mind_animator/maps.py has 
 to `maps/`:
 
     maps.csv           form, target, measure, area; n, of vertices; mean, se, low and high (95 %), share of the sum
-    motion_areas.csv   form, target, measure; ratio of the mean over MT, MST, V3A and V3B to that over V4, LO1 and LO2,
-                       low and high (95 %)
+    motion_areas.csv   form, target, measure; mean over all vertices; ratio of the mean over MT, MST, V3A and V3B to
+                       that over V4, LO1 and LO2, low and high (95 %)
     released.csv       form, target, area; released_label, what the authors' script calls that bar; mean of the product
                        over the vertices that are not 0
     maps.dscalar.nii   every map, for Connectome Workbench, on all vertices of the cortex of the atlas that names areas
@@ -51,7 +51,6 @@ from minddiffuser.progress import progress
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import Files
 
-N_CLIPS = 256  # for Jacobians, evenly spaced: the error of a vertex is some 4 % of its value
 KEYS = ["form", "target", "measure"]
 TITLES = {
     "c": "tokens of the caption (c)",
@@ -82,9 +81,9 @@ def main(argv: list[str] | None = None) -> None:
                 found[key] = vertices, values
                 by = vertices.area, experiment.evaluation.n_bootstrap, experiment.seed
                 areas.append(maps.by_area(values, *by).assign(**dict(zip(KEYS, key, strict=True))))
-                ratios.append((*key, *maps.ratio_of_motion(values, *by)))
+                ratios.append((*key, values.mean(), *maps.ratio_of_motion(values, *by)))
         table = pd.concat(areas)[[*KEYS, "area", "n", "mean", "se", "low", "high", "share"]]
-        ratio = pd.DataFrame(ratios, columns=[*KEYS, "ratio", "low", "high"])
+        ratio = pd.DataFrame(ratios, columns=[*KEYS, "mean", "ratio", "low", "high"])
         shown = "corrected" if "corrected" in forms else forms[0]
         files.write({
             "maps.csv": table.to_csv(index=False, float_format="%.6g"),
@@ -102,7 +101,7 @@ def map_form(run: Run, subject: str, form: str) -> Iterator[tuple[tuple[str, str
     """Yield the target, the measure and the values (n_columns,) of each map of the decoders that a form has itself."""
     config, seed = run.config, run.config.experiment.seed
     own, rows = animator_form(recipes.settings_of(config), form), load_rows(config, subject, form)
-    at, n_in = rows.training[:: -(-len(rows.training) // N_CLIPS)], rows.X.shape[1]
+    at, n_in = rows.training[:: -(-len(rows.training) // maps.N_CLIPS)], rows.X.shape[1]
     X = torch.from_numpy(rows.X[at]).to(run.device)
     with open_targets(config, rows, subject) as file:
         n_tokens, n_text = file["c"].shape[1:]
@@ -135,7 +134,9 @@ def show(subject: str, table: pd.DataFrame, ratio: pd.DataFrame) -> None:
     print(f"\n{subject}: mean Jacobian over the vertices of an area; 1 is the mean over all vertices of the form")
     print(wide.round(2).T.to_string(line_width=terminal.width()))
     print("\nMT, MST, V3A and V3B against V4, LO1 and LO2; 95 % intervals over vertices:")
-    print(ratio[ratio["measure"] == "jacobian"].round(2).to_string(index=False, line_width=terminal.width()))
+    ratio = ratio[ratio["measure"] == "jacobian"].drop(columns="measure").rename(columns={"mean": "mean of all"})
+    of_mean = {"mean of all": "{:.2g}".format}
+    print(ratio.to_string(index=False, line_width=terminal.width(), float_format="{:.2f}".format, formatters=of_mean))
 
 
 def draw(found: dict, table: pd.DataFrame, atlas: Atlas, subject: str, form: str) -> bytes:

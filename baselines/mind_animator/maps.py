@@ -35,6 +35,7 @@ from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import numpy_generator, torch_generator
 from minddiffuser.store import DataError, open_made, reading
 
+N_CLIPS = 256  # for Jacobians: the error of a vertex is some 4 % of its value
 MOTION_AREAS, FORM_AREAS = ("MT", "MST", "V3A", "V3B"), ("V4", "LO1", "LO2")
 # Bars of the authors' figures, in order: these areas of the right hemisphere, then of the left.
 _BARS = [

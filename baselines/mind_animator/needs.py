@@ -8,6 +8,7 @@ from torch import nn
 
 from baselines.mind_animator import recipes
 from baselines.mind_animator.decoding import ALPHAS, N_FOLDS, distinct_forms
+from baselines.mind_animator.maps import N_CLIPS
 from baselines.mind_animator.networks import MotionGenerator, SemanticDecoder, StructureDecoder
 from baselines.mind_animator.sampler import clips_at_once
 from baselines.semantic_brain_decoding.wordnet import open_wordnet
@@ -144,7 +145,7 @@ def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
     found = [features(recorded[0], means, of_networks)] if recorded else []
     for s in recorded:
         found += [row(s, means, of_networks) for row in (semantic, structure, motion)]
-        found += [row(s, means) for row in (retrieval, films, controls)]
+        found += [retrieval(s, means), maps(s, means, of_networks), films(s, means), controls(s, means)]
     return found
 
 
@@ -250,6 +251,22 @@ def retrieval(s: Recorded, m: Means) -> Row:
     seconds = n_tables * (2 * s.n_test * s.n_clips * width / m.speed.multiply + s.n_test * s.n_clips * 5e-9)
     return Row(
         s.name, "24", "retrieval", seconds, 5 * s.n_test * s.n_clips * FLOAT64, 0, 1e5, f"{n_tables} galleries",
+    )  # fmt: skip
+
+
+def maps(s: Recorded, m: Means, n: Sizes) -> Row:
+    """25: gradients of each network with respect to the vertices, at some clips, and ridge regression."""
+    settings = film_needs.settings_of(m.config)
+    n_forms, n_batches = len(distinct_forms(m.config, "motion")), math.ceil(N_CLIPS / settings.batch_size)
+    deep = settings.clips.n_frames / 2  # a film is made by as many looks at all of its frames
+    operations, of_ridge, of_gram = regression(s, n, 2, 1)
+    of_networks = (2 * n.semantic + n.structure) * n.by_step + deep * n.motion * n.by_step_of_films
+    tokens = settings.batch_size * settings.clips.n_frames * n.d * FLOAT32
+    return Row(
+        s.name, "25", "maps", n_forms * (n_batches * of_networks + operations / m.speed.factorise),
+        2 * s.n_clips * n.n_in * FLOAT32 + of_ridge + 5e8, max(n.motion * FLOAT32 + 40 * tokens * deep, of_gram), 1e7,
+        f"{n_forms} x {n_batches} batches of films, forward and back",
+        (f"lower experiment.mind_animator.batch_size (now {settings.batch_size}; decoders are trained anew)",),
     )  # fmt: skip
 
 

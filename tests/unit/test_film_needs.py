@@ -113,7 +113,7 @@ def test_nothing_is_wrong_with_intact_films(folder, capsys):
     assert "Subject01 recordings: 9 runs at the same time of their films, " in printed
     found = re.findall(r"^(?:Subject01 )?(\d\d) [\w ]+? +\d+ (?:s|min) +[\d.]+ GB +- +[\d.]+ GB +\w+", printed, re.M)
     assert found[:2] == ["11", "05"]
-    assert set(found) >= {"11", "05", "21", "22", "23", "24"}
+    assert set(found) >= {"11", "05", "21", "22", "23", "24", "25"}
 
 
 def cut(name, share=2 / 3):
@@ -301,7 +301,7 @@ def at_real_size(*changes):
     sizes = Sizes(72_336_641, 23_503_872, 335_758_336, 19 * 768, 16_384, 4500, 1e-10, 3e-10)
     needs = baselines.mind_animator.needs
     found = [film_needs.prepare(config, recorded), needs.features(recorded, means, sizes)]
-    found += [row(recorded, means, sizes) for row in (needs.semantic, needs.structure, needs.motion)]
+    found += [row(recorded, means, sizes) for row in (needs.semantic, needs.structure, needs.motion, needs.maps)]
     found += [row(recorded, means) for row in (needs.retrieval, needs.films, needs.controls)]
     return {row.scripts: row for row in found}
 
