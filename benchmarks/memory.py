@@ -229,6 +229,7 @@ CASES = {
     ),
     "evaluation/42": Case("prepared tables"),
     "evaluation/43": Case("nsd prepared everything_on_the_page"),
+    "evaluation/44": Case("", by_count=True),
 }
 
 

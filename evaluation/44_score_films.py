@@ -32,8 +32,9 @@ that intervals and tests are over shots. Writes to `runs/<name>/evaluation/video
 
 `evaluation/videos/catalogue.py` says what each system and metric is. Folders that did not change are not scored again,
 and those of several subjects that have the same films are scored once. The shuffle test and the scores as published
-take longest, and are of `--sample` clips, evenly spaced. Reference: Lu et al. 2025 (arXiv 2405.03280). Peak memory: 6
-GB at the real size, by count: the networks, what they say of 1,200 clips, and eight clips of 512 pixels.
+take longest, and are of `mind_animator.metrics.n_sampled` clips; other scores that are not of motion are of `n_scored`.
+Reference: Lu et al. 2025 (arXiv 2405.03280). Peak memory: 6 GB at the real size, by count: the networks, what they say
+of 1,200 clips, and eight clips of 512 pixels.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
@@ -57,8 +58,6 @@ from minddiffuser.cli import Run, execute, film_subjects, parse
 from minddiffuser.progress import progress
 from minddiffuser.store import DataError
 
-SAMPLE = 24
-
 
 def main(argv: list[str] | None = None) -> None:
     """Score each subject, then make tables of all that have scores."""
@@ -67,14 +66,12 @@ def main(argv: list[str] | None = None) -> None:
     if config.experiment.mind_animator is None:
         print("experiment.mind_animator is null: nothing to do")
         return
-    if run.own.sample < 0:
-        raise DataError(f"--sample {run.own.sample}: a number of clips is expected, or 0")
     if run.own.films:
         adopt(run)
     elif run.own.system or run.own.allow_missing:
         raise DataError("--system and --allow-missing are of somebody else's films: name them with --films DIR")
 
-    settings, output = scoring.settings_of(config, run.own.sample), CATALOGUE.output(config)
+    settings, output = scoring.settings_of(config), CATALOGUE.output(config)
     test, states = scoring.read_all(config, run.subjects)
     open_once = functools.cache(lambda: open_networks(config, run.device))
     # Stand-ins are fitted to training films, and are never absent: they are opened where there is something to score.
@@ -91,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     keys = [key for key in states if key in fresh or key in todo]  # what changed of other subjects waits for its turn
     subjects = list(dict.fromkeys(subject for subject, _ in keys))
 
-    scores, as_published = (scoring.score_table(config, keys, test, part) for part in ("scores", "as_published"))
+    scores, as_published = scoring.score_table(config, keys, test), scoring.published_table(config, keys)
     lacking = scoring.incomplete(config, keys, len(test.ids))
     summary = significance.summarise(scores, evaluation.n_bootstrap, seed, test.shots)
     tables = {
@@ -121,14 +118,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what scores a foreign folder, and how many clips take what takes longest."""
+    """Add what scores a foreign folder."""
     parser.add_argument("--films", type=Path, metavar="DIR", help="also score these films; DIR stays as it is")
     parser.add_argument("--system", metavar="NAME", help="what to call them")
     parser.add_argument("--allow-missing", action="store_true", help="score them even if some test clips have none")
-    parser.add_argument(
-        "--sample", type=int, default=SAMPLE, metavar="N",
-        help=f"clips that the shuffle test and the scores as published take (default: {SAMPLE}; 0: none)",
-    )  # fmt: skip
 
 
 def adopt(run: Run) -> None:

@@ -29,7 +29,7 @@ BATCHES = {
     **dict.fromkeys(("mind_animator/31", "mind_animator/32"), ("generate",)),
     **dict.fromkeys(("reconstruction/32", "reconstruction/34"), ("refine",)),
     "ozcelik/37": ("refine", "encode"),
-    **dict.fromkeys(("evaluation/40", "evaluation/41"), ("score",)),
+    **dict.fromkeys(("evaluation/40", "evaluation/41", "evaluation/44"), ("score",)),
 }
 _TAKAGI, _STAGE2, _ABLATIONS = "takagi/36", "reconstruction/32", "reconstruction/34"
 # Scripts that experiment.sampler.precision is of.

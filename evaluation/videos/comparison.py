@@ -32,8 +32,7 @@ def read(config: Config) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
         As of `scores.read_tables`; or films were scored with other settings than the configuration has.
     """
     found, record = files.read_tables(CATALOGUE, TABLES, config)
-    wanted = settings_of(config, record["settings"].get("n_sampled", 0))
-    pairs = {key: (record["settings"].get(key, "absent"), value) for key, value in wanted.items()}
+    pairs = {key: (record["settings"].get(key, "absent"), value) for key, value in settings_of(config).items()}
     if differing := [f"{key} was {was}, is {now}" for key, (was, now) in pairs.items() if was != now]:
         path = CATALOGUE.output(config) / "scores.json"
         text = f"{path} has scores made with other settings: {'; '.join(differing)}"
@@ -107,10 +106,19 @@ def print_scores(scored: Mapping[str, pd.DataFrame], absent: Mapping[str, str]) 
         print("\nthe paper's shuffle test: p that the true order of frames is no better than any, and that of the same")
         print("system fed another clip's fMRI; it says that neighbouring frames are alike\n")
         print(tables.as_text(shuffle_rows(scored["shuffle"])))
-    print(f"\nmean [95 % interval over shots]: {whole}\n")
-    tables.print_groups(summary[summary["subject"] == whole], _SHOWN, CATALOGUE, absent)
+    print(f"\nmeans of {whole}; intervals are in summary.csv\n")
+    print(tables.as_text(mean_rows(summary[summary["subject"] == whole])))
     for name, reason in absent.items():
         print(terminal.wrapped(f"absent: {name} ({reason})"))
+
+
+def mean_rows(summary: pd.DataFrame) -> tables.Rows:
+    """Lay out the means of all metrics that are not of motion, of one subject: a row a system."""
+    there = set(summary["metric"])
+    names = [name for group in _SHOWN for name in CATALOGUE.metrics_of(group, there) if name in there]
+    wide = summary.pivot_table(index="system", columns="metric", values="mean", sort=False)[names]
+    wide.index = [CATALOGUE.system(str(name)).label for name in wide.index]
+    return tables.plain("system", wide.rename(columns=lambda name: CATALOGUE.metric(name).label))
 
 
 def decoded_rows(decoded: pd.DataFrame) -> tables.Rows:

@@ -18,6 +18,7 @@ from baselines.mind_animator import recipes
 from data import cc2017
 from data.film_recipes import prepared
 from evaluation import significance
+from evaluation.catalogue import STAND_IN
 from evaluation.scores import COLUMNS, Key, place_of, rows_of
 from evaluation.videos import dialects, metrics, motion, shuffle
 from evaluation.videos.catalogue import (
@@ -98,10 +99,10 @@ def read_all(config: Config, subjects: Sequence[str]) -> tuple[KnownClips, dict[
     return test, states
 
 
-def settings_of(config: Config, n_sampled: int) -> dict[str, Any]:
-    """Give what the scores of films depend on, by full names, and how many clips take what takes longest."""
+def settings_of(config: Config) -> dict[str, Any]:
+    """Give what the scores of films depend on, by full names."""
     keys = ("mind_animator.metrics", "mind_animator.clips", "models.scoring_clip", "models.scoring_clip_weights")
-    return pick(config.experiment, "seed", *keys) | {"n_sampled": n_sampled}
+    return pick(config.experiment, "seed", *keys)
 
 
 # What is there --------------------------------------------------------------------------------------------------------
@@ -249,40 +250,44 @@ class Seen:
 def measure(config: Config, key: Key, state: str, settings: dict[str, Any], seen: Seen, networks: FilmNetworks) -> None:
     """Score the films of a system, and write all measures of them to its file; see `measured`.
 
-    The file has `stimulus_id` (n,), scores/<metric> (n,), cosines (n, n) of `motion.Motion`, and where the frames are
-    put in all orders distances (n_frames - 1, n_frames, n_frames), their mean over the sampled clips, and
-    sampled (n_sampled,), their ids; where films are scored as published as_published/<metric> (n_sampled,).
+    The file has `stimulus_id` (n,), motion/<metric> (n,) and cosines (n, n), of `motion.Motion`; scored (n_scored,) and
+    sampled (n_sampled,), ids; scores/<metric> (n_scored,); where the frames are put in all orders distances (n_frames -
+    1, n_frames, n_frames), their mean over the sampled clips; and where films are scored as published
+    as_published/<metric> (n_sampled,).
     """
     subject, name = key
     place, path = place_of(config, subject, name), measured(config, subject, name)
     ids = np.sort(folder.read_index(place)[_IDS].to_numpy())
     attributes = {"state": state, "settings": _as_text(settings), "films": _films_of(place, ids)}
     if (arrays := _same_of_others(config, name, subject, attributes)) is None:
-        arrays = _measure(config, name, place, ids, settings["n_sampled"], seen, networks)
+        arrays = _measure(config, name, place, ids, seen, networks)
     write_arrays(path, arrays, attributes)
 
 
 def _measure(
-    config: Config, name: str, place: Path, ids: np.ndarray, n_sampled: int, seen: Seen, networks: FilmNetworks
+    config: Config, name: str, place: Path, ids: np.ndarray, seen: Seen, networks: FilmNetworks
 ) -> dict[str, np.ndarray]:
-    gate, size = recipes.settings_of(config).metrics.gate, recipes.settings_of(config).clips.size
+    own, size = recipes.settings_of(config).metrics, recipes.settings_of(config).clips.size
     looking = seen.remembered(networks)
-    scores = metrics.score(looking, seen.batches(place, ids), gate)
+    scored, sampled = sample(ids, own.n_scored or len(ids)), sample(ids, own.n_sampled)
+    scores = metrics.score(looking, seen.batches(place, scored), own.gate)
+    scored = scores.pop(_IDS)
 
     def move(of: np.ndarray, orders: bool) -> motion.Motion:
         films = (metrics.resized(film[None], size)[0] for _, film in folder.read_videos(place, of))
         return motion.measure(films, seen.clips(of), orders=orders, flows_of=seen.flows)
 
-    found, sampled = move(ids, orders=False), sample(ids, n_sampled)
-    arrays = {_IDS: ids, _COSINES: found.cosines}
-    arrays |= {f"scores/{metric}": values for metric, values in {**scores, **found.scores}.items() if metric != _IDS}
-    if n_sampled and has_all_orders(name):
+    found = move(ids, orders=False)
+    arrays = {_IDS: ids, "scored": scored, "sampled": sampled, _COSINES: found.cosines}
+    arrays |= {f"motion/{metric}": values for metric, values in found.scores.items()}
+    arrays |= {f"scores/{metric}": values for metric, values in scores.items()}
+    if has_all_orders(name):
         distances = move(sampled, orders=True).distances
         assert distances is not None
-        arrays |= {_DISTANCES: distances.mean(axis=0), "sampled": sampled}
-    if n_sampled and is_scored_as_published(name):
+        arrays[_DISTANCES] = distances.mean(axis=0)
+    if is_scored_as_published(name):
         parts = [
-            dialects.published_scores(looking, *batch, gate, config.experiment.seed)
+            dialects.published_scores(looking, *batch, own.gate, config.experiment.seed)
             for batch in seen.batches(place, sampled)
         ]
         for metric in parts[0]:
@@ -320,29 +325,40 @@ def _films_of(place: Path, ids: np.ndarray) -> str:
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 
-def score_table(config: Config, keys: Sequence[Key], test: KnownClips, part: str = "scores") -> pd.DataFrame:
-    """Gather the scores of systems, columns `COLUMNS`; `part` is "scores", or "as_published".
-
-    Of flow cosines there is that with the clips of other shots, too.
-    """
-    tables = [pd.DataFrame(columns=COLUMNS)]
+def score_table(config: Config, keys: Sequence[Key], test: KnownClips) -> pd.DataFrame:
+    """Gather the scores of systems, columns `COLUMNS`; of flow cosines there is that with other shots' clips, too."""
+    tables = []
     for subject, name in keys:
         with _open(measured(config, subject, name)) as file:
-            if part not in file:
-                continue
-            prefix = "" if part == "scores" else f"{part}/"
-            values = {f"{prefix}{metric}": array[:] for metric, array in file[part].items()}
-            if part == "scores":
-                ids = file[_IDS][:]
-                if len(set(test.shots[ids])) > 1:
-                    others = motion.cosines_with_others(file[_COSINES][:], test.shots[ids].to_numpy())
-                    values["flow_cosine_others"] = others
-            else:
-                ids = file["sampled"][:]
-        tables.append(rows_of(subject, name, {_IDS: ids, **values}))
-    table = pd.concat([table for table in tables if len(table)] or tables)[COLUMNS]
+            ids, parts = file[_IDS][:], {part: _values(file[part]) for part in ("motion", "scores")}
+            shots = test.shots[ids].to_numpy()
+            if len(set(shots)) > 1:
+                parts["motion"]["flow_cosine_others"] = motion.cosines_with_others(file[_COSINES][:], shots)
+            tables.append(rows_of(subject, name, {_IDS: ids, **parts["motion"]}))
+            tables.append(rows_of(subject, name, {_IDS: file["scored"][:], **parts["scores"]}))
+    return _arranged(tables)
+
+
+def published_table(config: Config, keys: Sequence[Key]) -> pd.DataFrame:
+    """Gather the scores as published of the sampled clips, columns `COLUMNS`."""
+    tables = []
+    for subject, name in keys:
+        with _open(measured(config, subject, name)) as file:
+            if (part := dialects.NAME) in file:
+                values = {f"{part}/{metric}": array for metric, array in _values(file[part]).items()}
+                tables.append(rows_of(subject, name, {_IDS: file["sampled"][:], **values}))
+    return _arranged(tables)
+
+
+def _values(group: Any) -> dict[str, np.ndarray]:
+    return {name: array[:] for name, array in group.items()}
+
+
+def _arranged(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Join tables in the order of subjects, systems, metrics and clips."""
+    table = pd.concat(tables)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
     systems, order = {s: k for k, s in enumerate(CATALOGUE.in_order(set(table["system"])))}, list(CATALOGUE.metrics)
-    places = table["metric"].map(lambda metric: order.index(metric.removesuffix("_stand_in")))
+    places = table["metric"].map(lambda metric: order.index(metric.removesuffix(STAND_IN)))
     table = table.assign(system_place=table["system"].map(systems), metric_place=places)
     table = table.sort_values(["subject", "system_place", "metric_place", _IDS], kind="stable")[COLUMNS]
     # Rounded as they are written, so that one subject after the other gives the same summary as all at once.
@@ -421,7 +437,7 @@ def shuffle_table(config: Config, keys: Sequence[Key], test: KnownClips) -> pd.D
                 if _DISTANCES in file:
                     distances = file[_DISTANCES][:][None]  # one of all clips: the test takes their mean
                     exact, sampled = shuffle.shuffle_test(distances), shuffle.sampled_shuffle_test(distances, seed)
-                    errors[name] = pd.Series(file["scores/epe"][:], index=file[_IDS][:])
+                    errors[name] = pd.Series(file["motion/epe"][:], index=file[_IDS][:])
                     found[name] = exact, sampled, len(file["sampled"])
         other = found.get(OTHER_CLIP)
         for name, (exact, (p_sampled, deviation), n) in found.items():

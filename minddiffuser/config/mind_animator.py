@@ -226,6 +226,14 @@ class FilmMetrics(Section):
     gate: float = Field(
         default=0.6, ge=-1, le=1, description="VIFI score up to which the gated CLIP consistency of a clip is 0"
     )
+    n_scored: int | None = Field(
+        default=None, ge=1, description="test clips, evenly spaced, that scores but those of motion are of (null: all)"
+    )
+    n_sampled: int = Field(
+        default=100,
+        ge=1,
+        description="test clips, evenly spaced, for the shuffle test and for scores as published, which take longest",
+    )
 
 
 class MindAnimator(Section):

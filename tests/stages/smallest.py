@@ -22,6 +22,7 @@ OF_FILMS = [
         "11_features", "21_semantic", "22_structure", "23_motion", "24_retrieval", "25_maps",
         "31_reconstruct", "32_controls",
     )),
+    "evaluation/44_score_films.py",
 ]  # fmt: skip
 # All others, in order; the scripts of a group do not need each other.
 GROUPS = [

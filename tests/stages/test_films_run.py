@@ -45,6 +45,7 @@ def films_config(folder, **own):
     settings["structure"].update(epochs=3)
     settings["motion"].update(epochs=3)
     settings["video"].update(n_steps=3)
+    settings["metrics"].update(n_scored=6, n_sampled=2)
     settings.update(own)
     path.write_text(yaml.safe_dump(config))
     return path
