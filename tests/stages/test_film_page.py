@@ -5,10 +5,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import test_page
 
 from baselines.mind_animator.recipes import settings_of
 from evaluation.page.album import Album
 from evaluation.page.shell import page as page_of
+from evaluation.pictures import section as of_pictures
 from evaluation.videos import section as of_films
 from evaluation.videos.catalogue import CATALOGUE, CEILING, CORRECTED, MOVER, OTHER_CLIP, STATIC
 from evaluation.videos.shown import Clip, SubjectFilms, choose_clips, number_of_clips, strip
@@ -122,8 +124,8 @@ def make_tables(rng):
     }
 
 
-def make_page():
-    rng, album = np.random.default_rng(0), Album()
+def make_section(album):
+    rng = np.random.default_rng(0)
     tables = make_tables(rng)
     clips = [
         Clip(key, f"test1_{key - 101000}", CAPTION if key == 101001 else f"a ball {key}", speed, strip(film(rng)))
@@ -142,8 +144,20 @@ def make_page():
         for name in SUBJECTS
     ]
     record = {"absent": {"vifi": "its weights <are> not on this machine"}, "settings": {"gate": 0.6}}
-    section = of_films.section(CONFIG, subjects, clips, tables, record, album)
-    return page_of(CONFIG, [section], album)
+    return of_films.section(CONFIG, subjects, clips, tables, record, album)
+
+
+def make_page():
+    album = Album()
+    return page_of(CONFIG, [make_section(album)], album)
+
+
+def make_page_with_pictures():
+    rng, album = np.random.default_rng(0), Album()
+    tables, subject = test_page.make_tables(rng), test_page.make_subject("subj01", rng)
+    record = {"absent": {}, "settings": {}}
+    pictures = of_pictures.section(CONFIG, [subject], tables, record, album)
+    return page_of(CONFIG, [pictures, make_section(album)], album)
 
 
 # The verdict, without a browser.
@@ -230,10 +244,10 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, path):
-    """Open the page; at the end of a test it must not have complained, nor asked for anything but itself."""
+    """Open a page; at the end of a test it must not have complained, nor asked for anything but itself."""
     opened = []
 
-    def open_one(**settings):
+    def open_one(path=path, **settings):
         page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **settings})
         page.set_default_timeout(5000)
         noises = []
@@ -415,6 +429,29 @@ def test_the_sheet_shows_the_systems_that_are_chosen(page):
     assert row(page).locator(".blank").count() == 1  # they lack the first clip
     assert row(page, 1).locator(".blank").count() == 0
     assert page.locator("#film-systems summary").inner_text() == "Systems shown: 5 of 6"
+
+
+@in_browser
+def test_films_stand_below_pictures_and_neither_disturbs_the_other(open_page, tmp_path):
+    path = tmp_path / "index.html"
+    path.write_text(make_page_with_pictures())
+    page = open_page(path)
+    assert page.locator("h1").inner_text() == "Images reconstructed from brain activity"
+    assert page.locator("nav a", has_text="Another dataset").get_attribute("href") == "#films"
+    assert page.locator("#films .callout p").count() == 4
+    assert len(names(page)) == N
+    page.locator("#film-frame").fill("3")
+    assert frames(page.locator("#film-sheet")) == {3}
+    page.locator("#film-kind").select_option("moves")
+    assert page.locator("#count").inner_text() == "12 of 12 images"
+    page.locator("#order").select_option("id")
+    assert len(names(page)) < N
+
+
+@in_browser
+def test_tables_name_the_method(page):
+    rows = page.locator('#films table.scores[data-group="films-pixels"]').first.locator("tbody th[scope=row]")
+    assert rows.first.inner_text() == "Mind-Animator, corrected"
 
 
 @in_browser
