@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
     """Train a form's network, and decode the test clips with it."""
-    settings, seed = animator_form(recipes.settings_of(run.config), form), run.config.experiment.seed
+    settings, seed = animator_form(recipes.settings_of(run.config), form), recipes.network_seed(run.config)
     own, zeros, name, device = settings.semantic, settings.sparsify, f"{subject} semantic", run.device
     rows = load_rows(run.config, subject, form)
     with open_targets(run.config, rows, subject) as file:

@@ -72,7 +72,7 @@ def decode(run: Run, subject: str, form: str, artifact: Artifact) -> None:
     """Train a form's generator, and make the test clips with it."""
     settings, seed, device = (
         animator_form(recipes.settings_of(run.config), form),
-        run.config.experiment.seed,
+        recipes.network_seed(run.config),
         run.device,
     )
     own, name = settings.motion, f"{subject} motion"

@@ -218,7 +218,7 @@ def train_to_file(
     A killed run goes on where its state was kept. Weights are `<decoder>.safetensors`, the curve is
     `<decoder>_curve.csv`.
     """
-    path, seed = recipe.path, run.config.experiment.seed
+    path, seed = recipe.path, recipes.network_seed(run.config)
     state = path.with_name(f".{path.stem}.{recipe.fingerprint}.training")
     curve = train(
         network, losses, validate, plan, n_rows, seed, f"{recipe.subject} {path.stem}", state, recipe.fingerprint

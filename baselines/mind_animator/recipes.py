@@ -36,10 +36,11 @@ OF_LATENTS = {
     "control/mean_clip": "mean",
 }
 # What a decoder depends on, of the settings of a form.
+_OF_ALL = ("voxels", "batch_size", "n_validation", "checkpoint", "network_seed")
 _SETTINGS = {
-    "semantic": ("voxels", "semantic", "sparsify", "max_length", "batch_size", "n_validation", "checkpoint"),
-    "structure": ("voxels", "clips", "structure", "sparsify", "batch_size", "n_validation", "checkpoint"),
-    "motion": ("voxels", "clips", "structure", "sparsify", "motion", "batch_size", "n_validation", "checkpoint"),
+    "semantic": (*_OF_ALL, "semantic", "sparsify", "max_length"),
+    "structure": (*_OF_ALL, "clips", "structure", "sparsify"),
+    "motion": (*_OF_ALL, "clips", "structure", "sparsify", "motion"),
 }
 
 
@@ -85,6 +86,11 @@ def crops(config: Config) -> list[str]:
 def _features(config: Config, name: str, keys: tuple[str, ...], settings: dict[str, Any]) -> Recipe:
     settings = pick(config.experiment, *_MODELS, *(f"mind_animator.{key}" for key in keys)) | settings
     return Recipe(config.folder("films"), f"features/{name}", "films", f"{_ROOT}/11_features.py", settings)
+
+
+def network_seed(config: Config) -> int:
+    """Give the seed of what is random in the training of networks."""
+    return config.experiment.seed + settings_of(config).network_seed
 
 
 def shared_form(config: Config, form: str, decoder: str) -> str:

@@ -259,6 +259,9 @@ class MindAnimator(Section):
     checkpoint: Literal["best_validation", "fixed_epoch"] = Field(
         default="best_validation", description="which weights are kept; released: fixed_epoch, which is the last here"
     )
+    network_seed: int = Field(
+        default=0, ge=0, description="added to the seed of what is random in the networks' training, and of that alone"
+    )
 
     @model_validator(mode="after")
     def _middle_frame_is_there(self) -> "MindAnimator":
