@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from baselines.mind_animator import maps
-from baselines.mind_animator.decoding import Ridge, Rows
+from baselines.mind_animator.decoding import Ridge, Rows, of_training
 from baselines.mind_animator.maps import Vertices, jacobian_norm, weight_product
 from baselines.mind_animator.masks import visible
 from baselines.mind_animator.networks import MotionGenerator, SemanticDecoder, StructureDecoder
@@ -22,6 +22,7 @@ from feature_decoding.maps import from_0_to_1
 from feature_decoding.training import seeded
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact, DataError
+from miniature import movies, video_brain
 
 N_IN, D = 9, 16
 MASK = visible(7, 1.0)
@@ -152,6 +153,24 @@ def test_direction_has_the_weights_that_are_planted():
     found = maps.direction_weights(rows, velocity, ridge)
     np.testing.assert_allclose(found[[2, 5]], [5, 2], rtol=0.2)  # shrunk by the smallest penalty
     assert np.delete(found, [2, 5]).max() < 0.3
+
+
+def test_direction_is_in_the_motion_areas_of_a_simulated_brain_and_not_of_one_without_direction():
+    area, n = np.array(["MT"] * 25 + ["MST"] * 25 + ["V4"] * 50 + ["LO1"] * 20), 120
+    films = [movies.draw_film(name, n_clips=n, mean_shot=2, alone=0.6, seed=3) for name in ("seg1", "seg2")]
+    views = [video_brain.view(film, film.frames) for film in films]
+    brain = video_brain.sample_brain(area, 1.0, np.random.default_rng(0))
+    steps = np.concatenate([film.steps.reshape(-1, 8, 2)[:, :-1].mean(axis=1) for film in films])
+    sizes, ratios = {}, {}
+    for direction in (True, False):
+        X = np.concatenate([each[1:-1] for each in video_brain.drive(views, brain, 1.0, direction)])
+        X = ((X + np.random.default_rng(1).standard_normal(X.shape)) / np.sqrt(2)).astype(np.float32)
+        rows = Rows(X, np.arange(2 * n), *np.split(np.arange(2 * n), [n // 2, 3 * n // 2]))
+        weights = maps.direction_weights(rows, steps, of_training(rows, torch.device("cpu")))
+        sizes[direction], ratios[direction] = weights.mean(), maps.ratio_of_motion(weights, area, 1000, 0)
+    assert sizes[True] > 10 * sizes[False]
+    assert ratios[True][1] > 1.2  # the lower end
+    assert ratios[False][1] < 1.05
 
 
 def test_areas_have_their_means_and_shares():
