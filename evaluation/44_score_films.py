@@ -46,6 +46,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from baselines.mind_animator import recipes
 from evaluation import significance
 from evaluation.scores import make_record, mark_incomplete, place_of, scoring_settings, write_tables
 from evaluation.videos import decoded, foreign, scoring
@@ -133,7 +134,7 @@ def adopt(run: Run) -> None:
         raise DataError(f"--films needs --subject: whose are they, of {', '.join(run.subjects)}?")
     (subject,) = run.subjects
     path = place_of(run.config, subject, f"{OTHERS}/{name}")
-    test, n_frames = scoring.read_test(run.config, subject), run.config.experiment.mind_animator.clips.n_frames
+    test, n_frames = scoring.read_test(run.config, subject), recipes.settings_of(run.config).clips.n_frames
     print(f"{path}: {foreign.adopt(run.own.films, path, subject, test.ids, n_frames, run.own.allow_missing)}")
 
 

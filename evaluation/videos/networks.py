@@ -170,12 +170,12 @@ def _stand_ins(config: Config, settings: MindAnimator, device: torch.device) -> 
     embed = _of_clip(clip, device, batch)
     tokenizer, _ = open_text_encoder(models.stable_diffusion, models.stable_diffusion_revision, device)
     options = {"padding": "max_length", "truncation": True, "max_length": clip.model.context_length}
-    ids = tokenizer(stand_ins.prompts(), return_tensors="pt", **options).input_ids
+    weights = stand_ins.class_weights(clip, tokenizer(stand_ins.prompts(), return_tensors="pt", **options).input_ids)
     classifier = _fit(config, settings, embed)
 
     def look(videos: np.ndarray) -> dict[str, np.ndarray]:
         embeddings = embed(videos)
-        of_frames = stand_ins.zero_shot(clip, ids, embeddings.reshape(-1, embeddings.shape[-1]))
+        of_frames = stand_ins.zero_shot(weights, embeddings.reshape(-1, embeddings.shape[-1]))
         pairs = zip(embeddings, videos, strict=True)
         features = np.stack([stand_ins.features_of(of_one, flows(video)) for of_one, video in pairs])
         return {

@@ -447,7 +447,7 @@ def shuffle_table(config: Config, keys: Sequence[Key], test: KnownClips) -> pd.D
                 row |= {"p_other_clip": other[0].p, "p_sampled_other_clip": other[1][0]}
             if STATIC in errors and name != STATIC:
                 both = pd.concat([errors[name], errors[STATIC]], axis=1).dropna()
-                row["p_bootstrap_wilcoxon"] = shuffle.bootstrap_wilcoxon_test(*both.to_numpy().T, seed)
+                row["p_bootstrap_wilcoxon"] = shuffle.bootstrap_wilcoxon_test(both[0].to_numpy(), both[1].to_numpy(), seed)
                 difference, shots = both.to_numpy() @ [[1.0], [-1.0]], test.shots[both.index].to_numpy()
                 row["p_sign_flip"] = significance.sign_flip_test(difference, evaluation.n_flips, seed, shots)[0]
             rows.append(row)
@@ -468,4 +468,4 @@ def _as_text(settings: dict[str, Any]) -> str:
 
 
 def _digest(array: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(array), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()

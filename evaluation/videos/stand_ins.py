@@ -31,19 +31,22 @@ def prompts() -> list[str]:
 
 
 @torch.no_grad()
-def zero_shot(clip: Clip, ids: torch.Tensor, embeddings: np.ndarray) -> np.ndarray:
-    """Compare embeddings of pictures with those of prompts: cosines times CLIP's scale, (n, n_classes).
+def class_weights(clip: Clip, ids: torch.Tensor) -> np.ndarray:
+    """Embed prompts by CLIP, of length CLIP's scale each: (n_classes, n_dimensions), float64.
 
     Parameters
     ----------
     clip : Clip
     ids : tensor of shape (n_classes, n_tokens), int
         Tokens of the prompts.
-    embeddings : array of shape (n, n_dimensions)
     """
     texts = clip.model.encode_text(ids.to(next(clip.model.parameters()).device)).double().cpu().numpy()
-    scale = float(clip.model.logit_scale.exp())
-    return scale * _unit(embeddings) @ _unit(texts).T
+    return float(clip.model.logit_scale.exp()) * _unit(texts)
+
+
+def zero_shot(weights: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """Give scaled cosines of embeddings (n, n_dimensions) with prompts, of `class_weights`: (n, n_classes)."""
+    return _unit(embeddings) @ weights.T
 
 
 class VideoClassifier(NamedTuple):
