@@ -19,6 +19,7 @@ from baselines.mind_animator.networks import from_released
 from baselines.mind_animator.retrieval import hit_rates
 from data import cc2017
 from data.cortex import cortex_of
+from evaluation.videos import scoring
 from feature_decoding import training
 from minddiffuser.pretrained import stable_diffusion
 from minddiffuser.store import Artifact
@@ -520,3 +521,189 @@ def test_maps_of_weights_of_another_training_are_refused(copy):
     assert done.returncode == 1
     assert "corrected/motion.safetensors is of another training" in done.stderr
     assert f"make it again with: python {ROOT}/23_motion.py --subject {SUBJECT} --overwrite" in done.stderr
+
+
+SCORE = "evaluation/44_score_films.py"
+SYSTEMS = {*BY_FORM, *OF_LATENTS, "control/ceiling", "control/true_latents"}
+MOVERS = ("control/mover", "control/moved")
+
+
+def tables_of(folder):
+    """Bytes of all tables of scores of films."""
+    return {path.name: path.read_bytes() for path in (results(folder) / "evaluation" / "videos").glob("*.csv")}
+
+
+def table_of(folder, name):
+    return pd.read_csv(results(folder) / "evaluation" / "videos" / f"{name}.csv")
+
+
+def test_all_films_are_scored_and_what_is_decoded_agrees_with_the_decoders_own_tables(films):
+    scores = table_of(films, "scores")
+    assert set(scores["system"]) == SYSTEMS
+    n_of = scores.groupby("metric")["stimulus_id"].nunique()
+    assert n_of["flow_cosine"] == N_TEST
+    assert n_of["ssim"] == n_of["vifi_stand_in"] == 6
+    motion = table_of(films, "motion").set_index("system")
+    assert set(motion.index) == SYSTEMS
+    assert motion["flow_cosine"].idxmax() == "control/true_latents"
+    assert motion.loc["control/static", "flow_cosine"] == 0
+    shuffle = table_of(films, "shuffle").set_index("system")
+    assert set(shuffle.index) == {*BY_FORM, "control/ceiling", "control/static", "control/other_clip"}
+    assert shuffle.loc["control/static", "p"] == 1
+    assert set(table_of(films, "as_published")["system"]) == {*BY_FORM, "control/ceiling", "control/static"}
+
+    decoded = table_of(films, "decoded").set_index(["form", "target", "system"])["r_by_clip"]
+    for form in FORMS:
+        own = results(films) / SUBJECT / "decoded" / form
+        semantic = pd.read_csv(own / "semantic.csv").set_index(["target", "system"])["r_by_clip"]
+        structure, moving = (pd.read_csv(own / f"{name}.csv").set_index("system") for name in ("structure", "motion"))
+        expected = {("z1", name): r for name, r in structure["r_by_clip"].items()}
+        expected |= {("motion", name): r for name, r in moving["r_by_clip"].items()}
+        expected |= {("change", name): r for name, r in moving["change_r"].items()}
+        expected |= dict(semantic.items())
+        for (target, system), r in expected.items():
+            if system != "permuted":  # of which there are several, and one is kept
+                assert decoded[form, target, system] == pytest.approx(r, abs=2e-5), (form, target, system)
+    hits = table_of(films, "retrieval")
+    theirs = pd.read_csv(results(films) / SUBJECT / "retrieval.csv")
+    same = ["form", "system", "gallery", "by", "n", "k"]
+    both = hits.merge(theirs, on=same, suffixes=("", "_theirs"))
+    assert len(both) == len(hits) == len(theirs)
+    np.testing.assert_allclose(both["hits"], both["hits_theirs"], atol=1e-6)
+
+
+def test_a_killed_scoring_goes_on_to_the_same_bytes_and_nothing_is_scored_twice(films, copy, monkeypatch):
+    """Tables and five of the systems are not there yet."""
+    output = results(copy) / "evaluation" / "videos"
+    lacking = [*output.glob(f"measured/{SUBJECT}/control/m*"), *output.glob(f"measured/{SUBJECT}/mind_animator/co*")]
+    for path in (*lacking, *output.glob("*.*")):
+        path.unlink()
+    measured, done = scoring.measure, []
+
+    def measure_and_die(*arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(arguments[1])
+        measured(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "measure", measure_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run_in(copy, SCORE)
+    assert tables_of(copy) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "measure", lambda *arguments: done.append(arguments[1]) or measured(*arguments))
+        assert run_in(copy, SCORE).returncode == 0
+    assert len(done) == len(set(done)) == len(lacking) == 5
+    assert tables_of(copy) == tables_of(films)
+    # The order of files and rows is nobody's: the index of a folder is turned round, and nothing is scored anew.
+    index = results(copy) / SUBJECT / FILMS / "mind_animator/corrected/index.csv"
+    pd.read_csv(index).iloc[::-1].to_csv(index, index=False)
+    monkeypatch.setattr(scoring, "measure", lambda *_: pytest.fail("scored again"))
+    again = run_in(copy, SCORE)
+    assert "all films are scored already" in again.stdout
+    assert tables_of(copy) == tables_of(films)
+
+
+def test_films_that_subjects_have_in_common_are_scored_once(copy, monkeypatch):
+    monkeypatch.setattr(scoring, "_measure", lambda *_: pytest.fail("scored again"))
+    films_config(copy, subjects=[SUBJECT, "Subject02"])
+    shutil.copytree(results(copy) / SUBJECT, results(copy) / "Subject02")
+    for path in (results(copy) / "Subject02").rglob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["subject"] = "Subject02"
+    for path in (results(copy) / "Subject02" / FILMS).rglob("settings.json"):
+        path.write_text(path.read_text().replace('"subject": "Subject01"', '"subject": "Subject02"'))
+    own = ("--set", "experiment.miniature_cc2017.direction=[true, false]")
+    done = run_in(copy, SCORE, "--subject", "Subject02", *own)
+    assert done.returncode == 0, done.stderr
+    motion, claim = table_of(copy, "motion"), table_of(copy, "claim")
+    columns = ["system", "flow_cosine", "epe"]
+    first, second = (motion.loc[motion["subject"] == s, columns].reset_index() for s in (SUBJECT, "Subject02"))
+    pd.testing.assert_frame_equal(first.drop(columns="index"), second.drop(columns="index"))
+    between = claim[claim["other_subject"] != claim["subject"]]
+    assert set(between["system"]) == {*BY_FORM, *(f"no_generator/{form}" for form in (*FORMS, "change")), *MOVERS}
+    assert (between["difference"] == 0).all()
+    assert (between["other_subject"] == "Subject02").all()
+    assert "all" in set(table_of(copy, "summary")["subject"])
+
+
+def test_the_true_films_as_somebody_elses_have_the_best_scores(films, copy, tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for clip, frames in enumerate(read_true(films), start=1):  # strips, called as Mind-Animator's authors call them
+        Image.fromarray(frames.reshape(-1, 64, 3)).save(folder / f"test{clip}.png")
+    done = run_in(copy, SCORE, "--films", str(folder), "--system", "truth", "--subject", SUBJECT)
+    assert done.returncode == 0, done.stderr
+    assert "8 films taken" in done.stdout
+    summary = table_of(copy, "summary").pivot_table(index="system", columns="metric", values="mean")
+    assert summary.loc["others/truth", "ssim"] == pytest.approx(1)
+    for name in ("flow_cosine", "direction_cosine", "ssim", "psnr", "image_2_way_stand_in", "vifi_stand_in"):
+        assert summary.loc["others/truth", name] == summary[name].max(), name
+    assert summary["epe"].idxmin() == "others/truth"
+    paired = table_of(copy, "paired")
+    assert "others/truth" in set(paired["system"])
+    assert table_of(copy, "shuffle").set_index("system").loc["others/truth", "p"] < 1e-4
+
+
+def test_bad_films_are_refused_by_name(copy, tmp_path):
+    folder, film = tmp_path / "theirs", np.zeros((7, 64, 64, 3), np.uint8)
+    folder.mkdir()
+    Image.fromarray(film.reshape(-1, 64, 3)).save(folder / "test1_1.png")
+    own = ("--films", str(folder), "--system", "theirs")
+    done = run_in(copy, SCORE, *own, "--subject", SUBJECT)
+    assert done.returncode == 1
+    assert "test1_1.png has 7 frames: 8 are expected" in done.stderr
+    assert "test clips without a film: test1_2" in done.stderr
+    for arguments, said in (
+        (("--films", str(folder)), "--films needs --system NAME"),
+        (("--system", "theirs"), "name them with --films DIR"),
+    ):
+        done = run_in(copy, SCORE, *arguments)
+        assert done.returncode == 1
+        assert said in done.stderr
+    # A folder of another subject, of other clips, and of pictures.
+    source = results(copy) / SUBJECT / FILMS / "control" / "static"
+    theirs = source.parents[1] / "others" / "theirs"
+    shutil.copytree(source, theirs)
+    settings = theirs / "settings.json"
+    text = settings.read_text()
+    for old, new, said in (
+        ('"subject": "Subject01"', '"subject": "Subject02"', "belongs to Subject02, not to Subject01"),
+        ('"n_frames": 8', '"n_frames": 4', "has films of 4 frames, and films of 8 frames are scored"),
+        (',\n  "n_frames": 8', "", "has pictures, and films of 8 frames are scored"),
+    ):
+        assert old in text
+        settings.write_text(text.replace(old, new))
+        done = run_in(copy, SCORE)
+        assert done.returncode == 1
+        assert f"{theirs} {said}" in done.stderr
+    settings.write_text(text)
+    index = theirs / "index.csv"
+    index.write_text(index.read_text().replace("101003", "101099"))
+    done = run_in(copy, SCORE)
+    assert done.returncode == 1
+    assert f"{theirs} has 1 films that are not of test clips of Subject01, such as 101099" in done.stderr
+
+
+def test_films_of_clips_that_lack_are_scored_on_those_that_are_there_and_it_is_said(films, copy, tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for clip, frames in enumerate(read_true(films), start=1):
+        if clip != 4:
+            Image.fromarray(frames.reshape(-1, 64, 3)).save(folder / f"{101000 + clip}.png")
+    own = ("--films", str(folder), "--system", "truth", "--subject", SUBJECT)
+    done = run_in(copy, SCORE, *own)
+    assert done.returncode == 1
+    assert "test clips without a film: test1_4" in done.stderr
+    assert run_in(copy, SCORE, *own, "--allow-missing").returncode == 0
+    summary = table_of(copy, "summary").set_index(["system", "metric"])
+    assert summary.loc[("others/truth", "flow_cosine"), "n"] == 7
+    assert summary.loc[("others/truth", "flow_cosine"), "incomplete"] == "7 of 8 films"
+
+
+def test_scoring_without_films_names_the_script_that_makes_them(copy):
+    shutil.rmtree(results(copy) / SUBJECT / FILMS)
+    done = run_in(copy, SCORE)
+    assert done.returncode == 1
+    assert f"make them with: python {ROOT}/31_reconstruct.py --subject {SUBJECT}" in done.stderr
