@@ -24,6 +24,7 @@ from evaluation.videos.catalogue import CATALOGUE, CEILING, GROUPS, MOVER, OTHER
 from evaluation.videos.decoded import TARGETS
 from evaluation.videos.published import METRICS as PUBLISHED
 from evaluation.videos.published import read_published
+from evaluation.videos.scoring import states_of
 from evaluation.videos.shown import (
     RULE,
     Clip,
@@ -58,6 +59,8 @@ def make(config: Config, subjects: Sequence[str], album: Album, light: int = 0) 
     """
     tables, record = comparison.read(config)
     scores, settings = tables["scores"], config.experiment.mind_animator
+    for subject in subjects:
+        states_of(config, subject)  # raises where what is there was made with other settings
     subjects = [subject for subject in subjects if subject in set(scores["subject"])]
     if not subjects or settings is None:
         output = CATALOGUE.output(config)
@@ -220,9 +223,8 @@ def as_published_rows(scores: pd.DataFrame) -> Rows:
     rows = []
     for (subject, name), group in scores.groupby(["subject", "system"], sort=False):
         cells = {row["metric"]: _interval(row, "mean") for row in group.to_dict("records")}
-        rows.append(
-            [f"{subject}, {CATALOGUE.system(str(name)).label}", *(cells.get(metric, "–") for metric in metrics)]
-        )
+        whose = "mean over subjects" if subject == ALL_SUBJECTS else subject
+        rows.append([f"{whose}, {CATALOGUE.system(str(name)).label}", *(cells.get(metric, "–") for metric in metrics)])
     return [["subject, system", *(CATALOGUE.metric(metric).label for metric in metrics)], *rows]
 
 
