@@ -95,21 +95,21 @@ class Ridge:
 
     def __init__(self, X: np.ndarray, X_validation: np.ndarray, device: torch.device) -> None:
         self.of_x, self.device = Scaler.of(X), device
-        self.X = self._scaled(X)
-        self.values, self.vectors = torch.linalg.eigh(self.X.T @ self.X)
-        self.held = self._scaled(X_validation) @ self.vectors
+        scaled = self._scaled(X)
+        self.values, self.vectors = torch.linalg.eigh(scaled.T @ scaled)
+        self.seen, self.held = (part @ self.vectors for part in (scaled, self._scaled(X_validation)))
 
     def decode(self, Y: np.ndarray, Y_validation: np.ndarray, X: np.ndarray) -> np.ndarray:
         """Fit targets (n, n_units), and decode other vertices (n_other, n_vertices): (n_other, n_units) float32."""
-        of_y, seen = Scaler.of(Y), self._scaled(X) @ self.vectors
-        products = self.vectors.T @ (self.X.T @ torch.from_numpy(of_y.apply(Y)).to(self.X))  # (n_vertices, n_units)
+        of_y, other = Scaler.of(Y), self._scaled(X) @ self.vectors
+        products = self.seen.T @ torch.from_numpy(of_y.apply(Y)).to(self.seen)  # V^T X^T Y, (n_vertices, n_units)
 
         def error(alpha: float) -> float:
             found = (self.held / (self.values + alpha)) @ products
             return float(np.square(of_y.undo(found.cpu().numpy()) - Y_validation).mean())
 
         alpha = min(ALPHAS, key=error)
-        return of_y.undo(((seen / (self.values + alpha)) @ products).cpu().numpy()).astype(np.float32)
+        return of_y.undo(((other / (self.values + alpha)) @ products).cpu().numpy()).astype(np.float32)
 
     def _scaled(self, X: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.of_x.apply(X)).to(self.device, torch.float64)
@@ -120,7 +120,7 @@ def of_training(rows: Rows, device: torch.device) -> Ridge:
     return Ridge(rows.X[rows.training], rows.X[rows.validation], device)
 
 
-def controls(rows: Rows, Y: np.ndarray, ridge: Ridge, n_shifts: int = 8) -> dict[str, np.ndarray]:
+def controls(rows: Rows, Y: np.ndarray, ridge: Ridge, n_shifts: int = 20) -> dict[str, np.ndarray]:
     """Decode the test clips in simple ways, which stand beside each network.
 
     Parameters
