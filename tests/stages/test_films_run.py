@@ -1,6 +1,10 @@
 """Mind-Animator on the smallest films, by the real scripts: targets, decoders, kills and bad input."""
 
+import base64
+import json
+import re
 import shutil
+from io import BytesIO
 
 import h5py
 import nibabel as nib
@@ -707,3 +711,57 @@ def test_scoring_without_films_names_the_script_that_makes_them(copy):
     done = run_in(copy, SCORE)
     assert done.returncode == 1
     assert f"make them with: python {ROOT}/31_reconstruct.py --subject {SUBJECT}" in done.stderr
+
+
+REPORT = "evaluation/43_report.py"
+
+
+def shown_films(page):
+    """What the page has of films: what its player reads, and the pictures."""
+    text = page.read_text()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+    blocks = re.findall(r'class="pictures"[^>]*data-start="(\d+)">\n(.*?)\n</script>', text, re.DOTALL)
+    pictures = {int(start) + k: line for start, lines in blocks for k, line in enumerate(lines.split("\n"))}
+    return data["films"], {k: Image.open(BytesIO(base64.b64decode(line))) for k, line in pictures.items()}
+
+
+def test_films_alone_have_a_page_with_all_of_them(copy):
+    done = run_in(copy, REPORT)
+    assert done.returncode == 0, done.stderr
+    folder = results(copy) / "evaluation"
+    found = json.loads((folder / "verdict.json").read_text())
+    assert list(found["by_dataset"]) == ["videos"]
+    assert found["verdict"] == found["by_dataset"]["videos"]
+    assert found["verdict"][0].startswith("Is motion decoded?: ")
+    assert found["absent"] == ["Natural Scenes Dataset, Generic Object Decoding (not made yet)"]
+    films, pictures = shown_films(folder / "index.html")
+    assert [clip["name"] for clip in films["clips"]] == [f"test1_{k + 1}" for k in range(N_TEST)]
+    assert [clip["caption"] for clip in films["clips"]] == cc2017.read_captions(copy / "cc2017", "test", N_TEST)
+    for clip, frames in zip(films["clips"], read_true(copy), strict=True):
+        assert correlation(np.array(pictures[clip["film"]]), frames.reshape(-1, 64, 3)) > 0.98
+    own = films["subjects"][SUBJECT]
+    assert set(own["films"]) == set(own["scores"]) == SYSTEMS
+    for name, numbers in own["films"].items():
+        for number, film in zip(numbers, films_of(copy, name), strict=True):
+            height = pictures[number].height // 64
+            assert height in (1, 8)
+            assert correlation(np.array(pictures[number]), film[:height].reshape(-1, 64, 3)) > 0.97, name
+    assert {pictures[number].height for number in own["films"]["control/static"]} == {64}
+    cosines = table_of(copy, "scores").set_index(["system", "metric"]).loc[("mind_animator/corrected", "flow_cosine")]
+    shown = own["scores"]["mind_animator/corrected"]["flow_cosine"]
+    np.testing.assert_allclose(shown, cosines.sort_values("stimulus_id")["value"], atol=1e-4)
+
+
+def test_a_light_page_has_few_films_and_one_that_is_lacking_is_left_blank(copy):
+    path = results(copy) / SUBJECT / FILMS / "control/mover"
+    index = pd.read_csv(path / "index.csv")
+    index[index["stimulus_id"] != 101001].to_csv(path / "index.csv", index=False)
+    done = run_in(copy, REPORT, "--light", "3")
+    assert done.returncode == 0, done.stderr
+    films, _ = shown_films(results(copy) / "evaluation" / "light.html")
+    speeds = table_of(copy, "scores").query("metric == 'epe_still'").groupby("stimulus_id")["value"].first()
+    shown = [clip["speed"] for clip in films["clips"]]
+    assert len(shown) == 3
+    assert (min(shown), max(shown)) == pytest.approx((speeds.min(), speeds.max()), abs=1e-3)
+    lacking = [clip["name"] == "test1_1" for clip in films["clips"]]
+    assert [number is None for number in films["subjects"][SUBJECT]["films"]["control/mover"]] == lacking
