@@ -137,6 +137,8 @@ def show(subject: str, table: pd.DataFrame, ratio: pd.DataFrame) -> None:
     ratio = ratio[ratio["measure"] == "jacobian"].drop(columns="measure").rename(columns={"mean": "mean of all"})
     of_mean = {"mean of all": "{:.2g}".format}
     print(ratio.to_string(index=False, line_width=terminal.width(), float_format="{:.2f}".format, formatters=of_mean))
+    for form, target in ratio.loc[ratio["mean of all"] == 0, ["form", "target"]].to_numpy():
+        print(f"WARNING: {subject}: {target} of {form} does not depend on the vertices: no output changes with any")
 
 
 def draw(found: dict, table: pd.DataFrame, atlas: Atlas, subject: str, form: str) -> bytes:
@@ -153,7 +155,8 @@ def draw(found: dict, table: pd.DataFrame, atlas: Atlas, subject: str, form: str
     areas = {side: outlines(*mesh, atlas, side) for side, mesh in meshes.items()}
     for row, target in enumerate(targets):
         vertices, values = found[form, target, "jacobian"]
-        relative, mean = values / values.mean(), values.mean()
+        mean = values.mean() or 1  # 0 where nothing that is decoded depends on a vertex
+        relative = values / mean
         low, high = np.quantile(relative, [0.02, 0.98])
         for column, (side, name) in enumerate({"L": "left", "R": "right"}.items()):
             axis, here = figure.add_subplot(grid[row, column]), np.flatnonzero(vertices.hemisphere == side)
