@@ -29,6 +29,7 @@ import data.film_needs
 import data.nsd_needs
 import evaluation.concepts.needs
 import evaluation.pictures.needs
+import evaluation.videos.needs
 import feature_decoding.needs
 import feature_extraction.needs
 import reconstruction.needs
@@ -54,6 +55,7 @@ ROOMS: tuple[Room, ...] = (
     baselines.mind_animator.needs.ROOM,
     evaluation.pictures.needs.ROOM,
     evaluation.concepts.needs.ROOM,
+    evaluation.videos.needs.ROOM,
 )
 
 

@@ -13,6 +13,7 @@ import yaml
 from nibabel.cifti2 import ScalarAxis, SeriesAxis
 
 import baselines.mind_animator.needs
+import evaluation.videos.needs
 from baselines.mind_animator.needs import Sizes
 from data import cc2017, film_needs
 from doctor import __main__ as doctor
@@ -113,7 +114,7 @@ def test_nothing_is_wrong_with_intact_films(folder, capsys):
     assert "Subject01 recordings: 9 runs at the same time of their films, " in printed
     found = re.findall(r"^(?:Subject01 )?(\d\d) [\w ]+? +\d+ (?:s|min) +[\d.]+ GB +- +[\d.]+ GB +\w+", printed, re.M)
     assert found[:2] == ["11", "05"]
-    assert set(found) >= {"11", "05", "21", "22", "23", "24", "25"}
+    assert set(found) >= {"11", "05", "21", "22", "23", "24", "25", "44"}
 
 
 def cut(name, share=2 / 3):
@@ -303,6 +304,7 @@ def at_real_size(*changes):
     found = [film_needs.prepare(config, recorded), needs.features(recorded, means, sizes)]
     found += [row(recorded, means, sizes) for row in (needs.semantic, needs.structure, needs.motion, needs.maps)]
     found += [row(recorded, means) for row in (needs.retrieval, needs.films, needs.controls)]
+    found.append(evaluation.videos.needs.scores(config, recorded, means))
     return {row.scripts: row for row in found}
 
 
@@ -344,4 +346,5 @@ def test_a_gpu_that_is_too_small_is_a_problem(folder, monkeypatch):
 def test_every_script_of_films_has_a_row():
     scripts = [REPOSITORY / "data" / "05_prepare_films.py"]
     scripts += (REPOSITORY / "baselines" / "mind_animator").glob("[0-9][0-9]_*.py")
+    scripts.append(REPOSITORY / "evaluation" / "44_score_films.py")
     assert sorted(key_of(path)[-2:] for path in scripts) == sorted(at_real_size())
