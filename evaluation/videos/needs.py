@@ -17,7 +17,7 @@ from minddiffuser.needs.rows import Means, Row
 # network, and of a clip's scores as published.
 FLOW, PIXELS, AS_PUBLISHED = 0.045, 0.7, 5.0
 # Operations of a frame in the networks that score, and bytes of their weights, by count: four ViT-B, or the stand-in.
-NETWORKS = {"published": (1.6e11, 1.8e9), "scoring_clip": (3e8, 1e7)}
+NETWORKS = {"published": (1.6e11, 1.8e9), "scoring_clip": (3e7, 1e7)}
 _KEPT = 6e8  # bytes of clips that were seen, and of their flows, that `scoring.Seen` keeps at most
 
 
