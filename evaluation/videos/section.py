@@ -59,12 +59,12 @@ def make(config: Config, subjects: Sequence[str], album: Album, light: int = 0) 
     """
     tables, record = comparison.read(config)
     scores, settings = tables["scores"], config.experiment.mind_animator
-    for subject in subjects:
-        states_of(config, subject)  # raises where what is there was made with other settings
     subjects = [subject for subject in subjects if subject in set(scores["subject"])]
     if not subjects or settings is None:
         output = CATALOGUE.output(config)
         raise DataError(f"{output} has no scores of these subjects; run: python {CATALOGUE.script}")
+    for subject in subjects:
+        states_of(config, subject)  # raises where what is there was made with other settings
     systems_of = {name: scores.loc[scores["subject"] == name, "system"].unique().tolist() for name in subjects}
     places = {name: folders_of(config, name, systems) for name, systems in systems_of.items()}
     n_clips = number_of_clips(settings, sum(map(len, places.values())) + 1)

@@ -756,7 +756,8 @@ def test_a_light_page_has_few_films_and_one_that_is_lacking_is_left_blank(copy):
     path = results(copy) / SUBJECT / FILMS / "control/mover"
     index = pd.read_csv(path / "index.csv")
     index[index["stimulus_id"] != 101001].to_csv(path / "index.csv", index=False)
-    done = run_in(copy, REPORT, "--light", "3")
+    films_config(copy, subjects=[SUBJECT, "Subject02"])  # who has nothing yet
+    done = run_in(copy, REPORT, "--light", "3", "--set", "experiment.miniature_cc2017.direction=[true, false]")
     assert done.returncode == 0, done.stderr
     films, _ = shown_films(results(copy) / "evaluation" / "light.html")
     speeds = table_of(copy, "scores").query("metric == 'epe_still'").groupby("stimulus_id")["value"].first()
