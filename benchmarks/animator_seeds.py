@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from benchmarks.film_variants import MINIATURE, OF_FILMS, Scorer, decode
+from benchmarks.film_variants import MINIATURE, OF_FILMS, Scorer, Variant, decode
 from evaluation.significance import bootstrap_interval_over_subjects, bootstrap_intervals
 from minddiffuser.config import load
 from minddiffuser.store import DataError
@@ -49,13 +49,14 @@ def main() -> None:
 
 def run(n_seeds: int) -> None:
     """See `main`."""
-    configs = {}
-    for seed in range(n_seeds):
-        for form, changes in FORMS.items():
-            for subject in (SUBJECT, BLIND):
-                of_c = ["semantic"] if (subject, form) == (SUBJECT, "corrected") else []
-                name, decoders = variant_of(form, seed), [*of_c, "structure", "motion"]
-                configs[form, seed, subject] = decode(name, changes | {"network_seed": seed}, subject, decoders)
+    variants = {
+        (form, seed, subject): variant_of(form, seed, subject)
+        for form in FORMS
+        for seed in range(n_seeds)
+        for subject in (SUBJECT, BLIND)
+    }
+    decode(list(variants.values()))
+    configs = {key: variant.config for key, variant in variants.items()}
     scorer = Scorer(configs["corrected", 0, SUBJECT], SUBJECT)
     cosines: dict[tuple[str, str, str], np.ndarray] = {}  # (n_seeds, n_clips)
     by_seed: dict[str, dict[str, list[float]]] = {}
@@ -75,9 +76,12 @@ def run(n_seeds: int) -> None:
     report(cosines, by_seed, scorer.shots)
 
 
-def variant_of(form: str, seed: int) -> str:
-    """Name the folder of a form with a seed."""
-    return f"seed_{seed}" if form == "corrected" else f"seed_{seed}_{form}"
+def variant_of(form: str, seed: int, subject: str) -> Variant:
+    """Say how a form is decoded with a seed; the tokens of c by "corrected" of `SUBJECT` alone."""
+    is_corrected = form == "corrected"
+    name = f"seed_{seed}" if is_corrected else f"seed_{seed}_{form}"
+    decoders = ["semantic"] if is_corrected and subject == SUBJECT else []
+    return Variant(name, FORMS[form] | {"network_seed": seed}, subject, [*decoders, "structure", "motion"])
 
 
 def report(

@@ -29,14 +29,14 @@ import torch
 from scipy.stats import t as student
 
 from baselines.mind_animator import recipes
-from benchmarks.film_variants import MINIATURE, OF_FILMS, Scorer, decode
+from benchmarks.film_variants import MINIATURE, OF_FILMS, Scorer, Variant, decode
 from evaluation.significance import bootstrap_intervals
 from evaluation.tables import number
 from minddiffuser.config import REPOSITORY, Config, load
 from minddiffuser.config.mind_animator import ANIMATOR_FORMS, MindAnimator
 from minddiffuser.store import DataError, write_atomically
 
-SUBJECT, BASE = "Subject01", "seed_0"  # which benchmarks/animator_seeds.py has decoded
+SUBJECT = "Subject01"
 SEEDS, TABLE = REPOSITORY / "docs" / "animator_seeds.txt", REPOSITORY / "docs" / "animator_switches.csv"
 ALL, OF_Z, OF_MOTION, OF_C = ("semantic", "structure", "motion"), ("structure", "motion"), ("motion",), ("semantic",)
 METRICS = {"structure_r": "structure r", "c_r": "c r", "flow_cosine": "flow cosine", "speed": "speed", "ssim": "SSIM"}
@@ -157,7 +157,11 @@ def value_of(settings: MindAnimator, field: str) -> Any:
 
 def flip_all(n_clips: int) -> Iterator[dict[str, Any]]:
     """Make and score each variant; yield the rows of the table, what they are compared with first."""
-    base = decode(BASE, {"network_seed": 0}, SUBJECT, ALL)
+    flipped = switches(recipes.settings_of(load(MINIATURE)))
+    of_base = Variant("seed_0", {"network_seed": 0}, SUBJECT, ALL)  # which benchmarks/animator_seeds.py decodes, too
+    variants = [variant_of(switch) for switch in flipped if not switch.is_same and FIELDS[switch.field][1]]
+    decode([of_base, *variants])
+    base = of_base.config
     scorer = Scorer(base, SUBJECT)
     corrected = scores(scorer, base, ALL)
     yield row_of("", "corrected", corrected, None, scorer.shots)
@@ -173,9 +177,8 @@ def flip_all(n_clips: int) -> Iterator[dict[str, Any]]:
     for against in ({}, {"start": "inversion"}):
         table = by_sampler(against)
         yield row_of("", "corrected", table, None, shots_of[table.index].to_numpy(), films="sampler", against=against)
-    for switch in switches(recipes.settings_of(load(MINIATURE))):
-        field, name = switch.field, f"{switch.field}_{switch.released}"
-        bug, decoders = FIELDS[field]
+    for switch in flipped:
+        field, (bug, decoders) = switch.field, FIELDS[switch.field]
         if switch.is_same:
             yield described(switch, bug) | {"note": "the same in both"}
             continue
@@ -186,17 +189,17 @@ def flip_all(n_clips: int) -> Iterator[dict[str, Any]]:
             shots = shots_of[before.index].to_numpy()
             found = row_of(bug, field, after, before, shots, films="sampler", against=switch.against)
         else:
-            changes = {"network_seed": 0, field: switch.released}
-            config = decode(name, changes, SUBJECT, with_structure(decoders))
-            found = row_of(bug, field, scores(scorer, config, decoders), corrected, scorer.shots)
+            after = scores(scorer, variant_of(switch).config, decoders)
+            found = row_of(bug, field, after, corrected, scorer.shots)
         is_ablation = ABLATIONS.get(field) == switch.released
         yield found | described(switch, bug) | ({"note": "not released: an ablation"} if is_ablation else {})
 
 
-def with_structure(decoders: tuple[str, ...]) -> list[str]:
-    """Add the structure decoder where the generator needs it, in the order of the scripts."""
-    needed = {*decoders, *(["structure"] if "motion" in decoders else [])}
-    return [decoder for decoder in ALL if decoder in needed]
+def variant_of(switch: Switch) -> Variant:
+    """Say how it is decoded with a switch: by the decoders that it changes, and what the generator needs."""
+    changes, needed = {"network_seed": 0, switch.field: switch.released}, FIELDS[switch.field][1]
+    decoders = [name for name in ALL if name in needed or (name == "structure" and "motion" in needed)]
+    return Variant(f"{switch.field}_{switch.released}", changes, SUBJECT, decoders)
 
 
 def scores(scorer: Scorer, config: Config, decoders: tuple[str, ...]) -> pd.DataFrame:

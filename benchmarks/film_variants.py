@@ -6,12 +6,13 @@ targets are taken from `runs/miniature/`: so no more is computed than a change a
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -54,18 +55,33 @@ def overrides(name: str, changes: Mapping[str, Any]) -> list[str]:
     return [f"execution.runs={RUNS}", f"name={name}", f"experiment.mind_animator.forms=[{FORM}]", *own]
 
 
-def decode(name: str, changes: Mapping[str, Any], subject: str, decoders: Sequence[str]) -> Config:
-    """Run the scripts of a variant, but for what is done; see `overrides`.
+class Variant(NamedTuple):
+    """What is decoded with which settings.
 
-    Parameters
+    Attributes
     ----------
+    name : str
+        Of its folder.
+    changes : dict of str to a value
+        See `overrides`.
+    subject : str
     decoders : sequence of "semantic", "structure" and "motion"
-        Motion needs structure.
+        In this order; motion needs structure.
+    """
 
-    Returns
-    -------
-    Config
-        With which `recipes.decoded` finds what was decoded.
+    name: str
+    changes: dict[str, Any]
+    subject: str
+    decoders: Sequence[str]
+
+    @property
+    def config(self) -> Config:
+        """The configuration, with which `recipes.decoded` finds what was decoded."""
+        return load(MINIATURE, overrides(self.name, self.changes))
+
+
+def decode(variants: Sequence[Variant]) -> None:
+    """Run the scripts of some variants, but for what is done, or what was done for another variant before.
 
     Raises
     ------
@@ -74,17 +90,30 @@ def decode(name: str, changes: Mapping[str, Any], subject: str, decoders: Sequen
     CalledProcessError
         A script failed.
     """
-    settings = overrides(name, changes)
-    config = load(MINIATURE, settings)
-    take_targets(config, load(MINIATURE))
-    wanted = [prepared(config, subject), *(recipes.decoded(config, subject, FORM, decoder) for decoder in decoders)]
-    if scripts := [recipe.made_by for recipe in wanted if not adopt(recipe, REPOSITORY / RUNS)]:
-        options = [word for setting in settings for word in ("--set", setting)]
-        lane = [sys.executable, "-m", "minddiffuser.lane", "--forks", str(REPOSITORY), *scripts, "--"]
-        subprocess.run(
-            [*lane, "--config", str(MINIATURE), "--subject", subject, *options], check=True, stdout=sys.stderr
-        )
-    return config
+    source, configs = load(MINIATURE), [variant.config for variant in variants]
+    for config in configs:
+        take_targets(config, source)
+    while lines := _lines(variants, configs):
+        # In one lane, so that libraries are imported once.
+        lane = [sys.executable, "-m", "minddiffuser.lane", "--forks", str(REPOSITORY), *lines]
+        subprocess.run(lane, check=True, stdout=sys.stderr)
+
+
+def _lines(variants: Sequence[Variant], configs: Sequence[Config]) -> list[str]:
+    """List the scripts to run next, with their arguments. What two variants want is made once, and linked after."""
+    lines, coming = [], set()
+    for variant, config in zip(variants, configs, strict=True):
+        decoded = [recipes.decoded(config, variant.subject, FORM, decoder) for decoder in variant.decoders]
+        own = [word for setting in overrides(variant.name, variant.changes) for word in ("--set", setting)]
+        for recipe in (prepared(config, variant.subject), *decoded):
+            if adopt(recipe):
+                continue
+            if recipe.fingerprint in coming:
+                break
+            coming.add(recipe.fingerprint)
+            own_line = [recipe.made_by, "--config", str(MINIATURE), "--subject", variant.subject, *own]
+            lines.append(shlex.join(own_line))
+    return lines
 
 
 def take_targets(config: Config, source: Config) -> None:
@@ -100,7 +129,7 @@ def take_targets(config: Config, source: Config) -> None:
         (recipes.varied, "crops", recipes.crops, ""),
     ):
         wanted, there = recipe_of(config), recipe_of(source)
-        if Artifact(wanted).is_done():
+        if adopt(wanted):
             continue
         left_out = {f"{prefix}{kind}" for kind in {*kinds(source)} - {*kinds(config)}}
         with open_made(there) as file:
@@ -112,12 +141,12 @@ def take_targets(config: Config, source: Config) -> None:
         Artifact(wanted).write(arrays)
 
 
-def adopt(recipe: Recipe, runs: Path) -> bool:
-    """Link a result that another variant in `runs` has made by the same recipe; tell whether it is there now."""
+def adopt(recipe: Recipe) -> bool:
+    """Link a result that another variant has made by the same recipe; tell whether it is there now."""
     if Artifact(recipe).is_done():
         return True
     place = Path(recipe.root.name) / recipe.name
-    for path in sorted(runs.glob(f"*/{place}")):
+    for path in sorted(recipe.root.parents[1].glob(f"*/{place}")):
         with h5py.File(path, "r", locking=False) as file:
             is_same = file.attrs.get("fingerprint") == recipe.fingerprint
         if is_same:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from baselines.mind_animator import recipes
 from benchmarks import animator_seeds, animator_switches, film_variants
+from data import film_recipes
 from minddiffuser.config import Config, load
 from minddiffuser.config.mind_animator import ANIMATOR_FORMS
 from minddiffuser.recipe import Recipe
@@ -179,11 +182,45 @@ def test_a_result_of_the_same_recipe_is_linked_and_no_other(tmp_path):
         return Recipe(tmp_path / variant / "Subject01", "decoded/motion.h5", "Subject01", "x.py", {"value": value})
 
     Artifact(recipe("first", 1)).write({"z": np.arange(3)})
-    assert not film_variants.adopt(recipe("second", 2), tmp_path)
-    assert film_variants.adopt(recipe("second", 1), tmp_path)
+    assert not film_variants.adopt(recipe("second", 2))
+    assert film_variants.adopt(recipe("second", 1))
     assert recipe("second", 1).path.samefile(recipe("first", 1).path)
     with pytest.raises(DataError, match="other settings"):
-        film_variants.adopt(recipe("second", 2), tmp_path)
+        film_variants.adopt(recipe("second", 2))
+
+
+def test_what_several_variants_want_is_made_once_and_linked(tmp_path, monkeypatch):
+    monkeypatch.setattr(film_variants, "RUNS", tmp_path)
+    write_targets(load(film_variants.MINIATURE, [f"execution.runs={tmp_path}", "name=source"]))
+    source = load(film_variants.MINIATURE, [f"execution.runs={tmp_path}", "name=source"])
+    monkeypatch.setattr(film_variants, "load", lambda path, changes=None: load(path, changes) if changes else source)
+    variants = [
+        film_variants.Variant("a", {"network_seed": 1}, "Subject01", ["structure", "motion"]),
+        film_variants.Variant("b", {"network_seed": 1, "motion.first": "true"}, "Subject01", ["structure", "motion"]),
+        film_variants.Variant("c", {"network_seed": 1}, "Subject03", ["structure"]),
+    ]
+    rounds = []
+
+    def run(line, **_):
+        """Write what each script would."""
+        lines = [shlex.split(script) for script in line[5:]]
+        rounds.append([(Path(words[0]).name[:2], words[4], words[8].removeprefix("name=")) for words in lines])
+        for script, subject, name in rounds[-1]:
+            variant = next(v for v in variants if (v.name, v.subject) == (name, subject))
+            recipe = film_recipes.prepared(variant.config, subject)
+            if script != "05":
+                decoder = {"22": "structure", "23": "motion"}[script]
+                recipe = recipes.decoded(variant.config, subject, "corrected", decoder)
+            Artifact(recipe).write({"z": np.zeros(1)})
+
+    monkeypatch.setattr(film_variants.subprocess, "run", run)
+    film_variants.decode(variants)
+    first = [(script, "Subject01", "a") for script in ("05", "22", "23")]
+    assert rounds == [[*first, ("05", "Subject03", "c"), ("22", "Subject03", "c")], [("23", "Subject01", "b")]]
+    a, b = (recipes.decoded(v.config, "Subject01", "corrected", "structure").path for v in variants[:2])
+    assert a.samefile(b)
+    film_variants.decode(variants)
+    assert len(rounds) == 2
 
 
 def test_targets_are_copied_without_the_kinds_that_are_not_wanted(tmp_path):
