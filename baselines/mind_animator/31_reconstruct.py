@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     settings = recipes.settings_of(config)
     open_once = functools.lru_cache(maxsize=1)(functools.partial(open_video_sampler, config, run.device))
-    for form, subject in itertools.product(settings.forms, run.subjects):
+    for form, subject in itertools.product(recipes.sampled_forms(config), run.subjects):
         own: Any = animator_form(settings, form).video
         with (
             open_made(recipes.decoded(config, subject, form, "motion")) as motion,

@@ -272,7 +272,7 @@ def maps(s: Recorded, m: Means, n: Sizes) -> Row:
 
 def films(s: Recorded, m: Means) -> Row:
     """31: DDIM backwards without guidance, and the guided steps, for each frame of each form."""
-    n, folders = n_calls(m.config), len(film_needs.settings_of(m.config).forms)
+    n, folders = n_calls(m.config), len(recipes.sampled_forms(m.config))
     return _pictures(s, m, "31", "films", folders * n, folders, f"{folders} x {n:g} U-Net calls a frame")
 
 

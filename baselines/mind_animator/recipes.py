@@ -135,6 +135,12 @@ def films(config: Config, subject: str, form: str) -> Recipe:
     return _films(config, subject, f"mind_animator/{form}", RECONSTRUCT, _generator(config, form), *inputs)
 
 
+def sampled_forms(config: Config) -> list[str]:
+    """List the forms whose films Stable Diffusion makes."""
+    settings = settings_of(config)
+    return [form for form in settings.forms if form in settings.sampled]
+
+
 def control(config: Config, subject: str, name: str) -> Recipe:
     """Recipe of the films of a control, such as "control/ceiling" or "no_generator/corrected"."""
     form = form_of_control(config, name)
@@ -161,7 +167,7 @@ def controls(config: Config) -> list[str]:
 
 def systems(config: Config, subject: str) -> dict[str, tuple[Recipe, ...]]:
     """Recipes of the folders of all films, by name of the system."""
-    found = {f"mind_animator/{form}": (films(config, subject, form),) for form in settings_of(config).forms}
+    found = {f"mind_animator/{form}": (films(config, subject, form),) for form in sampled_forms(config)}
     return found | {name: (control(config, subject, name),) for name in controls(config)}
 
 

@@ -242,6 +242,10 @@ class MindAnimator(Section):
     forms: Annotated[tuple[Literal["original", "corrected", "change"], ...], Field(min_length=1), Distinct] = (
         "original", "corrected", "change",
     )  # fmt: skip
+    sampled: Annotated[tuple[Literal["original", "corrected", "change"], ...], Distinct] = Field(
+        default=("original", "corrected", "change"),
+        description="forms whose films Stable Diffusion makes; those of others are made by the autoencoder alone",
+    )
     subjects: Annotated[tuple[Name, ...], Field(min_length=1), Distinct] = Field(
         default=("Subject01", "Subject02", "Subject03"), description="as their folders are called"
     )
@@ -288,7 +292,8 @@ ANIMATOR_FORMS: dict[str, dict[str, dict[str, Any]]] = {
         "": {"checkpoint": "fixed_epoch"},
     },
     "corrected": {},
-    "change": {"motion": {"output": "change"}},
+    # A higher rate, as the miniature has it, leaves the change 0 whatever the vertices are.
+    "change": {"motion": {"output": "change", "learning_rate": 1e-3}},
 }
 
 

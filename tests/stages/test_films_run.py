@@ -46,6 +46,7 @@ def films_config(folder, **own):
     }  # fmt: skip
     settings = experiment["mind_animator"]
     settings.update(subjects=[SUBJECT], voxels={"n": 30}, n_validation=4, batch_size=5)
+    settings.update(sampled=["original", "corrected", "change"])
     settings["semantic"].update(n_variations=2, epochs=3, n_blocks=1)
     settings["structure"].update(epochs=3)
     settings["motion"].update(epochs=3)
