@@ -42,29 +42,38 @@ ALL, OF_Z, OF_MOTION, OF_C = ("semantic", "structure", "motion"), ("structure", 
 METRICS = {"structure_r": "structure r", "c_r": "c r", "flow_cosine": "flow cosine", "speed": "speed", "ssim": "SSIM"}
 DECIMALS = 4
 FIRST = ("sparsify.accumulate", "video.noise")  # of the table
-# The number of each slip in the list of this project, where it has one, and the decoders that the field changes.
-FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "sparsify.accumulate": ("B1", ALL),
-    "sparsify.validation": ("B2", OF_Z),
-    "motion.n_memory": ("B3", OF_MOTION),
-    "motion.infer_keep": ("B4", OF_MOTION),
-    "motion.train_mask": ("B5", OF_MOTION),
-    "motion.learning_rate": ("B6", OF_MOTION),
-    "checkpoint": ("B8", ALL),
-    "video.temporal_bias": ("B10", ()),
-    "clips.posterior": ("B12", OF_Z),
-    "video.inversion_length": ("B13", ()),
-    "voxels.test_scaling": ("B15", ALL),
-    "voxels.tail": ("B16", ALL),
-    "voxels.ranking": ("B16, B32", ALL),
-    "semantic.duplicates": ("B22", OF_C),
-    "semantic.crop": ("", OF_C),
-    "structure.l1_compounds": ("B29", OF_Z),
-    "motion.l1_compounds": ("B29", OF_MOTION),
-    "motion.first": ("B30", OF_MOTION),
-    "motion.output": ("", OF_MOTION),
-    "video.start": ("", ()),
-    "video.noise": ("B33", ()),
+
+
+class Field(NamedTuple):
+    """A field of the form: the number and the nature of the released code's slip, and the decoders that it changes."""
+
+    bug: str
+    what: str
+    decoders: tuple[str, ...]
+
+
+FIELDS = {
+    "sparsify.accumulate": Field("B1", "zeros among vertices add up over epochs", ALL),
+    "sparsify.validation": Field("B2", "vertices of validation clips are zeroed, too", OF_Z),
+    "motion.n_memory": Field("B3", "attention to one token, the vertices, is constant", OF_MOTION),
+    "motion.infer_keep": Field("B4", "films are made from the first frame and the one before", OF_MOTION),
+    "motion.train_mask": Field("B5", "one random mask for all of the training", OF_MOTION),
+    "motion.learning_rate": Field("B6", "the learning rate that is asked for is not used", OF_MOTION),
+    "checkpoint": Field("B8", "the epoch is chosen beforehand", ALL),
+    "video.temporal_bias": Field("B10", "a random vector is added in attention over time", ()),
+    "clips.posterior": Field("B12", "latents are sampled, once", OF_Z),
+    "video.inversion_length": Field("B13", "more tokens in the inversion than in c", ()),
+    "voxels.test_scaling": Field("B15", "test rows are scaled by themselves", ALL),
+    "voxels.tail": Field("B16", "vertices that repeat negatively qualify", ALL),
+    "voxels.ranking": Field("B16, B32", "ties are broken by the vertex number", ALL),
+    "semantic.duplicates": Field("B22", "clips with equal captions count as wrong", OF_C),
+    "semantic.crop": Field("", "one crop for all pictures of an epoch", OF_C),
+    "structure.l1_compounds": Field("B29", "the L1 weight falls ever faster, structure decoder", OF_Z),
+    "motion.l1_compounds": Field("B29", "the same, generator", OF_MOTION),
+    "motion.first": Field("B30", "trained on true first frames, used on decoded ones", OF_MOTION),
+    "motion.output": Field("", "each frame leaves a norm", OF_MOTION),
+    "video.start": Field("", "the sampler starts from an inversion", ()),
+    "video.noise": Field("B33", "noise is drawn for each frame", ()),
 }
 # Switches of the sampler that only the inversion has, or that are looked at with it, too.
 WITH_INVERSION = ("video.inversion_length", "video.noise")
@@ -159,12 +168,12 @@ def flip_all(n_clips: int) -> Iterator[dict[str, Any]]:
     """Make and score each variant; yield the rows of the table, what they are compared with first."""
     flipped = switches(recipes.settings_of(load(MINIATURE)))
     of_base = Variant("seed_0", {"network_seed": 0}, SUBJECT, ALL)  # which benchmarks/animator_seeds.py decodes, too
-    variants = [variant_of(switch) for switch in flipped if not switch.is_same and FIELDS[switch.field][1]]
+    variants = [variant_of(switch) for switch in flipped if not switch.is_same and FIELDS[switch.field].decoders]
     decode([of_base, *variants])
     base = of_base.config
     scorer = Scorer(base, SUBJECT)
     corrected = scores(scorer, base, ALL)
-    yield row_of("", "corrected", corrected, None, scorer.shots)
+    yield {"field": "corrected"} | row_of(corrected, None, scorer.shots)
     sampled: dict[str, pd.DataFrame] = {}
     shots_of = pd.Series(scorer.shots, scorer.ids)
 
@@ -176,28 +185,29 @@ def flip_all(n_clips: int) -> Iterator[dict[str, Any]]:
 
     for against in ({}, {"start": "inversion"}):
         table = by_sampler(against)
-        yield row_of("", "corrected", table, None, shots_of[table.index].to_numpy(), films="sampler", against=against)
+        yield {"field": "corrected"} | row_of(
+            table, None, shots_of[table.index].to_numpy(), films="sampler", against=against
+        )
     for switch in flipped:
-        field, (bug, decoders) = switch.field, FIELDS[switch.field]
+        field, decoders = switch.field, FIELDS[switch.field].decoders
         if switch.is_same:
-            yield described(switch, bug) | {"note": "the same in both"}
+            yield described(switch) | {"note": "the same in both"}
             continue
-        print(f"{bug or '-'} {field}: {switch.corrected} to {switch.released}", file=sys.stderr, flush=True)
+        print(f"{field}: {switch.corrected} to {switch.released}", file=sys.stderr, flush=True)
         if field.startswith("video."):
             before = by_sampler(switch.against)
             after = by_sampler(switch.against | {field.removeprefix("video."): switch.released})
             shots = shots_of[before.index].to_numpy()
-            found = row_of(bug, field, after, before, shots, films="sampler", against=switch.against)
+            found = row_of(after, before, shots, films="sampler", against=switch.against)
         else:
             after = scores(scorer, variant_of(switch).config, decoders)
-            found = row_of(bug, field, after, corrected, scorer.shots)
-        is_ablation = ABLATIONS.get(field) == switch.released
-        yield found | described(switch, bug) | ({"note": "not released: an ablation"} if is_ablation else {})
+            found = row_of(after, corrected, scorer.shots)
+        yield described(switch) | found
 
 
 def variant_of(switch: Switch) -> Variant:
     """Say how it is decoded with a switch: by the decoders that it changes, and what the generator needs."""
-    changes, needed = {"network_seed": 0, switch.field: switch.released}, FIELDS[switch.field][1]
+    changes, needed = {"network_seed": 0, switch.field: switch.released}, FIELDS[switch.field].decoders
     decoders = [name for name in ALL if name in needed or (name == "structure" and "motion" in needed)]
     return Variant(f"{switch.field}_{switch.released}", changes, SUBJECT, decoders)
 
@@ -215,8 +225,6 @@ def scores(scorer: Scorer, config: Config, decoders: tuple[str, ...]) -> pd.Data
 
 
 def row_of(
-    bug: str,
-    field: str,
     after: pd.DataFrame,
     before: pd.DataFrame | None,
     shots: np.ndarray,
@@ -231,7 +239,7 @@ def row_of(
         Scores, a row a clip, the same clips in both.
     shots : array of shape (n_clips,)
     """
-    row = {"bug": bug, "field": field, "films": films, "against": as_text(against or {}), "n": len(after)}
+    row: dict[str, Any] = {"films": films, "against": as_text(against or {}), "n": len(after)}
     row["n_shots"], experiment = len(set(shots)), load(MINIATURE).experiment
     for name in (name for name in METRICS if name in after):
         row[name] = round(float(after[name].mean()), DECIMALS)
@@ -243,9 +251,18 @@ def row_of(
     return row
 
 
-def described(switch: Switch, bug: str) -> dict[str, Any]:
+def described(switch: Switch) -> dict[str, Any]:
     """Give the columns that say what is flipped."""
-    return {"bug": bug, "field": switch.field, "corrected": str(switch.corrected), "released": str(switch.released)}
+    bug, what, _ = FIELDS[switch.field]
+    return {
+        **{"bug": bug, "what": "attention to several tokens (an ablation)" if is_ablation(switch) else what},
+        **{"field": switch.field, "corrected": str(switch.corrected), "released": str(switch.released)},
+    }
+
+
+def is_ablation(switch: Switch) -> bool:
+    """Tell whether a value is not the released one."""
+    return ABLATIONS.get(switch.field) == switch.released
 
 
 def rows_of_no_field() -> list[dict[str, Any]]:
@@ -298,11 +315,11 @@ def document(table: pd.DataFrame, spread: dict[str, tuple[float, int]]) -> str:
         "# What the slips of Mind-Animator's released code do",
         "",
         "`python benchmarks/animator_switches.py` writes this page and [animator_switches.csv](animator_switches.csv). "
-        f"Each switch of the form `original` is flipped alone: all else is as in `corrected`, with the miniature's "
+        "Each switch of the form `original` is flipped alone: all else is as in `corrected`, with the miniature's "
         f"settings, for {SUBJECT}. Cells are differences from `corrected`, clip by clip, with 95 % intervals over "
         "shots, and are not corrected for the number of switches: of a hundred intervals five leave zero out by "
-        "chance. Test clips are scored, and nothing is chosen by the scores. The numbers B1 to B33 are those of this "
-        "project's list of slips.",
+        "chance. Test clips are scored, and nothing is chosen by the scores. The slips are numbered from B1 to B33; "
+        "the last table has those that are no switch.",
         "",
         "## Decoding",
         "",
@@ -327,10 +344,10 @@ def document(table: pd.DataFrame, spread: dict[str, tuple[float, int]]) -> str:
         "",
         "## What cannot be flipped",
         "",
-        "| | field | why |",
-        "|---|---|---|",
-        *(f"| {row['bug'] or ''} | `{row['field']}` | {row['corrected']} in both |" for row in same),
-        *(f"| {row['bug']} | | {row['note']} |" for row in rows if row["field"] is None),
+        "| | why |",
+        "|---|---|",
+        *(f"| {row['bug'] or ''} | {row['what']}: `{row['field']}` is {row['corrected']} in both |" for row in same),
+        *(f"| {row['bug']} | {row['note']} |" for row in rows if row["field"] is None),
     ]
     return "\n".join(lines) + "\n"
 
@@ -339,19 +356,18 @@ def lay_out(
     rows: list[dict[str, Any]], limits: dict[str, float], metrics: tuple[str, ...], extra: list[str]
 ) -> list[str]:
     """Lay out a table, with some rows after those of "corrected"."""
-    heads = ["", "switch", "from", "to", *(METRICS[name] for name in metrics)]
+    heads = ["", "slip", "switch", "from", "to", *(METRICS[name] for name in metrics)]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     whole = [row for row in rows if row["field"] == "corrected"]
     for row in whole:
         cells = [number(row[name]) if row[name] is not None else "" for name in metrics]
-        lines.append(f"| | *corrected*{with_settings(row)} | | | {' | '.join(cells)} |")
+        lines.append(f"| | *corrected*{with_settings(row)} | | | | {' | '.join(cells)} |")
     lines += extra
     for row in (row for row in rows if row not in whole):
         cells = [cell(row, name, limits[name]) for name in metrics]
         field = f"`{row['field']}`{with_settings(row)}"
-        if row["note"] is not None:
-            field += f" ({row['note']})"
-        lines.append(f"| {row['bug'] or ''} | {field} | {row['corrected']} | {row['released']} | {' | '.join(cells)} |")
+        what = [row["bug"] or "", row["what"], field, row["corrected"], row["released"]]
+        lines.append(f"| {' | '.join([*what, *cells])} |")
     return lines
 
 
@@ -371,12 +387,12 @@ def cell(row: dict[str, Any], name: str, limit: float) -> str:
 
 def seeds_row(spread: dict[str, tuple[float, int]]) -> str:
     """Write the row of deviations over seeds."""
-    return f"| | *seeds* | | | {' | '.join('± ' + number(spread[name][0]) for name in METRICS)} |"
+    return f"| | *seeds* | | | | {' | '.join('± ' + number(spread[name][0]) for name in METRICS)} |"
 
 
 def limits_row(limits: dict[str, float]) -> str:
     """Write the row of what a seed does."""
-    return f"| | *a seed's doing* | | | {' | '.join('± ' + number(limits[name]) for name in METRICS)} |"
+    return f"| | *a seed's doing* | | | | {' | '.join('± ' + number(limits[name]) for name in METRICS)} |"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from minddiffuser.config.mind_animator import ANIMATOR_FORMS
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact, DataError
 
-SPREAD = dict.fromkeys(animator_switches.METRICS, (0.01, 5))
+SPREAD: dict[str, tuple[float, int]] = dict.fromkeys(animator_switches.METRICS, (0.01, 5))
 
 
 def config_of(folder, forms, **changes) -> Config:
@@ -89,8 +89,8 @@ def test_every_field_of_the_released_form_and_every_slip_has_a_row():
     assert [switch.field for switch in found][:2] == ["sparsify.accumulate", "video.noise"]
     assert {switch.field for switch in found if switch.is_same} == {"motion.n_memory", "motion.output"}
     for switch in found:  # whatever is retrained, or else it is a switch of the sampler
-        assert bool(animator_switches.FIELDS[switch.field][1]) != switch.field.startswith("video.")
-    numbers = {number for bug, _ in animator_switches.FIELDS.values() for number in re.findall(r"B\d+", bug)}
+        assert bool(animator_switches.FIELDS[switch.field].decoders) != switch.field.startswith("video.")
+    numbers = {number for field in animator_switches.FIELDS.values() for number in re.findall(r"B\d+", field.bug)}
     assert numbers | set(animator_switches.NO_FIELD) == {f"B{number}" for number in range(1, 34)}
 
 
@@ -100,7 +100,7 @@ def test_switches_refuse_a_form_that_they_do_not_know(monkeypatch):
         animator_switches.switches(recipes.settings_of(load(film_variants.MINIATURE)))
 
 
-@pytest.mark.parametrize("field", [field for field, (_, decoders) in animator_switches.FIELDS.items() if decoders])
+@pytest.mark.parametrize("field", [name for name, field in animator_switches.FIELDS.items() if field.decoders])
 def test_decoders_that_a_switch_retrains_are_those_that_its_recipe_says(field):
     """A decoder is in the list where its recipe changes, or was left out because the field is of another decoder."""
     value = next(
@@ -118,7 +118,7 @@ def test_decoders_that_a_switch_retrains_are_those_that_its_recipe_says(field):
         for decoder in animator_switches.ALL
         if len({recipes.decoded(config, "Subject01", "corrected", decoder).fingerprint for config in configs}) == 2
     }
-    listed = set(animator_switches.FIELDS[field][1])
+    listed = set(animator_switches.FIELDS[field].decoders)
     # Settings of sparsification, and the targets, are in the recipe of the semantic decoder as wholes.
     assert listed == changed - ({"semantic"} if field in ("sparsify.validation", "clips.posterior") else set())
 
@@ -127,7 +127,7 @@ def test_row_has_the_paired_difference_and_leaves_out_what_is_not_changed():
     rng, shots = np.random.default_rng(2), np.repeat(np.arange(20), 3)
     before = pd.DataFrame({"structure_r": rng.normal(size=60), "flow_cosine": rng.normal(size=60), "c_r": 0.0})
     after = before[["structure_r", "flow_cosine"]] + [0.25, 0.0]
-    row = animator_switches.row_of("B1", "sparsify.accumulate", after, before, shots)
+    row = animator_switches.row_of(after, before, shots)
     assert row["structure_r_difference"] == row["structure_r_low"] == row["structure_r_high"] == 0.25
     assert row["flow_cosine_difference"] == 0
     assert row["flow_cosine"] == pytest.approx(before["flow_cosine"].mean(), abs=1e-4)
@@ -148,23 +148,24 @@ def test_page_is_bold_where_a_difference_is_firm_and_larger_than_a_seed():
 def test_page_has_every_row_of_the_table():
     shots = np.arange(12)
     scores = pd.DataFrame({name: np.linspace(0, 1, 12) for name in animator_switches.METRICS})
-    rows = [animator_switches.row_of("", "corrected", scores, None, shots)]
-    rows.append(animator_switches.row_of("", "corrected", scores, None, shots, "sampler"))
+    rows = [{"field": "corrected"} | animator_switches.row_of(scores, None, shots)]
+    rows.append({"field": "corrected"} | animator_switches.row_of(scores, None, shots, "sampler"))
     for switch in animator_switches.switches(recipes.settings_of(load(film_variants.MINIATURE))):
-        bug, films = animator_switches.FIELDS[switch.field][0], "autoencoder"
-        row = animator_switches.described(switch, bug) | {"note": "the same in both"}
-        if not switch.is_same:
-            films = "sampler" if switch.field.startswith("video.") else films
-            found = animator_switches.row_of(bug, switch.field, scores, scores, shots, films, switch.against)
-            row = found | animator_switches.described(switch, bug)
+        row = animator_switches.described(switch)
+        if switch.is_same:
+            row["note"] = "the same in both"
+        else:
+            films = "sampler" if switch.field.startswith("video.") else "autoencoder"
+            row |= animator_switches.row_of(scores, scores, shots, films, switch.against)
         rows.append(row)
     table = pd.DataFrame([*rows, *animator_switches.rows_of_no_field()])
     table = table.replace({"": None}).infer_objects()
     text = animator_switches.document(table, SPREAD)
-    for field in animator_switches.FIELDS:
-        assert f"`{field}`" in text
+    for name, field in animator_switches.FIELDS.items():
+        assert f"`{name}`" in text
+        assert field.what in text
     for bug, note in animator_switches.NO_FIELD.items():
-        assert f"| {bug} | | {note} |" in text
+        assert f"| {bug} | {note} |" in text
     assert "| `video.inversion_length`, `start: inversion` | c | encoder |" in text
     assert "nan" not in text.lower().replace("autoencoder", "")
     assert len({line.count("|") for line in text.split("## Sampler")[0].splitlines() if line.startswith("|")}) == 1
