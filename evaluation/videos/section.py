@@ -176,7 +176,7 @@ def _overview(motion: pd.DataFrame, subjects: Sequence[str]) -> list[dict[str, A
 
 
 def decoded_rows(decoded: pd.DataFrame) -> list[tuple[str, Rows]]:
-    """Lay out what is decoded: a table a subject and form, a row a system, a column a target."""
+    """Lay out what is decoded: a table a subject and form, "corrected" first; a row a system, a column a target."""
 
     def cell(row: dict[str, Any]) -> str:
         is_clear = row["p_holm"] <= LEVEL and not row["difference_low"] <= 0 <= row["difference_high"]
@@ -186,9 +186,11 @@ def decoded_rows(decoded: pd.DataFrame) -> list[tuple[str, Rows]]:
     for (subject, form), rows in decoded.groupby(["subject", "form"], sort=False):
         cells = {(row["system"], row["target"]): cell(row) for row in rows.to_dict("records")}
         targets, systems = rows["target"].unique(), rows["system"].unique()
-        table = [[str(name), *(cells.get((name, target), "–") for target in targets)] for name in systems]
+        table = [
+            [str(name).replace("_", " "), *(cells.get((name, target), "–") for target in targets)] for name in systems
+        ]
         found.append((f"{subject}, {form}", [["", *(TARGETS[target] for target in targets)], *table]))
-    return found
+    return sorted(found, key=lambda part: not part[0].endswith("corrected"))
 
 
 def velocity_rows(velocity: pd.DataFrame) -> Rows:

@@ -69,7 +69,7 @@ def moving(motion: pd.DataFrame, system: str, blind: Collection[str] = ()) -> st
     parts: dict[bool, list[str]] = {True: [], False: []}
     for row in rows.to_dict("records"):
         aside = "whose brain tells no directions apart: " if row["subject"] in blind else ""
-        interval = f"[{number(row['ci_low'], '.2f')}, {number(row['ci_high'], '.2f')}]"
+        interval = f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
         numbers = f"{number(row['flow_cosine'])} {interval}, p {p_value(row['p_holm'])}"
         parts[is_moving(row)].append(f"{row['subject']} ({aside}{numbers})")
     yes, no = (_listed(parts[moves]) for moves in (True, False))

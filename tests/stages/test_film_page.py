@@ -166,8 +166,8 @@ def make_page_with_pictures():
 def test_the_verdict_follows_the_numbers():
     claims = dict(claim[:2] for claim in verdict(motion_table(), claim_table(p=0.01), shuffle_table(), [BLIND]))
     assert claims["Is motion decoded?"] == (
-        "The films of the mover move as the true ones do, by the flow cosine, for Subject01 (.170 [.12, .22], p .002); "
-        "this is not shown for Subject03 (whose brain tells no directions apart: .020 [-.03, .07], p .35)"
+        "The films of the mover move as the true ones do, by the flow cosine, for Subject01 (.170 [.120, .220], p .002)"
+        "; this is not shown for Subject03 (whose brain tells no directions apart: .020 [-.030, .070], p .35)"
     )
     assert "are not shown to move as the true ones do" in claims["Does Mind-Animator decode it?"]
     numbers = "that of another clip's recording in 1 of 2 and that of a brain without directions in 0 of 1 comparisons"
