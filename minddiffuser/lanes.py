@@ -51,10 +51,13 @@ class Lane(NamedTuple):
 
 
 def usual_jobs(config: Config) -> int:
-    """How many processes run side by side: as many as subjects and cores allow, but one where they share a GPU."""
+    """How many processes run side by side: as many as there are subjects, but one where they share a GPU.
+
+    At most half as many again as cores: three on two are faster than two and then one.
+    """
     of_others = [len(subjects_of(config.experiment)) for subjects_of in _OTHERS.values()]
     n_subjects = max(len(config.experiment.subjects), *of_others)
-    return min(n_subjects, n_cores()) if config.execution.device == "cpu" else 1
+    return min(n_subjects, n_cores() + n_cores() // 2) if config.execution.device == "cpu" else 1
 
 
 def can_fork(config: Config) -> bool:

@@ -58,7 +58,7 @@ from minddiffuser.correlation import correlate_pairs
 from minddiffuser.seeds import torch_generator
 from minddiffuser.store import Artifact, open_made
 
-MOVER_ALPHAS = (100.0, 1000.0, 10_000.0)  # penalties of the mover, chosen from on validation clips
+MOVER_ALPHAS = (1000.0, 10_000.0)  # penalties of the mover, chosen from on validation clips
 
 
 def main(argv: list[str] | None = None) -> None:

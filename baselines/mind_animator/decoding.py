@@ -90,13 +90,14 @@ class Ridge:
     ----------
     X, X_validation : arrays of shape (n, n_vertices)
     device : torch.device
-        Where the work is done, in float64.
+        Where the work is done, in float32, but for the eigenvalues.
     """
 
     def __init__(self, X: np.ndarray, X_validation: np.ndarray, device: torch.device) -> None:
         self.of_x, self.device = Scaler.of(X), device
         scaled = self._scaled(X)
-        self.values, self.vectors = torch.linalg.eigh(scaled.T @ scaled)
+        gram = scaled.T.double() @ scaled.double()
+        self.values, self.vectors = (part.float() for part in torch.linalg.eigh(gram))
         self.seen, self.held = (part @ self.vectors for part in (scaled, self._scaled(X_validation)))
 
     def decode(self, Y: np.ndarray, Y_validation: np.ndarray, X: np.ndarray) -> np.ndarray:
@@ -112,7 +113,7 @@ class Ridge:
         return of_y.undo(((other / (self.values + alpha)) @ products).cpu().numpy()).astype(np.float32)
 
     def _scaled(self, X: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self.of_x.apply(X)).to(self.device, torch.float64)
+        return torch.from_numpy(self.of_x.apply(X)).to(self.device, torch.float32)
 
 
 def of_training(rows: Rows, device: torch.device) -> Ridge:
