@@ -188,7 +188,9 @@ def velocity_table(config: Config, subject: str, shots: pd.Series) -> pd.DataFra
         intervals = correlation_intervals(a, b, groups, evaluation.n_bootstrap, seed)
         units = unit_rows(a.T.astype(np.float64)), unit_rows(b.T.astype(np.float64))  # (2, n)
         products = [len(ids) * np.outer(x, y) for x, y in zip(*units, strict=True)]
-        for k, (component, product) in enumerate([("x", products[0]), ("y", products[1]), ("both", (products[0] + products[1]) / 2)]):
+        for k, (component, product) in enumerate(
+            [("x", products[0]), ("y", products[1]), ("both", (products[0] + products[1]) / 2)]
+        ):
             row = {"subject": subject, "form": form, "component": component, "r": np.trace(product) / len(ids)}
             row |= {"ci_low": intervals[0][k], "ci_high": intervals[1][k], "p": np.nan, "smallest_p": np.nan}
             try:

@@ -447,7 +447,9 @@ def shuffle_table(config: Config, keys: Sequence[Key], test: KnownClips) -> pd.D
                 row |= {"p_other_clip": other[0].p, "p_sampled_other_clip": other[1][0]}
             if STATIC in errors and name != STATIC:
                 both = pd.concat([errors[name], errors[STATIC]], axis=1).dropna()
-                row["p_bootstrap_wilcoxon"] = shuffle.bootstrap_wilcoxon_test(both[0].to_numpy(), both[1].to_numpy(), seed)
+                row["p_bootstrap_wilcoxon"] = shuffle.bootstrap_wilcoxon_test(
+                    both[0].to_numpy(), both[1].to_numpy(), seed
+                )
                 difference, shots = both.to_numpy() @ [[1.0], [-1.0]], test.shots[both.index].to_numpy()
                 row["p_sign_flip"] = significance.sign_flip_test(difference, evaluation.n_flips, seed, shots)[0]
             rows.append(row)
