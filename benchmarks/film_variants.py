@@ -2,7 +2,8 @@
 
 A variant is configs/miniature.yaml with some of `mind_animator` changed, and has a folder of its own in
 `runs/film_variants/`. The numbered scripts make it. What another variant has made of the same settings is linked, and
-targets are taken from `runs/miniature/`: so no more is computed than a change asks for, and a killed run goes on.
+targets are taken from `runs/miniature/`: so no more is computed than a change asks for, and a killed run goes on. Where
+the miniature itself has other settings than before, the folder is in the way, and is to be deleted.
 """
 
 import os
