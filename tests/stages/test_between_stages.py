@@ -286,6 +286,7 @@ def test_a_broken_file_ends_in_one_line_that_names_it(copied, moved, k):
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
 
 
+@pytest.mark.slow
 def test_a_file_system_without_locks_is_no_hindrance(tmp_path):
     """As NFS without a lock daemon: every attempt to lock a file fails."""
     if not shutil.which("gcc"):

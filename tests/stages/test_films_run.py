@@ -47,7 +47,7 @@ def films_config(folder, **own):
     settings = experiment["mind_animator"]
     settings.update(subjects=[SUBJECT], voxels={"n": 30}, n_validation=4, batch_size=5)
     settings.update(sampled=["original", "corrected", "change"])
-    settings["semantic"].update(n_variations=2, epochs=3, n_blocks=1)
+    settings["semantic"].update(n_variations=2, epochs=3, n_blocks=1, eda="order")
     settings["structure"].update(epochs=3)
     settings["motion"].update(epochs=3)
     settings["video"].update(n_steps=3)
@@ -190,7 +190,7 @@ def test_films_begin_with_the_decoded_first_frame_and_depend_on_the_vertices(fil
     assert (found["z"] != found["other_clip"])[:, 1:].any(axis=(1, 2, 3, 4)).all()
     table = pd.read_csv(folder / "motion.csv").set_index("system")
     assert table.loc["static", "change_r"] == 0
-    assert set(table.index) == set(found) - {"stimulus_id", "z"} | {"network"}
+    assert set(table.index) == set(found) - {"stimulus_id", "z", "velocity"} | {"network"}
     assert np.isfinite(table.to_numpy()).all()
     assert "norm.gain" in load_file(folder / "motion.safetensors") or form == "change"
 

@@ -254,7 +254,7 @@ def same_output(script, a, b):
             assert (a / part).read_bytes() == (b / part).read_bytes()
 
 
-@pytest.mark.parametrize("script", but_slow_ones(OUTPUT))
+@pytest.mark.parametrize("script", but_slow_ones(OUTPUT, (*SLOW, "reconstruction/32_stage2.py")))
 def test_killed_and_run_again_ends_in_the_same_bytes(whole_run, tmp_path, script):
     config = copy_until(whole_run, tmp_path, script)
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
@@ -275,7 +275,9 @@ def test_killed_and_run_again_ends_in_the_same_bytes(whole_run, tmp_path, script
     same_output(script, whole_run, tmp_path)
 
 
-@pytest.mark.parametrize("script", but_slow_ones(SHARDED, (*SLOW, "reconstruction/32_stage2.py")))
+@pytest.mark.parametrize(
+    "script", but_slow_ones(SHARDED, (*SLOW, "reconstruction/32_stage2.py", "feature_decoding/23_detail.py"))
+)
 def test_shards_end_in_the_same_bytes_as_one_run(whole_run, tmp_path, script):
     config = copy_until(whole_run, tmp_path, script)
     shards = ("1-of-2", "2-of-2") if "ozcelik" in script else ("2-of-2", "1-of-2")  # in any order
@@ -320,6 +322,7 @@ def test_somebody_elses_pictures_are_scored_beside_ours(whole_run, tmp_path):
         assert "--images needs --s" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_that_changed_is_scored_again_whichever_subject_comes_first(whole_run, tmp_path):
     shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
     config = write_config(tmp_path)

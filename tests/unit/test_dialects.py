@@ -76,7 +76,8 @@ def as_mindeye(image: np.ndarray, size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "prepare"), [(dialects.BRAIN_DIFFUSER, as_brain_diffuser), (dialects.MINDEYE, as_mindeye)]
+    ("dialect", "prepare"),
+    [(dialects.BRAIN_DIFFUSER, as_brain_diffuser), pytest.param(dialects.MINDEYE, as_mindeye, marks=pytest.mark.slow)],
 )
 def test_the_eight_equal_a_plain_loop_as_papers_compute_them(hub, pictures, dialect, prepare):
     stimuli, made = pictures

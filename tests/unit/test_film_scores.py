@@ -209,7 +209,8 @@ def test_networks_look_once_at_what_was_seen_and_each_time_at_films(config, tmp_
 
 
 def test_every_system_and_score_is_in_the_catalogue(config, tables):
-    assert set(recipes.systems(config, SUBJECTS[0])) == set(CATALOGUE.systems)
+    of_catalogue = set(CATALOGUE.systems) - {"mind_animator/change"}  # which the miniature does not sample
+    assert set(recipes.systems(config, SUBJECTS[0])) == of_catalogue
     for name in tables["scores"]["metric"].unique():
         assert CATALOGUE.metric(name).group in CATALOGUE.groups
     assert in_order_of_motion([*FORMS, STATIC, MOVER, CEILING])[:2] == [CEILING, MOVER]

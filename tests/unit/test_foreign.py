@@ -412,6 +412,7 @@ def adopt_until_killed(source, path, n_changes):
     return code == 9
 
 
+@pytest.mark.slow
 def test_a_kill_between_any_two_changes_leaves_nothing_that_looks_whole(tmp_path, ours, monkeypatch):
     """And the next run goes through, whatever the pictures are by then."""
     monkeypatch.setattr(store, "version", lambda _: "1")  # of each package, which takes most of the time
