@@ -4,10 +4,11 @@
     python docs/tables.py --take runs/miniature    # copy the run's result files and pictures to docs/ first
     python docs/tables.py --check                  # change nothing; name what is stale, with exit code 1
 
-Reads docs/results/ (copies of what 02, 25, 40 and 41 write), baselines/published.csv, and what benchmarks have written
-to docs/. A block between `<!-- table: NAME -->` and `<!-- /table -->` is replaced by the table of that name, or, where
-the name is that of a text file in docs/, by the text. What stands between `<!-- n: EXPRESSION -->` and `<!-- /n -->`
-is replaced by a number. A subject that is not given is "all", the mean over subjects. Expressions:
+Reads docs/results/ (copies of what 02, 25, 40 and 41 write, and of films 05, 25 and 44), what papers print
+(baselines/published.csv, published_films.csv), and what benchmarks have written to docs/. A block between
+`<!-- table: NAME -->` and `<!-- /table -->` is replaced by the table of that name, or, where the name is that of a text
+file in docs/, by the text. What stands between `<!-- n: EXPRESSION -->` and `<!-- /n -->` is replaced by a number. A
+subject that is not given is "all", the mean over subjects. Expressions:
 
     mean SYSTEM METRIC [SUBJECT]                    .446
     interval SYSTEM METRIC [SUBJECT]                .446 [.387, .504]
@@ -20,7 +21,8 @@ is replaced by a number. A subject that is not given is "all", the mean over sub
     setting GRID COLUMN KEY=VALUE ...               .356, of docs/settings.csv
     printed FILE KEY [FORMAT]                       7.6, of the JSON in docs/FILE.txt
 
-Words with spaces are put in quotes. No marker may begin a line: Markdown would take the line for HTML.
+Those of films are in docs/film_tables.py. Words with spaces are put in quotes. No marker may begin a line: Markdown
+would take the line for HTML.
 """
 
 import argparse
@@ -35,6 +37,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from docs import film_tables
+from docs.film_tables import Films
 from evaluation import tables
 from evaluation.catalogue import ALL_SUBJECTS, TABULATED
 from evaluation.concepts import comparison as of_concepts
@@ -51,6 +55,7 @@ TAKEN = {
     **{f"results/{name}": f"evaluation/{name}" for name in (*SCORES, "concepts/permutation.csv")},
     **{f"results/{subject}/accuracy.csv": f"{subject}/decoded/accuracy.csv" for subject in SUBJECTS},
     **{f"results/{subject}/noise_ceiling.csv": f"{subject}/noise_ceiling.csv" for subject in SUBJECTS},
+    **{f"results/{name}": path for name, path in film_tables.TAKEN.items()},
     "card.png": "evaluation/card.png",
     "examples.png": "evaluation/examples.png",
     "concepts.png": "evaluation/concepts/examples.png",
@@ -82,6 +87,7 @@ class Results(NamedTuple):
     permutation: pd.DataFrame
     accuracy: pd.DataFrame  # of all subjects
     ceilings: pd.DataFrame
+    films: Films
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -105,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def take(run: Path, docs: Path) -> None:
     """Copy result files and pictures of a run, all or none."""
     if missing := [source for source in TAKEN.values() if not (run / source).is_file()]:
-        raise ValueError(f"{run} lacks {', '.join(missing)}: `make all` makes them")
+        raise ValueError(f"{run} lacks {', '.join(missing)}: `make all` and `make film` make them")
     for name, source in TAKEN.items():
         (docs / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run / source, docs / name)
@@ -141,7 +147,8 @@ def read(docs: Path) -> Results:
     summary, paired, spread, concepts, concepts_paired = (table(name) for name in SCORES)
     permutation = table("concepts/permutation.csv")
     accuracy, ceilings = of_subjects("accuracy.csv"), of_subjects("noise_ceiling.csv")
-    return Results(docs, summary, paired, spread, concepts, concepts_paired, permutation, accuracy, ceilings)
+    films = film_tables.read(docs / "results")
+    return Results(docs, summary, paired, spread, concepts, concepts_paired, permutation, accuracy, ceilings, films)
 
 
 def rewrite(text: str, results: Results, name: str) -> tuple[str, list[str]]:
@@ -191,6 +198,8 @@ def block(results: Results, name: str) -> str:
     """Make the table of a name, or quote a text file."""
     if name.endswith(".txt"):
         return f"\n```text\n{(results.docs / name).read_text().strip()}\n```\n\n"
+    if name in film_tables.TEXTS:
+        return f"\n{film_tables.TEXTS[name](results.films)}\n\n"
     if name not in TABLES:
         raise ValueError(f"no such table; there are {', '.join(TABLES)}")
     return f"\n{tables.as_markdown(TABLES[name](results))}\n\n"
@@ -348,6 +357,11 @@ def regime(results: Results) -> tables.Rows:
     return [["subject", *names.values()], *([subject, *row] for subject, row in zip(SUBJECTS, texts, strict=True))]
 
 
+def of_films(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Give what makes a table or a number of films from all results."""
+    return lambda results, *names: make(results.films, *names)
+
+
 TABLES: dict[str, Callable[[Results], tables.Rows]] = {
     "readme": of_readme,
     "scores": lambda results: compared(results)[0],
@@ -371,6 +385,7 @@ TABLES: dict[str, Callable[[Results], tables.Rows]] = {
     "concepts_paper": lambda results: compared_concepts(results)[5],
     "ridge": ridge,
     "regime": regime,
+    **{name: of_films(table) for name, table in film_tables.TABLES.items()},
 }
 
 # Numbers --------------------------------------------------------------------------------------------------------------
@@ -484,6 +499,7 @@ NUMBERS: dict[str, Callable[..., str]] = {
     "second_stage": second_stage,
     "setting": setting,
     "printed": printed,
+    **{word: of_films(make) for word, make in film_tables.NUMBERS.items()},
 }
 
 

@@ -6,7 +6,11 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
+
+from docs import film_tables
+from evaluation.videos import verdict
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -50,8 +54,10 @@ def test_every_document_with_results_has_blocks(tables):
     assert blocks["README.md"] == 1
     assert blocks["docs/results.md"] > 10
     assert blocks["docs/god.md"] > 4
+    assert blocks["docs/films.md"] > 8
     used = {match[1] for path in DOCUMENTS for match in tables.BLOCK.findall(path.read_text())}
-    assert set(tables.TABLES) - used == set(), "tables that no document shows"
+    made = {*tables.TABLES, *film_tables.TEXTS}
+    assert made - used == set(), "tables that no document shows"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +67,9 @@ def test_every_document_with_results_has_blocks(tables):
         ("README.md", r"(<!-- n: share minddiffuser/stage1 clip_two_way -->)\d"),
         ("docs/results.md", r"(<!-- n: difference minddiffuser/stage2 minddiffuser/stage1 ssim -->)[+-]\.\d"),
         ("docs/god.md", r"(\| constant label \| \d+ \| )\.\d"),
+        ("docs/films.md", r"(\| ceiling \| \**)\.\d"),
+        ("docs/films.md", r"(\*\*Is motion decoded\?\*\* .*?)\.\d"),
+        ("docs/films.md", r"(<!-- n: hits \w+ \w+ \w+ \w+ \w+ \w+ -->)\d"),
     ],
 )
 def test_a_changed_number_is_noticed_and_mended(tables, results, document, old):
@@ -100,6 +109,8 @@ def test_a_changed_result_makes_documents_stale(tables, copy):
         ("It is <!-- n: mean minddiffuser/stage3 pixcorr -->.1<!-- /n -->.", "stage3"),
         ("It is <!-- n: mean minddiffuser/stage1 pixcor -->.1<!-- /n -->.", "pixcor"),
         ("It is <!-- n: median minddiffuser/stage1 pixcorr -->.1<!-- /n -->.", "no such expression"),
+        ("It is <!-- n: flow Subject04 control/mover -->.1<!-- /n -->.", "Subject04"),
+        ("It is <!-- n: hits Subject01 corrected network small image 11 -->1 %<!-- /n -->.", "hits Subject01"),
         ("It is <!-- n: mean minddiffuser/stage1 pixcorr -->.1.", "not closed"),
         ("It\n<!-- n: mean minddiffuser/stage1 pixcorr -->.1<!-- /n -->.", "begins the line"),
     ],
@@ -117,8 +128,50 @@ def test_the_other_direction_of_a_pair_has_the_other_sign(tables, results):
     assert turned["p_holm"] == row["p_holm"]
 
 
+def test_films_are_bold_where_they_are_shown_to_move_as_the_true_ones_do(results):
+    def bold(films) -> set[tuple[str, str]]:
+        head, *rows = film_tables.motion(films)
+        subjects = [name.split(",")[0] for name in head[1:]]
+        cells = ((subject, row[0], cell) for row in rows for subject, cell in zip(subjects, row[1:], strict=True))
+        return {(subject, system) for subject, system, cell in cells if cell.startswith("**")}
+
+    rows = results.films["motion"].to_dict("records")
+    label = film_tables.CATALOGUE.system
+    expected = {(row["subject"], label(row["system"]).label) for row in rows if verdict.is_moving(row)}
+    assert ("Subject01", "ceiling") in bold(results.films)
+    assert bold(results.films) == expected
+    assert bold({**results.films, "motion": results.films["motion"].assign(p_holm=1.0)}) == set()
+
+
+def test_differences_of_the_claim_are_those_of_the_means(results):
+    """Of the mover, which is scored on the same clips in all: within a subject, and between two."""
+    films, mover = results.films, "control/mover"
+    means = films["motion"].set_index(["subject", "system"])["flow_cosine"]
+    within = means["Subject01", mover] - means["Subject01", "control/other_clip"]
+    between = means["Subject01", mover] - means["Subject03", mover]
+    for other, expected in (("other_clip", within), ("Subject03", between)):
+        assert float(film_tables.difference(films, "Subject01", mover, other).split()[0]) == pytest.approx(
+            expected, abs=6e-4
+        )
+
+
+def test_hits_are_divided_by_chance(results):
+    of = ("Subject01", "corrected", "network", "small", "image", "10")
+    share = float(film_tables.hits(results.films, *of).removesuffix(" %")) / 100
+    n = results.films["retrieval"].query("gallery == 'small'")["n"].iloc[0]
+    assert float(film_tables.times(results.films, *of)) == pytest.approx(share / (10 / n), abs=0.12)
+
+
+def test_two_rows_of_a_number_are_an_error(results):
+    motion = results.films["motion"]
+    with pytest.raises(LookupError, match="2 rows"):
+        film_tables.flow({"motion": pd.concat([motion, motion])}, "Subject01", "control/mover")
+
+
 def test_a_run_without_all_result_files_is_refused(tables, tmp_path):
     with pytest.raises(ValueError, match=r"summary\.csv"):
+        tables.take(tmp_path, tmp_path / "docs")
+    with pytest.raises(ValueError, match=r"Subject03/maps/motion_areas\.csv.*make film"):
         tables.take(tmp_path, tmp_path / "docs")
     assert not (tmp_path / "docs").exists()
 
