@@ -1,6 +1,6 @@
 """What each slip of Mind-Animator's released code does: every switch flipped alone, on the miniature's Subject01.
 
-    python benchmarks/animator_switches.py [--n-clips 60]      # twenty minutes on one core
+    python benchmarks/animator_switches.py [--n-clips 40]      # twenty minutes on one core
 
 Needs the miniature's films, baselines/mind_animator/11_features.py, and docs/animator_seeds.txt, which
 benchmarks/animator_seeds.py prints. Each field of `ANIMATOR_FORMS["original"]` is set to its released value while all
@@ -117,7 +117,7 @@ class Switch(NamedTuple):
 def main() -> None:
     """Flip each switch, write the tables, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-clips", type=int, default=60)
+    parser.add_argument("--n-clips", type=int, default=40)
     n_clips = parser.parse_args().n_clips
     torch.set_num_threads(1)
     try:
