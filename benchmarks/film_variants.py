@@ -125,9 +125,10 @@ def take_targets(config: Config, source: Config) -> None:
     DataError
         They are missing, or differ in more than in their kinds.
     """
-    for recipe_of, key, kinds, prefix in (
-        (recipes.clips, "posteriors", recipes.posteriors, "z_"),
-        (recipes.varied, "crops", recipes.crops, ""),
+    posterior = "experiment.mind_animator.clips.posterior"  # says which kind is used, and not how each is made
+    for recipe_of, keys, kinds, prefix in (
+        (recipes.clips, ("posteriors", posterior), recipes.posteriors, "z_"),
+        (recipes.varied, ("crops",), recipes.crops, ""),
     ):
         wanted, there = recipe_of(config), recipe_of(source)
         if adopt(wanted):
@@ -135,7 +136,7 @@ def take_targets(config: Config, source: Config) -> None:
         left_out = {f"{prefix}{kind}" for kind in {*kinds(source)} - {*kinds(config)}}
         with open_made(there) as file:
             found = lineage_in(file)
-            found[there.name][key] = kinds(config)
+            found[there.name] |= {key: wanted.lineage[wanted.name][key] for key in keys}
             if differences := wanted.differences(found) or ", ".join({*kinds(config)} - {*kinds(source)}):
                 raise DataError(f"{there.path} does not have what {config.name} needs: {differences}")
             arrays = {name: file[name][:] for name in file if name not in left_out}

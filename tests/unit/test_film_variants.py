@@ -16,7 +16,7 @@ from data import film_recipes
 from minddiffuser.config import Config, load
 from minddiffuser.config.mind_animator import ANIMATOR_FORMS
 from minddiffuser.recipe import Recipe
-from minddiffuser.store import Artifact, DataError
+from minddiffuser.store import Artifact, DataError, open_made
 
 SPREAD: dict[str, tuple[float, int]] = dict.fromkeys(animator_switches.METRICS, (0.01, 5))
 
@@ -236,10 +236,20 @@ def test_targets_are_copied_without_the_kinds_that_are_not_wanted(tmp_path):
         assert set(taken) == {"c", "per_image"}
 
 
+def test_targets_are_copied_with_another_kind_that_is_there(tmp_path):
+    source = config_of(tmp_path / "all", "original,corrected")
+    own = config_of(tmp_path / "own", "corrected", **{"clips.posterior": "sample", "semantic.crop": "per_epoch"})
+    write_targets(source)
+    film_variants.take_targets(own, source)
+    with open_made(recipes.clips(own)) as clips, open_made(recipes.varied(own)) as varied:
+        assert set(clips) == {"c", "z_mean", "z_sample"}
+        assert set(varied) == {"c", "per_epoch"}
+
+
 def test_targets_of_other_settings_or_without_a_kind_are_refused(tmp_path):
     source = config_of(tmp_path / "all", "corrected")
     write_targets(source)
     with pytest.raises(DataError, match=r"frame_step was 1, is 2"):
         film_variants.take_targets(config_of(tmp_path / "a", "corrected", **{"clips.frame_step": 2}), source)
-    with pytest.raises(DataError, match="sample"):
+    with pytest.raises(DataError, match="needs: sample"):
         film_variants.take_targets(config_of(tmp_path / "b", "corrected", **{"clips.posterior": "sample"}), source)
