@@ -24,14 +24,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from benchmarks.film_variants import MINIATURE, OF_FILMS, Scorer, Variant, decode
+from benchmarks.film_variants import MINIATURE, OF_FILMS, Scorer, Variant, decode, fields_of
 from evaluation.significance import bootstrap_interval_over_subjects, bootstrap_intervals
 from minddiffuser.config import load
 from minddiffuser.store import DataError
 
 SUBJECT, BLIND = "Subject01", "Subject03"
-# What is changed besides the seed; and the latents of the control, in motion.h5.
-FORMS = {"corrected": {}, "change": {"motion.output": "change"}}
+# What is changed besides the seed; and the latents of the controls, in motion.h5.
+FORMS = {form: fields_of(form) for form in ("corrected", "change")}
 OTHER, MOVER = "other_clip", "mover"
 
 

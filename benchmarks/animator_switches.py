@@ -29,11 +29,11 @@ import torch
 from scipy.stats import t as student
 
 from baselines.mind_animator import recipes
-from benchmarks.film_variants import MINIATURE, OF_FILMS, Scorer, Variant, decode
+from benchmarks.film_variants import MINIATURE, OF_FILMS, Scorer, Variant, decode, fields_of
 from evaluation.significance import bootstrap_intervals
 from evaluation.tables import number
 from minddiffuser.config import REPOSITORY, Config, load
-from minddiffuser.config.mind_animator import ANIMATOR_FORMS, MindAnimator
+from minddiffuser.config.mind_animator import MindAnimator
 from minddiffuser.store import DataError, write_atomically
 
 SUBJECT = "Subject01"
@@ -139,11 +139,7 @@ def switches(settings: MindAnimator) -> list[Switch]:
     ValueError
         `ANIMATOR_FORMS["original"]` has another list of fields than `FIELDS`.
     """
-    released = {
-        f"{section}.{field}" if section else field: value
-        for section, fields in ANIMATOR_FORMS["original"].items()
-        for field, value in fields.items()
-    }
+    released = fields_of("original")
     if strange := {*released} ^ {*FIELDS}:
         raise ValueError(f"fields of the form original and of this benchmark differ: {', '.join(sorted(strange))}")
     found = []

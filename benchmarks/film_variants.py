@@ -29,7 +29,7 @@ from evaluation.videos import scoring
 from evaluation.videos.metrics import over_frames
 from evaluation.videos.motion import measure
 from minddiffuser.config import REPOSITORY, Config, load
-from minddiffuser.config.mind_animator import Video
+from minddiffuser.config.mind_animator import ANIMATOR_FORMS, Video
 from minddiffuser.correlation import correlate_pairs
 from minddiffuser.pretrained.stable_diffusion import open_vae
 from minddiffuser.recipe import Recipe
@@ -54,6 +54,15 @@ def overrides(name: str, changes: Mapping[str, Any]) -> list[str]:
     texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in changes.items()}
     own = [f"experiment.mind_animator.{key}={text}" for key, text in texts.items()]
     return [f"execution.runs={RUNS}", f"name={name}", f"experiment.mind_animator.forms=[{FORM}]", *own]
+
+
+def fields_of(form: str) -> dict[str, Any]:
+    """List what a form changes, by names below `experiment.mind_animator`, such as "motion.output"."""
+    return {
+        f"{section}.{field}" if section else field: value
+        for section, fields in ANIMATOR_FORMS[form].items()
+        for field, value in fields.items()
+    }
 
 
 class Variant(NamedTuple):

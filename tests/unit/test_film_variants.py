@@ -14,7 +14,7 @@ from baselines.mind_animator import recipes
 from benchmarks import animator_seeds, animator_switches, film_variants
 from data import film_recipes
 from minddiffuser.config import Config, load
-from minddiffuser.config.mind_animator import ANIMATOR_FORMS
+from minddiffuser.config.mind_animator import ANIMATOR_FORMS, animator_form
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact, DataError, open_made
 
@@ -92,6 +92,13 @@ def test_every_field_of_the_released_form_and_every_slip_has_a_row():
         assert bool(animator_switches.FIELDS[switch.field].decoders) != switch.field.startswith("video.")
     numbers = {number for field in animator_switches.FIELDS.values() for number in re.findall(r"B\d+", field.bug)}
     assert numbers | set(animator_switches.NO_FIELD) == {f"B{number}" for number in range(1, 34)}
+
+
+@pytest.mark.parametrize("form", ["corrected", "change"])
+def test_a_form_as_a_variant_has_the_settings_of_the_form(form):
+    config = load(film_variants.MINIATURE, film_variants.overrides("some", film_variants.fields_of(form)))
+    original = recipes.settings_of(load(film_variants.MINIATURE))
+    assert recipes.settings_of(config) == animator_form(original, form).model_copy(update={"forms": ("corrected",)})
 
 
 def test_switches_refuse_a_form_that_they_do_not_know(monkeypatch):
