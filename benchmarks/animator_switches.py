@@ -40,7 +40,8 @@ SUBJECT = "Subject01"
 SEEDS, TABLE = REPOSITORY / "docs" / "animator_seeds.txt", REPOSITORY / "docs" / "animator_switches.csv"
 ALL, OF_Z, OF_MOTION, OF_C = ("semantic", "structure", "motion"), ("structure", "motion"), ("motion",), ("semantic",)
 METRICS = {"structure_r": "structure r", "c_r": "c r", "flow_cosine": "flow cosine", "speed": "speed", "ssim": "SSIM"}
-DECIMALS = 4
+DECIMALS, COUNTS = 4, ("n", "n_shots")
+FIRST_COLUMNS = ["bug", "what", "field", "corrected", "released", "films", "against", "note", *COUNTS]
 FIRST = ("sparsify.accumulate", "video.noise")  # of the table
 
 
@@ -75,8 +76,8 @@ FIELDS = {
     "video.start": Field("", "the sampler starts from an inversion", ()),
     "video.noise": Field("B33", "noise is drawn for each frame", ()),
 }
-# Switches of the sampler that only the inversion has, or that are looked at with it, too.
-WITH_INVERSION = ("video.inversion_length", "video.noise")
+WITH_INVERSION = ("video.noise",)  # looked at with that start of the sampler, too
+NOT_HERE = {"video.inversion_length": "does nothing in the miniature, whose text encoder takes as many tokens as c has"}
 # Not a slip but a question: with one token of the vertices, attention to it is constant.
 ABLATIONS = {"motion.n_memory": 8}
 NO_FIELD = {
@@ -109,9 +110,9 @@ class Switch(NamedTuple):
     against: dict[str, Any]
 
     @property
-    def is_same(self) -> bool:
-        """Whether there is nothing to flip."""
-        return self.corrected == self.released
+    def note(self) -> str:
+        """Why there is nothing to flip; empty where there is."""
+        return f"is {self.corrected} in both" if self.corrected == self.released else NOT_HERE.get(self.field, "")
 
 
 def main() -> None:
@@ -122,11 +123,12 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         spread = read_spread()
-        table = pd.DataFrame([*flip_all(n_clips), *rows_of_no_field()])
+        table = pd.DataFrame([*flip_all(n_clips), *rows_of_no_field()]).astype(dict.fromkeys(COUNTS, "Int64"))
     except DataError as error:
         sys.exit(f"error: {error}")
+    table = table[[*FIRST_COLUMNS, *table.columns.drop(FIRST_COLUMNS)]]
     write_atomically(TABLE, table.to_csv(index=False))
-    text = document(pd.read_csv(TABLE, keep_default_na=False, na_values=[""]), spread)
+    text = document(table.replace("", None), spread)
     write_atomically(TABLE.with_suffix(".md"), text)
     print(text)
 
@@ -145,8 +147,7 @@ def switches(settings: MindAnimator) -> list[Switch]:
     found = []
     for field in [*FIRST, *(field for field in FIELDS if field not in FIRST)]:
         for value in (released[field], *([ABLATIONS[field]] if field in ABLATIONS else [])):
-            if field != "video.inversion_length":
-                found.append(Switch(field, value_of(settings, field), value, {}))
+            found.append(Switch(field, value_of(settings, field), value, {}))
             if field in WITH_INVERSION:
                 found.append(Switch(field, value_of(settings, field), value, {"start": "inversion"}))
     return found
@@ -164,7 +165,7 @@ def flip_all(n_clips: int) -> Iterator[dict[str, Any]]:
     """Make and score each variant; yield the rows of the table, what they are compared with first."""
     flipped = switches(recipes.settings_of(load(MINIATURE)))
     of_base = Variant("seed_0", {"network_seed": 0}, SUBJECT, ALL)  # which benchmarks/animator_seeds.py decodes, too
-    variants = [variant_of(switch) for switch in flipped if not switch.is_same and FIELDS[switch.field].decoders]
+    variants = [variant_of(switch) for switch in flipped if not switch.note and FIELDS[switch.field].decoders]
     decode([of_base, *variants])
     base = of_base.config
     scorer = Scorer(base, SUBJECT)
@@ -186,8 +187,8 @@ def flip_all(n_clips: int) -> Iterator[dict[str, Any]]:
         )
     for switch in flipped:
         field, decoders = switch.field, FIELDS[switch.field].decoders
-        if switch.is_same:
-            yield described(switch) | {"note": "the same in both"}
+        if switch.note:
+            yield described(switch) | {"note": switch.note}
             continue
         print(f"{field}: {switch.corrected} to {switch.released}", file=sys.stderr, flush=True)
         if field.startswith("video."):
@@ -304,7 +305,7 @@ def document(table: pd.DataFrame, spread: dict[str, tuple[float, int]]) -> str:
     rows = table.to_dict("records")
     of_decoding = [row for row in rows if row["films"] == "autoencoder"]
     of_sampler = [row for row in rows if row["films"] == "sampler"]
-    same = [row for row in rows if row["note"] == "the same in both"]
+    same = [row for row in rows if row["note"] is not None and row["field"] is not None]
     n, n_shots, n_seeds = of_decoding[0]["n"], of_decoding[0]["n_shots"], spread["flow_cosine"][1]
     limits = {name: beyond_a_seed(*spread[name]) for name in METRICS}
     lines = [
@@ -322,9 +323,10 @@ def document(table: pd.DataFrame, spread: dict[str, tuple[float, int]]) -> str:
         f"Films are made by the autoencoder alone, of all {n} test clips, of {n_shots} shots. Networks are trained "
         "once, with the same seed. The row *corrected* has means, the row *seeds* their deviation over "
         f"{n_seeds} seeds of the networks (`python benchmarks/animator_seeds.py`, [whole output](animator_seeds.txt)), "
-        f"and the row *a seed's doing* the size that a difference between two networks of other seeds has one time in "
+        "and the row *a seed's doing* the size that a difference between two networks of other seeds has one time in "
         "twenty. Differences in bold are larger than that, and their intervals leave zero out. A cell without a number "
-        "is not changed by the switch.",
+        "is not changed by the switch. Equal captions and crops change f in the first place, CLIP's embedding, which "
+        "is scored by retrieval, and not here.",
         "",
         *lay_out(of_decoding, limits, tuple(METRICS), [seeds_row(spread), limits_row(limits)]),
         "",
@@ -342,7 +344,7 @@ def document(table: pd.DataFrame, spread: dict[str, tuple[float, int]]) -> str:
         "",
         "| | why |",
         "|---|---|",
-        *(f"| {row['bug'] or ''} | {row['what']}: `{row['field']}` is {row['corrected']} in both |" for row in same),
+        *(f"| {row['bug'] or ''} | {row['what']}: `{row['field']}` {row['note']} |" for row in same),
         *(f"| {row['bug']} | {row['note']} |" for row in rows if row["field"] is None),
     ]
     return "\n".join(lines) + "\n"

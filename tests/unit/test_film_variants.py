@@ -87,7 +87,9 @@ def test_every_field_of_the_released_form_and_every_slip_has_a_row():
     }
     assert {switch.field for switch in found} == fields
     assert [switch.field for switch in found][:2] == ["sparsify.accumulate", "video.noise"]
-    assert {switch.field for switch in found if switch.is_same} == {"motion.n_memory", "motion.output"}
+    unchanged = {"motion.n_memory", "motion.output", "video.inversion_length"}
+    assert {switch.field for switch in found if switch.note} == unchanged
+    assert [switch.released for switch in found if switch.field == "motion.n_memory"] == [1, 8]
     for switch in found:  # whatever is retrained, or else it is a switch of the sampler
         assert bool(animator_switches.FIELDS[switch.field].decoders) != switch.field.startswith("video.")
     numbers = {number for field in animator_switches.FIELDS.values() for number in re.findall(r"B\d+", field.bug)}
@@ -159,21 +161,19 @@ def test_page_has_every_row_of_the_table():
     rows.append({"field": "corrected"} | animator_switches.row_of(scores, None, shots, "sampler"))
     for switch in animator_switches.switches(recipes.settings_of(load(film_variants.MINIATURE))):
         row = animator_switches.described(switch)
-        if switch.is_same:
-            row["note"] = "the same in both"
-        else:
+        row["note"] = switch.note
+        if not switch.note:
             films = "sampler" if switch.field.startswith("video.") else "autoencoder"
             row |= animator_switches.row_of(scores, scores, shots, films, switch.against)
         rows.append(row)
     table = pd.DataFrame([*rows, *animator_switches.rows_of_no_field()])
-    table = table.replace({"": None}).infer_objects()
-    text = animator_switches.document(table, SPREAD)
+    text = animator_switches.document(table.replace("", None), SPREAD)
     for name, field in animator_switches.FIELDS.items():
         assert f"`{name}`" in text
         assert field.what in text
     for bug, note in animator_switches.NO_FIELD.items():
         assert f"| {bug} | {note} |" in text
-    assert "| `video.inversion_length`, `start: inversion` | c | encoder |" in text
+    assert "| `video.noise`, `start: inversion` | shared | per_frame |" in text
     assert "nan" not in text.lower().replace("autoencoder", "")
     assert len({line.count("|") for line in text.split("## Sampler")[0].splitlines() if line.startswith("|")}) == 1
 
