@@ -61,13 +61,23 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Return the folder, and the frames of each film that the brain was shown, beside those that were drawn."""
-    folder, shown = tmp_path_factory.mktemp("films"), []
+    """Return the folder, and of each film what was drawn, beside the frames that the brain was shown."""
+    folder, drawn, seen = tmp_path_factory.mktemp("films"), {}, {}  # films are made side by side, in any order
     with pytest.MonkeyPatch.context() as patch:
-        view = make_cc2017.view
-        patch.setattr(make_cc2017, "view", lambda film, frames: shown.append((film, frames)) or view(film, frames))
+        draw_film, view = make_cc2017.draw_film, make_cc2017.view
+
+        def draw(name, *args):
+            drawn[name] = draw_film(name, *args)
+            return drawn[name]
+
+        def see(film, frames):
+            seen[id(film)] = frames
+            return view(film, frames)
+
+        patch.setattr(make_cc2017, "draw_film", draw)
+        patch.setattr(make_cc2017, "view", see)
         make(folder)
-    return folder / "cc2017", shown
+    return folder / "cc2017", {name: (film, seen[id(film)]) for name, film in drawn.items()}
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +131,7 @@ def test_films_are_read_frame_for_frame_and_are_what_the_brain_saw(made, film, n
         frames.append(answer[1][..., ::-1])
     frames = np.stack(frames)
     assert frames.shape == (8 * n_clips, 64, 64, 3)
-    drawn, seen = shown[list(CLIPS).index(film)]
+    drawn, seen = shown[film]
     np.testing.assert_array_equal(seen, frames)
     error = (frames.astype(float) - drawn.frames) ** 2
     assert 0 < error.mean(axis=(1, 2, 3)).max() < 255**2 / 10**2.5  # 25 dB in the worst frame
@@ -171,7 +181,7 @@ def test_each_clip_has_a_caption_of_what_it_shows(made):
     for split, names in (("Train", ("seg1", "seg2")), ("Test", ("test1", "test2"))):
         with h5py.File(root / "captions" / f"{split}_captions_new.h5") as file:
             texts = [text.decode() for text in file[f"{split}_captions"]]
-        films = [shown[list(CLIPS).index(name)][0] for name in names]
+        films = [shown[name][0] for name in names]
         scenes = [film.scenes[k : k + 8] for film in films for k in range(0, len(film.scenes), 8)]
         assert len(texts) == len(scenes)
         for text, of_clip in zip(texts, scenes, strict=True):
@@ -185,7 +195,7 @@ def test_captions_are_joined_where_the_middle_looks_like_one_end_only(made):
     cpu = make_cc2017.torch.device("cpu")
     clip = make_cc2017.open_clip_model(experiment.models.clip, None, cpu)
     tokenizer, _ = make_cc2017.open_text_encoder(experiment.models.stable_diffusion, None, cpu)
-    film = made[1][0][0]
+    film = made[1]["seg1"][0]
     starts = [np.flatnonzero(film.shot == shot)[0] for shot in (0, 1)]
     order = {"cut": [starts[0]] * 2 + [starts[1]] * 6, "same": [starts[0]] * 8}
     for name, rows in order.items():
@@ -201,7 +211,7 @@ def test_shots_and_motion_are_told_beside_the_dataset(made):
     root, shown = made
     table = pd.read_csv(root / "miniature_shots.csv")
     assert table.groupby("film", sort=False).size().to_dict() == CLIPS
-    film = shown[0][0]
+    film = shown["seg1"][0]
     first = table[table["film"] == "seg1"]
     assert first["clip"].tolist() == list(range(1, 15))
     assert first["shot"].tolist() == film.shot[4::8].tolist()
