@@ -72,7 +72,11 @@ CC2017 := \
 	baselines/mind_animator/25_maps.py \
 	baselines/mind_animator/31_reconstruct.py \
 	baselines/mind_animator/32_controls.py \
-	evaluation/44_score_films.py
+	evaluation/44_score_films.py \
+	evaluation/43_report.py
+# Of them a first look makes the films of one form, and the controls that tell whether motion is decoded.
+FIRST_FILMS := "baselines/mind_animator/31_reconstruct.py --only corrected"
+FIRST_FILM_CONTROLS := "baselines/mind_animator/32_controls.py --only ceiling static other_clip mover no_generator/corrected"
 FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
 
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
@@ -83,7 +87,7 @@ RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--job
 # experiment.semantic_brain_decoding nothing for the scripts that belong to it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare god all film models wordnet test test-all lint lock clean
+.PHONY: help install demo compare god all film film-all models wordnet test test-all lint lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -120,8 +124,12 @@ god: $(INSTALLED) ## Semantic Brain Decoding, on Generic Object Decoding
 all: $(INSTALLED) ## demo, compare and god in one (what is done is not done again)
 	@$(RUN) $(SCRIPTS)
 
-film: $(INSTALLED) ## Mind-Animator, on CC2017: from films and recordings to films that are decoded, scored and shown
-	@$(RUN) $(CC2017) evaluation/43_report.py
+film: $(INSTALLED) ## Mind-Animator, on CC2017: from recordings to films that are decoded, scored and shown, beside five controls
+	@$(RUN) $(subst baselines/mind_animator/32_controls.py,$(FIRST_FILM_CONTROLS),$(subst \
+		baselines/mind_animator/31_reconstruct.py,$(FIRST_FILMS),$(filter-out %/25_maps.py,$(CC2017))))
+
+film-all: $(INSTALLED) ## the same, with films of all forms, all controls, and maps of the cortex
+	@$(RUN) $(CC2017)
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
 	@$(BIN)/python data/00_get_models.py --config $(CONFIG)

@@ -37,6 +37,7 @@ _LATER = {
     "make compare": ("rivals, ablations", "*/reconstruction/ablation"),
     "make god": ("another dataset", "evaluation/concepts/summary.csv"),
 }
+_LATER_FILMS = {"make film-all": ("other forms, all controls, maps", "*/maps/maps.json")}
 # What the names of the scripts of films begin with.
 _OF_FILMS = ("miniature/04", "data/05", "baselines/mind_animator/", "evaluation/44")
 
@@ -100,7 +101,13 @@ def closing(config: Config, path: Path, left_out: list[str], seconds: float, of_
             verdict = answer or question
         absent = f"absent: {'; '.join(found['absent'])}" if found["absent"] else "nothing is absent"
     took = f"took {seconds / 60:.0f} min" if seconds >= 120 else f"took {seconds:.0f} s"
-    lines = [verdict, absent, "", next_of(config, path), f"left out: {'; '.join(left_out)}" if left_out else took]
+    lines = [
+        verdict,
+        absent,
+        "",
+        next_of(config, path, of_films),
+        f"left out: {'; '.join(left_out)}" if left_out else took,
+    ]
     lines = [terminal.shortened(line) for line in lines]
     lines[2] = f"the page: {_shortest(page)}"  # is never cut: a part of a path is of no use
     return lines
@@ -110,14 +117,14 @@ def _shortest(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def next_of(config: Config, path: Path) -> str:
+def next_of(config: Config, path: Path, of_films: bool = False) -> str:
     """Say what can be run next: what was not run yet, of what the configuration has."""
     experiment, default = config.experiment, Path("configs/miniature.yaml")
     is_asked = {"make compare": bool(experiment.subjects), "make god": experiment.semantic_brain_decoding is not None}
     left = [
         f"{command} ({adds})"
-        for command, (adds, trace) in _LATER.items()
-        if is_asked[command] and not any(config.folder().glob(trace))
+        for command, (adds, trace) in (_LATER_FILMS if of_films else _LATER).items()
+        if is_asked.get(command, True) and not any(config.folder().glob(trace))
     ]
     if not left:
         return "next: nothing is left to run"

@@ -21,17 +21,17 @@ class Targets(NamedTuple):
 
 
 def chosen(names: list[str], only: list[str] | None) -> list[str]:
-    """Choose controls by name, where "control/" may be left out; in the order of `names`, all of them for None.
+    """Choose systems by name, where "control/" may be left out; in the order of `names`, all of them for None.
 
     Raises
     ------
     DataError
-        There is no control of such a name.
+        There is no system of such a name.
     """
-    asked = names if only is None else [name if "/" in name else f"control/{name}" for name in only]
-    if unknown := [name for name in asked if name not in names]:
+    asked = names if only is None else [name if name in names or "/" in name else f"control/{name}" for name in only]
+    if unknown := [name.removeprefix("control/") for name in asked if name not in names]:
         known = ", ".join(name.removeprefix("control/") for name in names)
-        raise DataError(f"--only {' '.join(unknown)}: the configuration's controls are {known}")
+        raise DataError(f"--only {' '.join(unknown)}: the configuration has {known}")
     return [name for name in names if name in asked]
 
 

@@ -407,6 +407,21 @@ def read_videos(path: Path, stimulus_ids: Sequence[int] | np.ndarray | None = No
     return read_each()
 
 
+def read_done(path: Path, stimulus_ids: np.ndarray) -> np.ndarray | None:
+    """Read films of a folder that another process may still be filling: (n, n_frames, height, width, 3), uint8.
+
+    Returns
+    -------
+    array or None
+        None unless all of the films are done.
+    """
+    records = [path / RECORDS / f"{stimulus_id:05d}.json" for stimulus_id in stimulus_ids]
+    if (n_frames := n_frames_of(path)) is None or not all(record.exists() for record in records):
+        return None
+    strips = np.stack([_read_png(path, stimulus_id) for stimulus_id in stimulus_ids])
+    return strips.reshape(len(strips), n_frames, -1, *strips.shape[2:])
+
+
 def n_frames_of(path: Path) -> int | None:
     """Read how many frames the films of a folder have; None where it has pictures."""
     return read_settings(path).get("n_frames") if (path / SETTINGS).is_file() else None

@@ -21,16 +21,16 @@ and through the autoencoder alone, of the form "corrected" (or the first one, if
     control/nearest_training  the training clip whose vertices correlate most with the test clip's
     control/mean_clip         the mean of the latents of training clips, for every test clip
 
-What does not depend on the subject is copied from another subject that has all of it, unless --overwrite is given. Peak
-memory: 9 GB at the real size on a CPU, by count, one picture at a time (`execution.batch_size`), as in
-31_reconstruct.py.
+What does not depend on the subject is copied from another subject that has it, unless --overwrite is given; subjects
+that run side by side begin with other clips, and so share the work. Peak memory: 9 GB at the real size on a CPU, by
+count, one picture at a time (`execution.batch_size`), as in 31_reconstruct.py.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 import argparse
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,9 +45,10 @@ from minddiffuser.cli import Run, execute, film_subjects, parse
 from minddiffuser.config import Config
 from minddiffuser.config.mind_animator import animator_form
 from minddiffuser.pretrained.stable_diffusion import open_vae
+from minddiffuser.recipe import Recipe
 from minddiffuser.store import check_same_images, open_made
 from reconstruction.controls import chosen
-from reconstruction.folder import ReconstructionFolder, read_settings, read_videos, shortfall, state, to_uint8
+from reconstruction.folder import SETTINGS, ReconstructionFolder, read_done, read_settings, to_uint8
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -85,11 +86,11 @@ def make(run: Run, subject: str, name: str, ids: np.ndarray, open_vae_once: Call
         recipe = recipes.control(config, subject, name)
         output = ReconstructionFolder(recipe, len(ids), run.overwrite, n_frames=shape[0])
         todo = output.batches_to_do(ids, clips_at_once(config), run.shard)
-        other = same_of_others(config, subject, name, len(ids)) if todo and not run.overwrite else None
+        if others := [] if run.overwrite else same_of_others(config, subject, name):
+            todo = in_turn(todo, subject, recipes.settings_of(config).subjects)
         for rows in output.each(todo, f"{subject} {name}"):
-            if other:
-                films = np.stack([film for _, film in read_videos(other, ids[rows])])
-            else:
+            films = copied(recipe, others, ids[rows])
+            if films is None:
                 z = read_rows(latents, rows, run.device)
                 if name == "control/ceiling":
                     c = read_rows(file["c"], rows, run.device)
@@ -107,15 +108,27 @@ def read_rows(dataset: h5py.Dataset, rows: np.ndarray, device: torch.device) -> 
     return torch.from_numpy(dataset[rows[0] : rows[-1] + 1].astype(np.float32)).to(device)
 
 
-def same_of_others(config: Config, subject: str, name: str, n: int) -> Path | None:
-    """Find a folder of another subject that is whole, and made of the same; what is decoded never is."""
-    for other in recipes.settings_of(config).subjects:
-        recipe, path = recipes.control(config, subject, name), recipes.control(config, other, name).path
-        if other == subject or any(part.subject == subject for part in recipe.inputs) or state(path) is None:
-            continue
-        if not shortfall(path, n) and not recipe.differences(read_settings(path)["lineage"]):
-            return path
+def same_of_others(config: Config, subject: str, name: str) -> list[Path]:
+    """List the folders of other subjects that are or will be the same: none of what is made of decoded targets."""
+    subjects, recipe = recipes.settings_of(config).subjects, recipes.control(config, subject, name)
+    is_own = any(part.subject == subject for part in recipe.inputs)
+    return [] if is_own else [recipes.control(config, other, name).path for other in subjects if other != subject]
+
+
+def copied(recipe: Recipe, others: list[Path], ids: np.ndarray) -> np.ndarray | None:
+    """Read films from the first folder that has all of them and was made by the same recipe; None if there is none."""
+    for path in others:
+        if (path / SETTINGS).is_file() and not recipe.differences(read_settings(path)["lineage"]):
+            films = read_done(path, ids)
+            if films is not None:
+                return films
     return None
+
+
+def in_turn(batches: list[np.ndarray], subject: str, subjects: Sequence[str]) -> list[np.ndarray]:
+    """Begin with another part of the batches for each subject, so that those side by side do not make the same."""
+    start = subjects.index(subject) * len(batches) // len(subjects)
+    return batches[start:] + batches[:start]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -442,10 +442,14 @@ def test_shards_make_the_same_films_as_one_run(films, copy):
 
 
 def test_a_control_that_needs_no_subject_is_copied_from_another_one(films, copy, monkeypatch):
-    """A second subject that is the first one by another name; nothing may be sampled for it."""
+    """A second subject that is the first one by another name; nothing may be sampled for it.
+
+    The folder of the first has no index yet, as one that another process fills.
+    """
     films_config(copy, subjects=[SUBJECT, "Subject02"])
     shutil.copytree(results(copy) / SUBJECT, results(copy) / "Subject02")
     shutil.rmtree(results(copy) / "Subject02" / FILMS)
+    (results(copy) / SUBJECT / FILMS / "control/ceiling/index.csv").unlink()
     for path in (results(copy) / "Subject02").rglob("*.h5"):
         with h5py.File(path, "r+") as file:
             file.attrs["subject"] = "Subject02"
@@ -468,7 +472,7 @@ def test_films_of_other_settings_and_unknown_controls_are_refused(copy):
     done = run_in(copy, f"{ROOT}/32_controls.py", "--only", "grey")
     assert done.returncode == 1
     assert (
-        "--only control/grey: the configuration's controls are ceiling, true_latents, no_generator/original"
+        "--only control/grey: the configuration has ceiling, true_latents, no_generator/original"
         in done.stderr
     )
 
