@@ -306,7 +306,9 @@ def document(table: pd.DataFrame, spread: dict[str, tuple[float, int]]) -> str:
     of_decoding = [row for row in rows if row["films"] == "autoencoder"]
     of_sampler = [row for row in rows if row["films"] == "sampler"]
     same = [row for row in rows if row["note"] is not None and row["field"] is not None]
-    n, n_shots, n_seeds = of_decoding[0]["n"], of_decoding[0]["n_shots"], spread["flow_cosine"][1]
+    n, n_shots = (int(of_decoding[0][name]) for name in ("n", "n_shots"))
+    n_sampled, n_sampled_shots = (int(of_sampler[0][name]) for name in ("n", "n_shots"))
+    n_seeds = spread["flow_cosine"][1]
     limits = {name: beyond_a_seed(*spread[name]) for name in METRICS}
     lines = [
         "# What the slips of Mind-Animator's released code do",
@@ -332,8 +334,8 @@ def document(table: pd.DataFrame, spread: dict[str, tuple[float, int]]) -> str:
         "",
         "## Sampler",
         "",
-        f"Films are made by Stable Diffusion, of {of_sampler[0]['n']} test clips, evenly spaced, of "
-        f"{of_sampler[0]['n_shots']} shots, for time. The networks are those of `corrected`, so that no seed of theirs "
+        f"Films are made by Stable Diffusion, of {n_sampled} test clips, evenly spaced, of "
+        f"{n_sampled_shots} shots, for time. The networks are those of `corrected`, so that no seed of theirs "
         "is in the differences; those whose intervals leave zero out are in bold. The miniature's `corrected` starts "
         "from latents. With `start: inversion` beside a switch, the start is that in both. "
         "[film_sampler.txt](film_sampler.txt) has the same switches with true latents.",

@@ -20,6 +20,7 @@ subject that is not given is "all", the mean over subjects. Expressions:
     second_stage FILE SUBJECT START WAY METRIC      +.031 [.007, .056], of docs/FILE.csv
     setting GRID COLUMN KEY=VALUE ...               .356, of docs/settings.csv
     printed FILE KEY [FORMAT]                       7.6, of the JSON in docs/FILE.txt
+    estimate FILE KEY                               +.003 [-.016, .027], of KEY, KEY_low and KEY_high there
 
 Those of films are in docs/film_tables.py. Words with spaces are put in quotes. No marker may begin a line: Markdown
 would take the line for HTML.
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def take(run: Path, docs: Path) -> None:
     """Copy result files and pictures of a run, all or none."""
     if missing := [source for source in TAKEN.values() if not (run / source).is_file()]:
-        raise ValueError(f"{run} lacks {', '.join(missing)}: `make all` and `make film` make them")
+        raise ValueError(f"{run} lacks {', '.join(missing)}: `make all` and `make film-all` make them")
     for name, source in TAKEN.items():
         (docs / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(run / source, docs / name)
@@ -488,6 +489,12 @@ def printed(results: Results, file: str, key: str, form: str = "") -> str:
     return tables.number(values[-1], form)
 
 
+def estimate(results: Results, file: str, key: str) -> str:
+    """Give a difference that a benchmark printed, and its interval."""
+    low, high = (printed(results, file, f"{key}_{end}", ".3f") for end in ("low", "high"))
+    return f"{printed(results, file, key, '+.3f')} [{low}, {high}]"
+
+
 NUMBERS: dict[str, Callable[..., str]] = {
     "mean": mean,
     "interval": interval,
@@ -499,6 +506,7 @@ NUMBERS: dict[str, Callable[..., str]] = {
     "second_stage": second_stage,
     "setting": setting,
     "printed": printed,
+    "estimate": estimate,
     **{word: of_films(make) for word, make in film_tables.NUMBERS.items()},
 }
 

@@ -471,10 +471,7 @@ def test_films_of_other_settings_and_unknown_controls_are_refused(copy):
     assert f"{ROOT}/31_reconstruct.py --subject {SUBJECT} --overwrite" in done.stderr
     done = run_in(copy, f"{ROOT}/32_controls.py", "--only", "grey")
     assert done.returncode == 1
-    assert (
-        "--only control/grey: the configuration has ceiling, true_latents, no_generator/original"
-        in done.stderr
-    )
+    assert "--only grey: the configuration has ceiling, true_latents, no_generator/original" in done.stderr
 
 
 def test_films_without_what_is_decoded_name_the_script_that_makes_it(copy):
