@@ -26,6 +26,7 @@ STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
 DESIGN = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
 STIMULUS_INFO = Path("nsddata/experiments/nsd/nsd_stim_info_merged.csv")
 CAPTIONS = (Path("annotations/captions_train2017.json"), Path("annotations/captions_val2017.json"))
+_DESIGN_TABLES = ("masterordering", "subjectim", "sharedix")
 INSTANCES = (Path("annotations/instances_train2017.json"), Path("annotations/instances_val2017.json"))
 
 # Sizes of the func1pt8mm volumes (X, Y, Z), from NSD's technical notes, and numbers of voxels that MindDiffuser's
@@ -93,14 +94,9 @@ def read_design(root: Path, subject: str) -> Design:
     """
     what = "NSD's experimental design"
     path = require_file(root / DESIGN, what)
-    names = ("masterordering", "subjectim", "sharedix")
     with reading(path, what):
-        if h5py.is_hdf5(path):  # MATLAB's version 7.3, which has the axes the other way round
-            with h5py.File(path, "r", locking=False) as file:
-                table = {name: file[name][()].T for name in names}
-        else:
-            table = loadmat(path, variable_names=names)
-        orders, lists, shares = (_whole_numbers(table[name], name) - 1 for name in names)
+        table = _read_design_tables(path)
+        orders, lists, shares = (_whole_numbers(table[name], name) - 1 for name in _DESIGN_TABLES)
         for name, array in (("masterordering", orders), ("sharedix", shares)):
             if max(array.shape) != array.size:
                 raise ValueError(f"{name} has shape {array.shape}, but should be one list")
@@ -128,6 +124,28 @@ def read_design(root: Path, subject: str) -> Design:
             f"{stimuli.max() + 1} of {n_stimuli} stimuli"
         )
     return Design(ordering, stimuli, n_shared)
+
+
+def read_subjects(root: Path) -> tuple[str, ...]:
+    """Name the subjects of the experimental design: subj01, subj02, ..."""
+    path = require_file(root / DESIGN, "NSD's experimental design")
+    with reading(path, "NSD's experimental design"):
+        return tuple(f"subj{row + 1:02d}" for row in range(len(_read_design_tables(path)["subjectim"])))
+
+
+def read_shared(root: Path, subject: str) -> np.ndarray:
+    """nsd_ids of the images that all subjects were to see, in the order of NSD's list; empty where it is absent."""
+    if not (root / DESIGN).is_file():
+        return np.array([], np.int64)
+    design = read_design(root, subject)
+    return design.stimuli[: design.n_shared]
+
+
+def _read_design_tables(path: Path) -> dict[str, Any]:
+    if h5py.is_hdf5(path):  # MATLAB's version 7.3, which has the axes the other way round
+        with h5py.File(path, "r", locking=False) as file:
+            return {name: file[name][()].T for name in _DESIGN_TABLES}
+    return loadmat(path, variable_names=_DESIGN_TABLES)
 
 
 def _whole_numbers(values: Any, name: str) -> np.ndarray:

@@ -1,14 +1,16 @@
 """Score every system and control against the stimuli, with intervals and paired tests.
 
     python evaluation/41_score.py [--config configs/miniature.yaml] [--subject subj01]
-    python evaluation/41_score.py --subject subj01 --images DIR --system NAME
+    python evaluation/41_score.py --subject subj01 --images PICTURES --system NAME [--ids FILE]
 
-The second form also scores somebody else's pictures, `DIR/<nsd_id>.png`, beside the systems here: it copies them to
-`reconstruction/others/<NAME>`, and changes nothing in DIR. Further samples of each image are taken from
-`DIR/sample_2/<nsd_id>.png`, `DIR/sample_3/` and so on. Each picture is taken as a viewer shows it: of any depth, grey,
-with a palette or a colour profile. Missing, unreadable, misnamed, transparent, animated and odd-sized pictures, two of
-one image, and other colours than sRGB's without a profile are listed, and stop it. Other files are left out, and
-listed. A folder of that name is replaced if it was made so; what somebody else put into it stays.
+The second form also scores somebody else's pictures beside the systems here: it copies them to
+`reconstruction/others/<NAME>`, and changes nothing in PICTURES. That is a folder DIR of `DIR/<nsd_id>.png` (or .jpg,
+.jpeg, .webp), a zip of one, or an array or tensor of all (.npy, .npz, .pt) with the images of its rows in `--ids FILE`.
+Further samples of each image are taken from `DIR/sample_2/<nsd_id>.png`, `DIR/sample_3/` and so on. Each picture is
+taken as a viewer shows it: of any depth, grey, with a palette or a colour profile. Missing, unreadable, misnamed,
+transparent, animated and odd-sized pictures, two of one image, and other colours than sRGB's without a profile are
+listed, and stop it. Other files are left out, and listed. A folder of that name is replaced if it was made so; what
+somebody else put into it stays. Nothing but `prepared.h5` needs to be made before.
 
 Reads, for each subject, the test rows of `runs/<name>/<subject>/prepared.h5`, their stimuli, the folders
 `reconstruction/<kind>/<system>` that are there (`<stimulus_id>.png` and an index each), and what was decoded. Of a
@@ -23,6 +25,9 @@ system with several samples, folders `sample_2` ... inside its own, an image's s
     spread.csv   subject, system, metric, mean, sd, n_seeds: how far noise seeds move the mean of stage 1
     scores.json  the settings, and the states of the folders, that the scores were made with; how many samples a system
                  has, where more than one; absent metrics and why
+    brain/       brain_correlation.csv: subject, system, roi, r, ci_low, ci_high, floor, n: the correlation of measured
+                 betas and those that an encoding model predicts from the pictures (evaluation/pictures/brain.py);
+                 scores.csv: its values by image. The model is kept in `runs/<name>/<subject>/encoding/`
 
 `evaluation/pictures/catalogue.py` says what each system and metric is. Folders that did not change are not scored
 again.
@@ -42,9 +47,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from data import nsd
 from evaluation import significance
 from evaluation.metrics.scorer import absent_metrics
-from evaluation.pictures import systems
+from evaluation.pictures import brain, systems
 from evaluation.pictures.catalogue import CATALOGUE, STAGE1, SYSTEMS, pairs_of
 from evaluation.pictures.comparison import print_scores
 from evaluation.pictures.scoring import read_test_ids, score, spread_over_seeds
@@ -52,7 +58,7 @@ from evaluation.scores import COLUMNS, make_record, mark_incomplete, place_of, r
 from minddiffuser import terminal
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.store import DataError
-from reconstruction import foreign
+from reconstruction import foreign_files
 
 FLAGS = ("test-set statistics", "samples picked")  # as reconstruction/folder.py writes them
 
@@ -64,16 +70,16 @@ def main(argv: list[str] | None = None) -> None:
     if not run.subjects:
         print("experiment.subjects is empty: nothing to do")
         return
-    for subject in run.subjects:
-        index = place_of(config, subject, STAGE1) / "index.csv"
-        if not index.is_file():
-            raise DataError(f"{index} is missing; make it with: python reconstruction/31_stage1.py --subject {subject}")
     if run.own.images:
         adopt(run)
-    elif run.own.system or run.own.allow_missing or run.own.flag:
+    elif run.own.system or run.own.allow_missing or run.own.flag or run.own.ids:
         raise DataError(
-            "--system, --allow-missing and --flag are of somebody else's pictures: name them with --images DIR"
+            "--system, --ids, --allow-missing and --flag are of somebody else's pictures: name them with --images DIR"
         )
+    for subject in run.subjects:
+        index = place_of(config, subject, STAGE1) / "index.csv"
+        if not index.is_file() and not run.own.images:
+            raise DataError(f"{index} is missing; make it with: python reconstruction/31_stage1.py --subject {subject}")
 
     absent, output = absent_metrics(config), CATALOGUE.output(config)
     settings = scoring_settings(config) | {"absent": sorted(absent)}
@@ -122,13 +128,19 @@ def main(argv: list[str] | None = None) -> None:
     write_tables(output, tables, make_record(config, settings, absent, states, pictured, lacking))
     print_scores(tables, absent)
     print(f"\n{terminal.wrapped(f'written: {output}/scores.csv, summary.csv, paired.csv, spread.csv')}")
+    brain.update(run)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what scores a foreign folder."""
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="also score these pictures, <nsd_id>.png; DIR stays as it is"
-    )
+        "--images", type=Path, metavar="PICTURES",
+        help="also score these: a folder or zip of <nsd_id>.png, .jpg or .webp, or an array (.npy, .npz, .pt)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ids", type=Path, metavar="FILE",
+        help="the NSD id of each row of an array, from 0, one a line (default: the test or shared images in order)",
+    )  # fmt: skip
     parser.add_argument("--system", metavar="NAME", help="what to call them")
     parser.add_argument("--allow-missing", action="store_true", help="score them even if some test images have none")
     parser.add_argument(
@@ -138,16 +150,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def adopt(run: Run) -> None:
-    """Take a foreign folder in."""
+    """Take somebody else's pictures in."""
     name = run.own.system or ""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise DataError(f"--images needs --system NAME, of letters, digits, '.', '_' and '-', not {name!r}")
     if len(run.subjects) != 1:
         raise DataError(f"--images needs --subject: whose are they, of {', '.join(run.subjects)}?")
     subject = run.subjects[0]
-    test_ids = read_test_ids(run.config, subject)
+    test_ids, own = read_test_ids(run.config, subject), run.own
+    shared_ids = nsd.read_shared(run.config.nsd, subject)
     path = place_of(run.config, subject, f"{systems.OTHERS}/{name}")
-    print(f"{path}: {foreign.adopt(run.own.images, path, subject, test_ids, run.own.allow_missing, run.own.flag)}")
+    said = foreign_files.adopt(own.images, own.ids, path, subject, test_ids, shared_ids, own.allow_missing, own.flag)
+    print(f"{path}: {said}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Somebody else's pictures, taken into a folder of reconstructions as a viewer shows them, and never touched.
 
-Taken are PNGs named by NSD id (`4.png`, `00004.PNG`) and, beside them, folders `sample_2`, `sample_3`, ... with further
-pictures of the same images. What operating systems leave behind is passed over in silence, other files and folders are
-left out with a word; whatever leaves open which picture is meant, or how it looks, is refused by name.
+Taken are PNGs, JPEGs and WebPs named by NSD id (`4.png`, `00004.PNG`) and, beside them, folders `sample_2`, `sample_3`,
+... with further pictures of the same images. What operating systems leave behind is passed over in silence, other files
+and folders are left out with a word; whatever leaves open which picture is meant, or how it looks, is refused by name.
+`reconstruction/foreign_files.py` makes such a folder of a zip or an array.
 """
 
 from __future__ import annotations
@@ -10,33 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
 
+from minddiffuser.pictures import SUFFIXES, as_shown
 from minddiffuser.recipe import Recipe
-from minddiffuser.store import DataError, describe, reading, write_atomically
+from minddiffuser.store import DataError, describe, write_atomically
 from reconstruction.folder import INDEX, RECORDS, SETTINGS, ReconstructionFolder
 
-# What image viewers and browsers show under the name of a PNG, whatever it is.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-OTHER_SUFFIXES = (
-    ".apng", ".avif", ".bmp", ".gif", ".heic", ".jfif", ".jpe", ".jpeg", ".jpg", ".jxl", ".npy", ".tif", ".tiff",
-    ".webp",
-)  # fmt: skip
+OTHER_SUFFIXES = (".apng", ".avif", ".bmp", ".gif", ".heic", ".jfif", ".jpe", ".jxl", ".npy", ".tif", ".tiff")
 LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin")  # in lower case
-
-GREY = ("1", "L", "LA", "I", "I;16")
-COLOURED = ("P", "PA", "RGB", "RGBA")
-SRGB_GAMMA = 1 / 2.2
-SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x and y of white, red, green, blue
-SRGB_CICP = bytes([1, 13, 0, 1])  # primaries, transfer, matrix and range of ITU-T H.273
 
 
 def adopt(
@@ -46,8 +34,10 @@ def adopt(
     test_ids: Sequence[int] | np.ndarray,
     allow_missing: bool = False,
     flags: Sequence[str] = (),
+    shared_ids: Sequence[int] | np.ndarray = (),
+    name: Path | None = None,
 ) -> str:
-    """Make a folder of reconstructions of somebody else's PNGs, which are named by NSD id.
+    """Make a folder of reconstructions of somebody else's pictures, which are named by NSD id.
 
     Everything is checked before anything is written. A folder that was adopted before is replaced; what somebody else
     put into it stays. The pictures are read twice, one at a time, so that memory does not grow with their number.
@@ -55,8 +45,9 @@ def adopt(
     Parameters
     ----------
     source : Path
-        With `<nsd_id>.png`, named by the 0-based row of NSD's 73,000 stimuli; leading zeros do not matter. Where there
-        are several pictures of each image, `sample_2/<nsd_id>.png` and so on are the second of each.
+        With `<nsd_id>.png` (or .jpg, .jpeg, .webp), named by the 0-based row of NSD's 73,000 stimuli; leading zeros do
+        not matter. Where there are several pictures of each image, `sample_2/<nsd_id>.png` and so on are the second of
+        each.
     path : Path
         The folder to make: absent, empty, or adopted before.
     subject : str
@@ -66,6 +57,11 @@ def adopt(
         Go on when some test images have no picture.
     flags : sequence of str
         What to know before comparing their scores.
+    shared_ids : sequence of int
+        Images that all subjects were to see. Pictures of those that are no test images of this subject, who did not see
+        them in the sessions that are used, are left out with a word.
+    name : Path, optional
+        What the pictures are from, where `source` has been made of it.
 
     Returns
     -------
@@ -79,20 +75,26 @@ def adopt(
         have other names, are not of test images, are missing, are two of one image, cannot be read, look different
         from one viewer to the next, or differ in size, in which case the message lists all of them.
     """
+    name = name or source
     check_apart(source, path)
     first = _sort(source, source)
     if not first.pictures and not first.problems:
-        raise DataError(f"{source} has no PNG: {_expected(first)}")
+        raise DataError(f"{name} has no picture: {_expected(first)}")
     folders = [first, *(_sort(source, folder) for folder in first.samples)]
     for sample in first.samples:
         check_apart(sample, path)
 
     problems = [problem for folder in folders for problem in folder.problems]
-    problems += _check_ids(folders, subject, {int(i) for i in test_ids}, allow_missing)
+    tested = {int(i) for i in test_ids}
+    not_tested = sorted(first.pictures.keys() & {int(i) for i in shared_ids} - tested)
+    for folder in folders:
+        for stimulus_id in not_tested:
+            folder.pictures.pop(stimulus_id, None)
+    problems += _check_ids(folders, subject, tested, {int(i) for i in shared_ids}, allow_missing)
     seen, refused = _look(source, path, folders)
     problems += refused
     if problems:
-        raise DataError(f"{source}:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        raise DataError(f"{name}:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
     places = [path, *(path / f"sample_{number}" for number in range(2, len(folders) + 1))]
     ids = sorted(first.pictures)
@@ -100,9 +102,9 @@ def adopt(
     recipes = []
     for folder, place in zip(folders, places, strict=True):
         digests = "".join(f"{stimulus_id} {seen[folder.name, stimulus_id].digest}\n" for stimulus_id in ids)
-        made_of = {"adopted": str(source), "stimulus_id": ids, "pictures": hashlib.sha256(digests.encode()).hexdigest()}
-        name = place.relative_to(path.parent).as_posix()
-        recipes.append(Recipe(path.parent, name, subject, "evaluation/41_score.py", made_of))
+        made_of = {"adopted": str(name), "stimulus_id": ids, "pictures": hashlib.sha256(digests.encode()).hexdigest()}
+        place_in = place.relative_to(path.parent).as_posix()
+        recipes.append(Recipe(path.parent, place_in, subject, "evaluation/41_score.py", made_of))
     clear(path, recipes)
     outputs = [ReconstructionFolder(recipe, len(test_ids), flags=list(flags)) for recipe in recipes]
     # Without its own index, which is the last file to come, a system does not count as there.
@@ -117,11 +119,12 @@ def adopt(
             output.save([stimulus_id], image[None], seed=-1)
         output.write_index()
 
-    left_out = [name for folder in folders for name in folder.left_out]
+    left_out = [file for folder in folders for file in folder.left_out]
     return (
-        f"{len(seen)} pictures taken from {source} ({len(ids)} of {len(test_ids)} test images"
+        f"{len(seen)} pictures taken from {name} ({len(ids)} of {len(test_ids)} test images"
         + (f", {len(folders)} samples of each)" if len(folders) > 1 else ")")
         + (f"; left out: {some(left_out)}" if left_out else "")
+        + (f"; not seen by {subject} in the sessions used, and left out: {some(not_tested)}" if not_tested else "")
     )
 
 
@@ -130,7 +133,7 @@ class _Folder(NamedTuple):
 
     name: str  # "" for the first sample's
     pictures: dict[int, list[Path]]  # by id; one each, or it is listed as a problem
-    others: dict[int, list[str]]  # pictures that are not PNG
+    others: dict[int, list[str]]  # pictures of other kinds
     samples: list[Path]
     left_out: list[str]
     problems: list[str]
@@ -143,13 +146,13 @@ def _sort(source: Path, folder: Path) -> _Folder:
         is_folder = {entry: entry.is_dir() for entry in entries}
     except OSError as error:
         raise DataError(
-            f"{folder} is not a folder that can be read ({error.strerror}); --images takes one with <nsd_id>.png"
+            f"{folder} is not a folder that can be read ({error.strerror}); one with <nsd_id>.png is expected"
         ) from error
     pictures, others = defaultdict(list), defaultdict(list)
     samples, left_out, unnamed, problems = [], [], [], []
     for entry in entries:
         has_id = re.fullmatch("[0-9]+", entry.stem)
-        if entry.suffix.lower() == ".png":
+        if entry.suffix.lower() in SUFFIXES:
             if has_id:
                 pictures[int(entry.stem)].append(entry)
             else:
@@ -175,11 +178,15 @@ def _sort(source: Path, folder: Path) -> _Folder:
     return _Folder(name, dict(sorted(pictures.items())), others, samples, left_out, problems)
 
 
-def _check_ids(folders: list[_Folder], subject: str, test_ids: set[int], allow_missing: bool) -> list[str]:
+def _check_ids(
+    folders: list[_Folder], subject: str, test_ids: set[int], shared_ids: set[int], allow_missing: bool
+) -> list[str]:
     """List what is wrong with the ids of pictures."""
     problems = []
     if strangers := [f"{folder.name}{i}" for folder in folders for i in sorted(folder.pictures.keys() - test_ids)]:
-        problems.append(f"not test images of {subject}: {some(strangers)} (ids are counted from 0)")
+        all_ids = {i - 1 for folder in folders for i in folder.pictures}
+        from_one = "; these are all the number after one, so count from 0" if all_ids <= test_ids | shared_ids else ""
+        problems.append(f"not test images of {subject}: {some(strangers)} (ids are counted from 0{from_one})")
     others = [
         name
         for folder in folders
@@ -188,7 +195,7 @@ def _check_ids(folders: list[_Folder], subject: str, test_ids: set[int], allow_m
         for name in names
     ]
     if others:
-        problems.append(f"not PNG: {some(others)}; PNG is expected, so save them as that")
+        problems.append(f"neither PNG, JPEG nor WebP: {some(others)}; save them as PNG")
     first = folders[0].pictures.keys()
     if (missing := sorted(test_ids - first)) and not allow_missing:
         problems.append(f"test images without a picture: {some(missing)}; with --allow-missing they are left out")
@@ -237,7 +244,7 @@ def _look(source: Path, path: Path, folders: list[_Folder]) -> tuple[dict[tuple[
 
 
 def _expected(folder: _Folder) -> str:
-    """Say what is expected of a folder without a PNG."""
+    """Say what is expected of a folder without a picture."""
     text = "pictures are expected as <nsd_id>.png"
     if folder.others:
         text += f"; save as PNG: {some([name for names in folder.others.values() for name in names])}"
@@ -249,112 +256,6 @@ def _expected(folder: _Folder) -> str:
 def is_litter(name: str) -> bool:
     """Tell whether a name is of what operating systems leave behind, such as AppleDouble's `._4.png`."""
     return name.startswith(".") or name.lower() in LITTER
-
-
-def as_shown(file: Path) -> np.ndarray:
-    """Read a picture as an image viewer shows it, in sRGB, turned as its EXIF orientation says.
-
-    Parameters
-    ----------
-    file : Path
-        A PNG of any depth: 1 to 16 bits, grey, with a palette, in colours, with a colour profile, or with an alpha
-        channel that hides nothing; or a JPEG, WebP, GIF or BMP, which viewers recognise under any name.
-
-    Returns
-    -------
-    array of shape (height, width, 3), uint8
-
-    Raises
-    ------
-    DataError
-        It cannot be read, or viewers show it differently: there are transparent pixels, several frames, or colours
-        that are not sRGB's and not described by a profile.
-    """
-    with warnings.catch_warnings(), reading(file, "a picture", "save it again as PNG"):
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        if file.exists() and not file.is_file():
-            raise DataError(f"{file} is no file; move it away")
-        try:
-            image = Image.open(file, formats=FORMATS)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise DataError(f"{file} is too large ({str(error).split(',')[0]}); save it smaller") from error
-        except Image.UnidentifiedImageError as error:
-            raise ValueError("not recognised as PNG") from error
-        with image:
-            packing = str(image.tile[0].args) if image.tile else image.mode  # gone once it is loaded
-            profile = _check_colours(image, file)
-            if _is_transparent(image, packing):
-                raise DataError(
-                    f"{file} has transparent pixels, and what is behind them is not known; save it without an alpha "
-                    "channel or transparent colour"
-                )
-            picture = ImageOps.exif_transpose(image)
-        if picture.mode in ("I", "I;16"):
-            values = np.asarray(picture).astype(np.uint32)
-            picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 to 255, rounded
-        if picture.mode in ("P", "PA"):
-            picture = picture.convert("RGBA")
-        picture = picture.convert("L" if image.mode in GREY or packing == "LA;16B" else "RGB")
-        if profile:
-            try:
-                described = ImageCms.ImageCmsProfile(BytesIO(profile))
-                # Of grey, the optimised transform is up to ten values off in the shadows.
-                flags = ImageCms.Flags.NOOPTIMIZE if picture.mode == "L" else ImageCms.Flags.NONE
-                srgb = ImageCms.createProfile("sRGB")
-                to_srgb = ImageCms.buildTransform(described, srgb, picture.mode, "RGB", flags=flags)
-                picture = to_srgb.apply(picture)
-            except (OSError, ValueError, ImageCms.PyCMSError) as error:
-                raise DataError(
-                    f"{file} has a colour profile that cannot be used ({error}); save it in sRGB"
-                ) from error
-        return np.asarray(picture.convert("RGB"))
-
-
-def _check_colours(image: Image.Image, file: Path) -> bytes | None:
-    """Return the profile that describes a picture's colours, or None where they are sRGB's.
-
-    PNG describes colours in four ways, of which the first that is there counts: cICP, iCCP, sRGB, gAMA and cHRM.
-    """
-    if getattr(image, "n_frames", 1) > 1:
-        raise DataError(f"{file} is animated, or has several frames; save the one to score as PNG")
-    if image.mode not in GREY + COLOURED:
-        raise DataError(f"{file} has colours in {image.mode}, which viewers show differently; save it in sRGB")
-    info = image.info
-    # Pillow passes over cICP. It comes before the pixels.
-    header = file.read_bytes().partition(b"IDAT")[0] if image.format == "PNG" else b""
-    _, is_there, code = header.partition(b"cICP")
-    if is_there:
-        if code[:4] != SRGB_CICP:
-            raise DataError(f"{file} has colours of another space than sRGB (cICP {list(code[:4])}); save it in sRGB")
-        return None
-    if "icc_profile" in info:
-        if not info["icc_profile"]:
-            raise DataError(f"{file} has a colour profile that cannot be used (it is broken); save it in sRGB")
-        return info["icc_profile"]
-    if "srgb" in info:
-        return None
-    gamma, chromaticities = info.get("gamma", SRGB_GAMMA), info.get("chromaticity", SRGB_CHROMATICITIES)
-    if abs(gamma / SRGB_GAMMA - 1) > 0.015:
-        raise DataError(f"{file} has gamma {gamma:g} where sRGB's is {SRGB_GAMMA:.5f}; save it in sRGB")
-    if image.mode in COLOURED and not np.allclose(chromaticities, SRGB_CHROMATICITIES, rtol=0, atol=0.005):
-        raise DataError(f"{file} has colours of other primaries than sRGB (cHRM); save it in sRGB")
-    return None
-
-
-def _is_transparent(image: Image.Image, packing: str) -> bool:
-    """Tell whether any pixel is transparent, by its alpha, its place in the palette or its colour."""
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    if image.mode in ("LA", "PA", "RGBA"):
-        return int(np.asarray(image.getchannel("A")).min()) < 255
-    if "transparency" not in image.info:
-        return False
-    # The transparent colour is as deep as the file, pixels of less or more than 8 bits are not; of 16 bits of a colour
-    # the upper 8 are read, so that a picture with almost the transparent colour is refused, too.
-    colour = np.array(image.info["transparency"])
-    colour = {"L;2": colour * 85, "L;4": colour * 17, "RGB;16B": colour >> 8}.get(packing, colour)
-    pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
-    return bool((pixels.reshape(image.height * image.width, -1) == colour).all(axis=1).any())
 
 
 def check_apart(source: Path, path: Path) -> None:

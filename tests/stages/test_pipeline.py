@@ -11,12 +11,14 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from smallest import CONCEPTS, ENVIRONMENT, command, run, run_here, write_config
 
 from data.nsd import Stimuli
 from evaluation.pictures.catalogue import METRICS, SYSTEMS
 from minddiffuser.store import open_arrays
+from reconstruction import foreign_files
 from reconstruction.folder import read
 
 
@@ -295,12 +297,29 @@ def test_the_two_ways_of_selecting_units_are_compared(whole_run):
     assert len(table) == 6
 
 
+def take_in_all_forms(folder, pictures):
+    """Take the same pictures in as PNGs in a zip, as an array, and as a tensor in another order; name the systems."""
+    ids, images = read(pictures)
+    with open_arrays(folder / "runs/smallest/subj01/prepared.h5", "02") as prepared:
+        test_ids = prepared["stimulus_id"][:][prepared["is_test"][:]]
+    place, order = {i: row for row, i in enumerate(ids.tolist())}, np.random.default_rng(0).permutation(len(ids))
+    shutil.make_archive(str(folder / "zip"), "zip", pictures.parent, pictures.name)
+    np.save(folder / "npy.npy", images[[place[i] for i in test_ids]])
+    torch.save(torch.from_numpy(images[order]).permute(0, 3, 1, 2).float() / 255, folder / "pt.pt")
+    (folder / "ids.txt").write_text("\n".join(map(str, ids[order])))
+    for name, ids_file in (("zip.zip", None), ("npy.npy", None), ("pt.pt", folder / "ids.txt")):
+        others = folder / "runs/smallest/subj01/reconstruction/others"
+        foreign_files.adopt(folder / name, ids_file, others / name.split(".")[0], "subj01", test_ids)
+    return "zip", "npy", "pt"
+
+
 def test_somebody_elses_pictures_are_scored_beside_ours(whole_run, tmp_path):
     """Stage 1's own pictures under another name have stage 1's scores."""
     shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
     config = write_config(tmp_path)
     stage1 = tmp_path / "runs/smallest/subj01/reconstruction/minddiffuser/stage1"
     options = ["--images", str(stage1), "--system", "twin", "--flag", "samples picked"]
+    others = take_in_all_forms(tmp_path, stage1)
     done = run("evaluation/41_score.py", config, "--subject", "subj01", *options)
     assert done.returncode == 0, done.stderr
     scores = pd.read_csv(tmp_path / "runs/smallest/evaluation/scores.csv", dtype={"subject": str})
@@ -311,6 +330,9 @@ def test_somebody_elses_pictures_are_scored_beside_ours(whole_run, tmp_path):
         scores[(scores["subject"] == "subj01") & (scores["system"] == system)].reset_index(drop=True)
         for system in ("minddiffuser/stage1", "others/twin")
     )
+    for name in others:
+        of_other = scores[scores["system"] == f"others/{name}"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(of_other.drop(columns="system"), twins.drop(columns="system"), check_exact=True)
     pd.testing.assert_frame_equal(ours.drop(columns="system"), twins.drop(columns="system"))
     assert run_here("evaluation/43_report.py", config).returncode == 0
     assert "others/twin" in (tmp_path / "runs/smallest/evaluation/index.html").read_text()

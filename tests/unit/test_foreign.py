@@ -123,16 +123,16 @@ def test_what_is_left_out_is_said(theirs, ours):
     for k in range(12):
         (theirs / f"log_{k:02d}.txt").write_text("")
     (theirs / "raw").mkdir()
-    (theirs / "5.jpg").write_bytes(b"")
+    (theirs / "5.tiff").write_bytes(b"")
     fill(theirs / "sample_2")
     (theirs / "sample_2" / "notes\n\udce9.txt").write_text("")
     said = adopt(theirs, ours, "subj01", IDS)
-    assert "; left out: 5.jpg, log_00.txt, log_01.txt," in said
+    assert "; left out: 5.tiff, log_00.txt, log_01.txt," in said
     assert said.endswith("log_08.txt and 5 more")
     for k in range(12):
         (theirs / f"log_{k:02d}.txt").unlink()
     said = adopt(theirs, ours, "subj01", IDS)
-    assert said.endswith(r"left out: 5.jpg, raw/, 'sample_2/notes\n\udce9.txt'")
+    assert said.endswith(r"left out: 5.tiff, raw/, 'sample_2/notes\n\udce9.txt'")
 
 
 # What is refused
@@ -208,12 +208,12 @@ def test_what_is_wrong_with_a_sample_is_named_with_its_folder(theirs, ours):
 
 
 def test_pictures_of_other_kinds_are_told_to_be_saved_as_png(theirs, ours):
-    shutil.move(theirs / "5.png", theirs / "5.webp")
-    assert "not PNG: 5.webp; PNG is expected" in refusal(theirs, ours, allow_missing=True)
+    shutil.move(theirs / "5.png", theirs / "5.tif")
+    assert "neither PNG, JPEG nor WebP: 5.tif; save them as PNG" in refusal(theirs, ours, allow_missing=True)
     for file in theirs.iterdir():
-        file.rename(file.with_suffix(".jpg"))
+        file.rename(file.with_suffix(".tiff"))
     said = refusal(theirs, ours)
-    assert "has no PNG: pictures are expected as <nsd_id>.png; save as PNG: " in said
+    assert "has no picture: pictures are expected as <nsd_id>.png; save as PNG: " in said
     assert "\n" not in said
 
 
@@ -224,7 +224,7 @@ def test_a_folder_that_is_none_is_named_in_one_line(tmp_path, theirs, ours):
         (tmp_path / "nowhere", r"nowhere is not a folder that can be read \(No such file"),
         (theirs / "5.png", r"5\.png is not a folder that can be read \(Not a directory"),
         (tmp_path / "loop", r"loop is not a folder that can be read \(Too many levels"),
-        (tmp_path / "empty", r"empty has no PNG: pictures are expected as <nsd_id>\.png"),
+        (tmp_path / "empty", r"empty has no picture: pictures are expected as <nsd_id>\.png"),
     ):
         with pytest.raises(DataError, match=words) as raised:
             adopt(source, ours, "subj01", IDS)
@@ -248,7 +248,7 @@ def test_what_may_not_be_read_is_named(theirs, ours, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return open_image(file, **options)
 
-    monkeypatch.setattr(foreign.Image, "open", refuse)
+    monkeypatch.setattr(Image, "open", refuse)
     assert "cannot be read: 5.png: " in refusal(theirs, ours)
 
 
