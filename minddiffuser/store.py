@@ -164,6 +164,25 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mappi
         file.attrs.update(attributes)
 
 
+def write_arrays_by_row(
+    path: Path,
+    name: str,
+    shape: tuple[int, ...],
+    rows: Iterator[tuple[int, np.ndarray]],
+    n_rows: int,
+    attributes: Mapping[str, Any],
+) -> None:
+    """Write one array of uint8 row by row to an HDF5 file that is seen whole or not at all.
+
+    Of the rows, `n_rows` come, with their numbers; the others are 0 and take no room.
+    """
+    with _writing_hdf5(path, n_rows * int(np.prod(shape[1:]))) as file:
+        dataset = file.create_dataset(name, shape, np.uint8, chunks=(1, *shape[1:]))
+        for number, row in rows:
+            dataset[number] = row
+        file.attrs.update(attributes)
+
+
 def sweep(folder: Path) -> None:
     """Delete the partial files that killed processes left in a folder a day ago or earlier."""
     for partial in folder.glob(f".*.{'[0-9a-f]' * 16}.partial"):
