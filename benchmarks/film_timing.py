@@ -112,7 +112,7 @@ def targets(config: Config, rows: Rows) -> np.ndarray:
 
 def decode(rows: Rows, Y: np.ndarray) -> np.ndarray:
     """Decode training clips while they are held out: (n_training, n_units)."""
-    return held_out(rows, Y, CPU)[rows.training]
+    return held_out(rows, Y, CPU)
 
 
 def mean_r(decoded: np.ndarray, true: np.ndarray) -> float:

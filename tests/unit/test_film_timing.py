@@ -45,8 +45,7 @@ def rows_of(watched, lag, late=0):
         moved = np.roll(volumes, -late, axis=0)
         X[run.film] += recordings.standardise_run(moved[window], 4, "error", Path(run.film))
     ids = np.array([cc2017.clip_key(name, k) for name in shown for k in range(1, 49)])
-    training = np.arange(len(ids) - 48)
-    validation = training[-1] + 1 + np.arange(48)
+    validation, training = np.arange(48), np.arange(48, len(ids))
     X = np.concatenate(list(X.values())).astype(np.float32)
     return Rows(X, ids, training[:0], training, validation), np.concatenate(list(shown.values())).astype(np.float32)
 
