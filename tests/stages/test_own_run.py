@@ -29,6 +29,17 @@ def merged(first, second):
     return {**first, **second, **both}
 
 
+def score_the_stimuli(folder):
+    """Before anything is made of the rows, somebody else's pictures can be scored: here the stimuli themselves."""
+    ids = np.sort(np.flatnonzero(np.load("is_test.npy")))
+    np.save("seen.npy", np.stack([np.asarray(Image.open(f"pictures/{i}.png")) for i in ids]) / 255)
+    done = run_here("evaluation/41_score.py", folder / "own.yaml", "--images", "seen.npy", "--system", "seen")
+    assert done.returncode == 0, done.stderr
+    assert "were read as in [0, 1]" in done.stdout
+    scores = pd.read_csv(folder / "runs/own/evaluation/scores.csv").query("system == 'others/seen'")
+    assert scores.query("metric == 'pixcorr'")["value"].tolist() == [1] * N_TEST
+
+
 def test_the_worked_example_runs_from_arrays_to_scores(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (settings,), (example,) = blocks("yaml"), blocks("python")
@@ -59,6 +70,8 @@ def test_the_worked_example_runs_from_arrays_to_scores(tmp_path, monkeypatch, ca
         assert check
         if line[1:3] == ["-m", "data.own"]:
             own.main(line[3:])
+            if "--take" in line:
+                score_the_stimuli(tmp_path)
         else:
             done = run_here(line[1], tmp_path / "own.yaml")
             assert done.returncode == 0, f"{line}:\n{done.stdout}\n{done.stderr}"
