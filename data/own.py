@@ -100,7 +100,7 @@ def check_rows(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
     with reading(path, "an HDF5 file", "write it again"), h5py.File(path, "r", locking=False) as file:
         for name in (*_NEEDED, *_OPTIONAL):
             if name in file and isinstance(file[name], h5py.Dataset):
-                found[name] = file[name][()]
+                found[name] = _whole(file[name][()]) if name in _WHOLE else file[name][()]
             elif name in _NEEDED:
                 problems.append(f"{name} is missing")
         others = sorted(set(file) - {*_NEEDED, *_OPTIONAL, "coco_id"})
@@ -151,6 +151,15 @@ _OPTIONAL = {
     "noise_ceiling": ("n_voxels",),
     **_MAPS,
 }
+
+
+# Whole numbers, and true or false, which MATLAB stores as floats.
+_WHOLE = ("stimulus_id", "is_test", "n_repetitions", "voxel_index", "volume_shape")
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    is_whole = values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all()
+    return values.astype(np.int64) if is_whole else values
 
 
 def _check_betas(betas: np.ndarray) -> list[str]:

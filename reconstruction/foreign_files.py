@@ -7,9 +7,11 @@ elsewhere than into the folder.
 
 from __future__ import annotations
 
+import pickle
 import re
 import stat
 import tempfile
+import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import torch
 
 from minddiffuser.pictures import SUFFIXES
 from minddiffuser.store import DataError, reading
@@ -91,35 +94,43 @@ def adopt(
 
 def _unzip(source: Path, folder: Path) -> str:
     """Write the pictures of a zip into a folder; say what was left out."""
-    with reading(source, "a zip", "make it again"), zipfile.ZipFile(source) as file:
-        members = [member for member in file.infolist() if not member.is_dir()]
-        outside = [member.filename for member in members if _points_outside(member)]
-        if outside:
-            raise DataError(f"{source} has what points outside of it: {some(list(map(ascii, outside)))}")
-        if any(member.flag_bits & 1 for member in members):
-            raise DataError(f"{source} has a password; unpack it, and name the folder")
-        members = [m for m in members if not any(map(is_litter, PurePosixPath(m.filename).parts))]
-        names = _within([PurePosixPath(member.filename) for member in members])
-        left_out, places = [], defaultdict(list)
-        for member, name in zip(members, names, strict=True):
-            depth = len(name.parts) - 1
-            if name.suffix.lower() in SUFFIXES and (not depth or (depth == 1 and _is_sample(name.parts[0]))):
-                places[name].append(member)
-            else:
-                left_out.append(name.as_posix() if name.as_posix().isprintable() else ascii(name.as_posix()))
-        if twice := [name.as_posix() for name, found in places.items() if len(found) > 1]:
-            raise DataError(f"{source} has more than one picture of a name: {some(twice)}")
-        sizes = {name: found[0].file_size for name, found in places.items()}
-        if large := [name.as_posix() for name, size in sizes.items() if size > _MOST_IN_PICTURE]:
-            raise DataError(f"{source} has pictures of more than {_MOST_IN_PICTURE >> 20} MB: {some(large)}")
-        _check_size(source, sum(sizes.values()))
-        for name, (member,) in places.items():
+    with reading(source, "a zip", "make it again"):
+        opened = zipfile.ZipFile(source)
+    with opened as file:
+        places, left_out = _sort(source, file)
+        for name, member in places.items():
+            with reading(source, "a zip", "make it again"):
+                content = file.read(member)
             (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_bytes(file.read(member))
-        if not places:
-            there = f"; it has {some(left_out)}" if left_out else ""
-            raise DataError(f"{source} has no picture: they are expected as <nsd_id>.png{there}")
+            (folder / name).write_bytes(content)
     return f"; left out: {some(left_out)}" if left_out else ""
+
+
+def _sort(source: Path, file: zipfile.ZipFile) -> tuple[dict[PurePosixPath, zipfile.ZipInfo], list[str]]:
+    """Find the pictures in a zip by the names that they are to have, and what is left out."""
+    members = [member for member in file.infolist() if not member.is_dir()]
+    if outside := [ascii(member.filename) for member in members if _points_outside(member)]:
+        raise DataError(f"{source} has what points outside of it: {some(outside)}; unpack it with care, if at all")
+    if any(member.flag_bits & 1 for member in members):
+        raise DataError(f"{source} has a password; unpack it, and name the folder")
+    members = [m for m in members if not any(map(is_litter, PurePosixPath(m.filename).parts))]
+    names = _within([PurePosixPath(member.filename) for member in members])
+    left_out, places = [], defaultdict(list)
+    for member, name in zip(members, names, strict=True):
+        depth = len(name.parts) - 1
+        if name.suffix.lower() in SUFFIXES and (not depth or (depth == 1 and _is_sample(name.parts[0]))):
+            places[name].append(member)
+        else:
+            left_out.append(name.as_posix() if name.as_posix().isprintable() else ascii(name.as_posix()))
+    if not places:
+        there = f"; it has {some(left_out)}" if left_out else ""
+        raise DataError(f"{source} has no picture: they are expected as <nsd_id>.png{there}")
+    if twice := [ascii(name.as_posix()) for name, found in places.items() if len(found) > 1]:
+        raise DataError(f"{source} has more than one picture of a name: {some(twice)}; leave the one that is meant")
+    if large := [ascii(name.as_posix()) for name, (m, *_) in places.items() if m.file_size > _MOST_IN_PICTURE]:
+        raise DataError(f"{source} has pictures of more than {_MOST_IN_PICTURE / 1e6:.1f} MB: {some(large)}")
+    _check_size(source, sum(member.file_size for (member,) in places.values()))
+    return {name: member for name, (member,) in places.items()}, left_out
 
 
 def _points_outside(member: zipfile.ZipInfo) -> bool:
@@ -144,7 +155,9 @@ def _is_sample(name: str) -> bool:
 
 def _check_size(source: Path, n_bytes: int) -> None:
     if n_bytes > _MOST_BYTES:
-        raise DataError(f"{source} has {n_bytes / 1e9:,.0f} GB when it is unpacked, more than pictures take")
+        raise DataError(
+            f"{source} has {n_bytes / 1e9:,.0f} GB when it is unpacked, more than pictures take; make them smaller"
+        )
 
 
 def _ids_of_rows(
@@ -210,16 +223,14 @@ def _load(path: Path) -> np.ndarray:
             if len(arrays.files) != 1:
                 raise DataError(f"{path} has {len(arrays.files)} arrays: {some(arrays.files)}; save one alone")
             return arrays[arrays.files[0]]
-    import pickle
-
-    import torch
-
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
         with zipfile.ZipFile(path) as file:
             _check_size(path, sum(member.file_size for member in file.infolist()))
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about files that are refused below
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         if not is_zip and not path.read_bytes()[:1] == b"\x80":  # where pickles begin
             raise ValueError("it is no file of torch.save") from error
@@ -239,20 +250,19 @@ def _write_rows(source: Path, folder: Path, ids_of: Callable[[int], list[int]]) 
     """Write the rows of an array as PNGs named by id; say how its values were read."""
     with reading(source, "an array of pictures", "save it again as .npy"):
         values = _load(source)
+        _check_size(source, values.nbytes)
         axis = _channel_axis(source, values)
         ids = ids_of(len(values))
         scale, said = _scale_of(source, values)
-        for stimulus_id, row in zip(ids, values, strict=True):
-            picture = np.moveaxis(row, axis - 1, -1) if axis else row[..., None]
-            if picture.shape[-1] == 4:
-                if (np.rint(np.asarray(picture[..., 3], np.float64) * scale) < 255).any():
-                    raise DataError(
-                        f"{source} has transparent pixels in the picture of {stimulus_id}, and what is behind them is "
-                        "not known; save it with three channels"
-                    )
-                picture = picture[..., :3]
-            pixels = np.clip(np.rint(np.asarray(picture, np.float64) * scale), 0, 255).astype(np.uint8)
-            write_png(folder / f"{stimulus_id}.png", np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels)
+    for stimulus_id, row in zip(ids, values, strict=True):
+        picture = np.moveaxis(row, axis - 1, -1) if axis else row[..., None]
+        pixels = np.clip(np.rint(np.asarray(picture, np.float64) * scale), 0, 255).astype(np.uint8)
+        if pixels.shape[-1] == 4 and (pixels[..., 3] < 255).any():
+            raise DataError(
+                f"{source} has transparent pixels in the picture of {stimulus_id}, and what is behind them is not "
+                "known; save it with three channels"
+            )
+        write_png(folder / f"{stimulus_id}.png", np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels[..., :3])
     return f"; {said}"
 
 

@@ -370,7 +370,7 @@ def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
         file.writestr("5.png", bytes(2**20))
         file.writestr("40.png", bytes(2**20))
     monkeypatch.setattr(foreign_files, "_MOST_IN_PICTURE", 2**19)
-    assert "has pictures of more than 0 MB: 5.png, 40.png" in refused_in_a_line(tmp_path / "one.zip", tmp_path)
+    assert "has pictures of more than 0.5 MB: '5.png', '40.png'" in refused_in_a_line(tmp_path / "one.zip", tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(foreign_files, "_MOST_BYTES", 2**20)
     assert "when it is unpacked, more than pictures take" in refused_in_a_line(tmp_path / "one.zip", tmp_path)
@@ -382,6 +382,9 @@ def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
     np.lib.format.write_array_header_1_0(header, shape)
     (tmp_path / "x.npy").write_bytes(header.getvalue())
     assert "cannot be read as an array" in refused_in_a_line(tmp_path / "x.npy", tmp_path)
+    torch.save(torch.zeros(1, dtype=torch.uint8).expand(3, 2**20, 2**20, 3), tmp_path / "x.pt")
+    assert (tmp_path / "x.pt").stat().st_size < 5000
+    assert "more than pictures take" in refused_in_a_line(tmp_path / "x.pt", tmp_path)
     bomb = bytearray(save_zip(tmp_path / "lies.zip", {"5.png": png(PICTURES[0]) * 10}).read_bytes())
     place = bomb.index(b"PK\x01\x02") + 24
     bomb[place : place + 4] = (10).to_bytes(4, "little")  # the directory says that it is smaller
@@ -394,7 +397,7 @@ def test_a_name_that_is_twice_in_a_zip_is_refused(tmp_path):
         file.writestr("5.png", png(PICTURES[0]))
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("5.png", png(PICTURES[1]))
-    assert "has more than one picture of a name: 5.png" in refused_in_a_line(tmp_path / "a.zip", tmp_path)
+    assert "has more than one picture of a name: '5.png'; leave" in refused_in_a_line(tmp_path / "a.zip", tmp_path)
 
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch):

@@ -97,6 +97,11 @@ def test_rows_that_are_right_have_no_problems_and_are_completed(tmp_path):
     _, complete = own.check_rows(write(tmp_path / "rows.h5", GOOD))
     assert complete["roi"].tolist() == [b"all"] * N_VOXELS
     assert np.isnan(complete["betas_halves"]).all()
+    of_matlab = GOOD | {name: GOOD[name].astype(float) for name in ("stimulus_id", "is_test")}
+    found, same = own.check_rows(write(tmp_path / "rows.h5", of_matlab))
+    assert found == []
+    for name, array in complete.items():
+        np.testing.assert_array_equal(same[name], array, strict=True)
 
 
 def test_a_completed_file_has_all_that_the_preparation_of_nsd_writes(tmp_path):
