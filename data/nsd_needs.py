@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import nsd, nsd_betas
+from data import nsd, nsd_betas, own
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
 from minddiffuser.needs.findings import Findings, Room
@@ -30,6 +30,8 @@ def look(findings: Findings, names: tuple[str, ...]) -> None:
 def count(findings: Findings, name: str) -> Subject | None:
     """Check all that is of one subject; give its counts, where they could be found out."""
     config, check = findings.run.config, findings.check
+    if own.is_own(config):
+        return check(f"{name} rows", own.check_taken, config, name)
     design = check(f"{name} design", check_design, config, name)
     check(f"{name} captions", check_captions, config, design)
     voxels = check(f"{name} ROIs", check_rois, config, name)

@@ -29,8 +29,17 @@ import pandas as pd
 from data import nsd, recipes
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config import Config
+from minddiffuser.needs.rows import Subject
 from minddiffuser.pictures import SUFFIXES, as_shown
-from minddiffuser.store import Artifact, DataError, open_arrays, reading, write_arrays_by_row, write_atomically
+from minddiffuser.store import (
+    Artifact,
+    DataError,
+    open_arrays,
+    open_made,
+    reading,
+    write_arrays_by_row,
+    write_atomically,
+)
 
 CAPTIONS = "captions.csv"
 _MOST_IDS = 10_000_000  # rows of the file of stimuli
@@ -381,6 +390,35 @@ def _mark_of(path: Path) -> str | None:
             return str(file.attrs["of"]) if file.attrs["made_by"] == _MADE_BY else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def is_own(config: Config) -> bool:
+    """Tell whether the dataset of a configuration is one that `write_images` wrote."""
+    return _mark_of(config.nsd / nsd.STIMULI) is not None
+
+
+def check_taken(config: Config, subject: str) -> tuple[Subject, str]:
+    """Check a subject's rows, and that each of their pictures has captions, for the doctor; give their counts."""
+    recipe = recipes.prepared(config, subject)
+    if not recipe.path.is_file():
+        raise DataError(
+            f"{recipe.path} is missing",
+            f"make it with: python -m data.own --take FILE --images PICTURES --subject {subject}",
+        )
+    with open_made(recipe) as rows:
+        ids, coco_ids, is_test, roi = (rows[name][:] for name in ("stimulus_id", "coco_id", "is_test", "roi"))
+        n_trials = int(rows["n_repetitions"][:].sum())
+    if absent := sorted(set(config.experiment.data.rois) - set(_texts(roi))):
+        raise DataError(
+            f"{recipe.path} has no voxel of {', '.join(absent)}",
+            f"set experiment.data.rois to {sorted(set(_texts(roi)))}",
+        )
+    if (beyond := ids.max()) >= (n := nsd.Stimuli(config.nsd).n):
+        raise DataError(f"{config.nsd / nsd.STIMULI} has {n} pictures, but {recipe.path} has stimulus_id {beyond}")
+    nsd.read_captions(config.nsd, coco_ids, config.experiment.semantic.n_captions)
+    n_test, largest = int(is_test.sum()), int(np.unique(roi, return_counts=True)[1].max())
+    counts = Subject(subject, len(ids) - n_test, n_test, n_trials, len(roi), largest, 0)
+    return counts, f"{counts.n_train} training and {n_test} test images, {len(roi)} voxels"
 
 
 def write_rows(run: Run, subject: str, arrays: dict[str, np.ndarray]) -> None:
