@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     absent, output = absent_metrics(config), CATALOGUE.output(config)
     settings = scoring_settings(config) | {"absent": sorted(absent)}
     kept = read_kept(run, output, settings, systems.states_of)
-    parts = [kept.scores[COLUMNS]]
+    parts, embedded = [kept.scores[COLUMNS]], {}
     for subject in run.subjects:
         for name in systems.wanted(config, subject):
             if name in SYSTEMS and (subject, name) not in kept.states:
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         todo = [name for of, name in kept.states if of == subject and (subject, name) not in kept.fresh]
         if not todo:
             print(f"{subject}: all systems are scored already")
-        parts += score(run, subject, todo)
+        parts += score(run, subject, todo, embedded)
 
     scores = pd.concat([part for part in parts if len(part)])
     names = CATALOGUE.in_order({*SYSTEMS, *scores["system"]})
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     write_tables(output, tables, make_record(config, settings, absent, states, pictured, lacking))
     print_scores(tables, absent)
     print(f"\n{terminal.wrapped(f'written: {output}/scores.csv, summary.csv, paired.csv, spread.csv')}")
-    brain.update(run)
+    brain.update(run, embedded)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

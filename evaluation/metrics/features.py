@@ -4,21 +4,23 @@ Features are arrays of shape (n, n_dimensions); row `i` is image `i`. Higher is 
 pairs of another shape are a ValueError.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from evaluation.metrics.images import check_same_shape
 from minddiffuser.correlation import unit_rows
 from minddiffuser.pretrained.clip import Clip
+from minddiffuser.seeds import torch_generator
 
+GRID, N_PLACES = 4, 256  # parts of an image along each side; numbers that tell what is in them
 _TIE = 1e-6  # similarities that differ by less are equal: features of equal pictures differ in float32's last digits
 
 
-@torch.no_grad()
 def clip_embeddings(clip: Clip, images: np.ndarray, device: torch.device, batch_size: int) -> np.ndarray:
     """Embed images with CLIP: the whole image, without a crop, resized bicubically with antialiasing.
 
@@ -36,16 +38,53 @@ def clip_embeddings(clip: Clip, images: np.ndarray, device: torch.device, batch_
     array of shape (n, n_dimensions), float64
         Not normalised.
     """
+    return clip_embeddings_and_places(clip, images, device, batch_size)[0]
+
+
+@torch.no_grad()
+def clip_embeddings_and_places(
+    clip: Clip, images: np.ndarray, device: torch.device, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed images with CLIP as `clip_embeddings` does, and tell in the same pass what is where in them.
+
+    Returns
+    -------
+    embeddings : array of shape (n, n_dimensions), float64
+    places : array of shape (n, N_PLACES), float32
+        Of the block in the middle of the network the mean in each of `GRID` x `GRID` parts of the image, projected by
+        random numbers, which are the same for all images.
+    """
     visual: Any = clip.model.visual
     size = [visual.image_size] * 2 if isinstance(visual.image_size, int) else list(visual.image_size)
-    embeddings = []
-    for start in range(0, len(images), batch_size):
-        batch = torch.from_numpy(images[start : start + batch_size]).to(device)
-        pixels = batch.permute(0, 3, 1, 2).float() / 255  # (batch, 3, height, width)
-        pixels = interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
-        embedding = clip.model.encode_image(normalise(pixels, clip.mean, clip.std))
-        embeddings.append(embedding.double().cpu().numpy())
-    return np.concatenate(embeddings)
+    seen: list[torch.Tensor] = []  # the last output of the middle of the network
+    is_transformer = hasattr(visual, "transformer")  # or else a ResNet, of four layers
+    blocks = visual.transformer.resblocks if is_transformer else [visual.layer1, visual.layer2, visual.layer3]
+    middle = blocks[(len(blocks) - 1) // 2]
+    handle = middle.register_forward_hook(lambda _module, _inputs, output: seen.__setitem__(slice(None), [output]))
+    embeddings, places = [], []
+    try:
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(images[start : start + batch_size]).to(device)
+            pixels = batch.permute(0, 3, 1, 2).float() / 255  # (batch, 3, height, width)
+            pixels = interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+            embedding = clip.model.encode_image(normalise(pixels, clip.mean, clip.std))
+            embeddings.append(embedding.double().cpu().numpy())
+            maps = seen[0]
+            if is_transformer:  # tokens, (batch, 1 + side^2, width), of which the first is of no place
+                side = round((maps.shape[1] - 1) ** 0.5)
+                maps = maps[:, 1:].permute(0, 2, 1).unflatten(2, (side, side))
+            parts = adaptive_avg_pool2d(maps, GRID).flatten(1)  # (batch, width * GRID^2)
+            places.append((parts @ _projection(parts.shape[1]).to(parts)).float().cpu().numpy())
+    finally:
+        handle.remove()
+    return np.concatenate(embeddings), np.concatenate(places)
+
+
+@functools.lru_cache(maxsize=1)
+def _projection(n_dimensions: int) -> torch.Tensor:
+    """Random numbers, (n_dimensions, N_PLACES)."""
+    drawn = torch.randn(n_dimensions, N_PLACES, generator=torch_generator(0, "places of CLIP", n_dimensions))
+    return drawn / n_dimensions**0.5
 
 
 def normalise(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

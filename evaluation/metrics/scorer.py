@@ -1,13 +1,14 @@
 """All scores of a picture or of a folder of pictures, by all networks that are on this machine."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
 from evaluation.metrics import dialects
-from evaluation.metrics.features import clip_embeddings, clip_similarity, identification
+from evaluation.metrics.features import clip_embeddings_and_places, clip_similarity, identification
 from evaluation.metrics.images import lpips, pixcorr, psnr, resize, ssim, ssim_columns
 from minddiffuser.config import Config
 from minddiffuser.correlation import correlate
@@ -43,6 +44,30 @@ def absent_metrics(config: Config) -> dict[str, str]:
     return absent
 
 
+class Embedded(NamedTuple):
+    """Pictures, as the CLIP that scores sees them.
+
+    Attributes
+    ----------
+    stimulus_id : array of shape (n,)
+        Stimulus that each is of.
+    features : array of shape (n, n_features), float32
+        As of `embed`.
+    """
+
+    stimulus_id: np.ndarray
+    features: np.ndarray
+
+
+def embed(clip: Clip, images: np.ndarray, device: torch.device, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embed images with CLIP: embeddings of (n, n_dimensions), and features that also tell what is where.
+
+    Features are embeddings and places of `clip_embeddings_and_places`, side by side, in float32.
+    """
+    parts = clip_embeddings_and_places(clip, images, device, batch_size)
+    return parts[0], np.concatenate(parts, axis=1).astype(np.float32)
+
+
 class Scorer:
     """Scores pictures against the test stimuli of a subject, whose features it computes once.
 
@@ -59,6 +84,8 @@ class Scorer:
         Those of the field, with stand-ins if the configuration says so.
     networks : dict of str to FeatureNetwork
         Those that are on this machine.
+    features : array of shape (n, n_features), float32
+        CLIP's, of the pictures that were scored last (`embed`).
     """
 
     def __init__(self, config: Config, stimuli: np.ndarray, device: torch.device) -> None:
@@ -82,7 +109,7 @@ class Scorer:
         """Take other stimuli."""
         self._native = stimuli
         self._stimuli = resize(stimuli, self._size)
-        self._embeddings = clip_embeddings(self._clip, stimuli, self._device, self._batch_size)
+        self._embeddings, self.features = embed(self._clip, stimuli, self._device, self._batch_size)
         self._features = [self._features_of(dialect, stimuli) for dialect in self.dialects]
 
     def score(self, rows: np.ndarray, images: np.ndarray, field: bool = True) -> dict[str, np.ndarray]:
@@ -101,7 +128,7 @@ class Scorer:
         dict of metric to array of shape (n,)
         """
         resized, stimuli = resize(images, self._size), self._stimuli[rows]
-        embeddings = clip_embeddings(self._clip, images, self._device, self._batch_size)
+        embeddings, self.features = embed(self._clip, images, self._device, self._batch_size)
         similarity = correlate(embeddings, self._embeddings)  # (n, n_stimuli)
         scores = {
             "pixcorr": pixcorr(stimuli, resized),
@@ -130,7 +157,9 @@ class Scorer:
         return dialects.features(dialect, self.networks, images, self._device, self._batch_size)
 
 
-def score_folder(scorer: Scorer, path: Path, test_ids: np.ndarray, field: bool) -> dict[str, np.ndarray]:
+def score_folder(
+    scorer: Scorer, path: Path, test_ids: np.ndarray, field: bool, embedded: list[Embedded] | None = None
+) -> dict[str, np.ndarray]:
     """Score the pictures of a system; an image's score is the mean over the system's samples.
 
     Each sample is scored by itself, against candidates of its own where a metric has such, and is in memory alone.
@@ -145,6 +174,8 @@ def score_folder(scorer: Scorer, path: Path, test_ids: np.ndarray, field: bool) 
         stimulus_id of these stimuli.
     field : bool
         Also by the field's eight metrics.
+    embedded : list of Embedded, optional
+        Is given the features of each sample.
 
     Returns
     -------
@@ -164,6 +195,8 @@ def score_folder(scorer: Scorer, path: Path, test_ids: np.ndarray, field: bool) 
             raise DataError(f"{sample} has images that are not test images, such as {strangers[0]}")
         rows = np.array([row_of[stimulus_id] for stimulus_id in ids])
         parts.append(pd.DataFrame(scorer.score(rows, images, field), index=ids))
+        if embedded is not None:
+            embedded.append(Embedded(ids, scorer.features))
     mean = sum(parts[1:], parts[0]) / len(parts)  # by stimulus_id, whatever the order in each sample
     return {"stimulus_id": mean.index.to_numpy(), **{name: mean[name].to_numpy() for name in mean}}
 

@@ -7,11 +7,11 @@ from data import nsd
 from data.recipes import prepared
 from evaluation.catalogue import TABULATED
 from evaluation.metrics.features import identification
-from evaluation.metrics.scorer import Scorer, score_folder
+from evaluation.metrics.scorer import Embedded, Scorer, score_folder
 from evaluation.pictures.catalogue import CATALOGUE, STAGE1
 from evaluation.pictures.losses import score_losses
 from evaluation.pictures.systems import FAMILIES
-from evaluation.scores import place_of, rows_of
+from evaluation.scores import Key, place_of, rows_of
 from feature_decoding import recipes
 from feature_decoding.accuracy import noise_ceiling_by_image
 from feature_decoding.decoders import read_units
@@ -31,8 +31,11 @@ def read_test_ids(config: Config, subject: str) -> np.ndarray:
         return rows["stimulus_id"][:][rows["is_test"][:]]
 
 
-def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
-    """Score some systems of a subject: tables with the columns of scores.csv."""
+def score(run: Run, subject: str, todo: list[str], embedded: dict[Key, list[Embedded]]) -> list[pd.DataFrame]:
+    """Score some systems of a subject: tables with the columns of scores.csv.
+
+    `embedded` is given the samples of those with pictures, as the CLIP that scores sees them.
+    """
     config, found, scorer = run.config, [], None
     test_ids = read_test_ids(config, subject)
     for name in progress(todo, desc=f"{subject} scores"):
@@ -43,7 +46,8 @@ def score(run: Run, subject: str, todo: list[str]) -> list[pd.DataFrame]:
         else:
             scorer = scorer or Scorer(config, nsd.Stimuli(config.nsd).read(test_ids), run.device)
             is_tabulated = CATALOGUE.system(name).kind in TABULATED
-            values = score_folder(scorer, place_of(config, subject, name), test_ids, field=is_tabulated)
+            place, samples = place_of(config, subject, name), embedded.setdefault((subject, name), [])
+            values = score_folder(scorer, place, test_ids, is_tabulated, samples)
             values |= score_losses(config, subject, name, run.device)
         found.append(rows_of(subject, name, values))
     return found
