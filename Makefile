@@ -72,8 +72,7 @@ CC2017 := \
 	baselines/mind_animator/25_maps.py \
 	baselines/mind_animator/31_reconstruct.py \
 	baselines/mind_animator/32_controls.py \
-	evaluation/44_score_films.py \
-	evaluation/43_report.py
+	evaluation/44_score_films.py
 # Of them a first look makes the films of one form, and the controls that tell whether motion is decoded.
 FIRST_FILMS := "baselines/mind_animator/31_reconstruct.py --only corrected"
 FIRST_FILM_CONTROLS := "baselines/mind_animator/32_controls.py --only ceiling static other_clip mover no_generator/corrected"
@@ -126,10 +125,10 @@ all: $(INSTALLED) ## demo, compare and god in one (what is done is not done agai
 
 film: $(INSTALLED) ## Mind-Animator, on CC2017: from recordings to films that are decoded, scored and shown, beside five controls
 	@$(RUN) $(subst baselines/mind_animator/32_controls.py,$(FIRST_FILM_CONTROLS),$(subst \
-		baselines/mind_animator/31_reconstruct.py,$(FIRST_FILMS),$(filter-out %/25_maps.py,$(CC2017))))
+		baselines/mind_animator/31_reconstruct.py,$(FIRST_FILMS),$(filter-out %/25_maps.py,$(CC2017)))) evaluation/43_report.py
 
 film-all: $(INSTALLED) ## the same, with films of all forms, all controls, and maps of the cortex
-	@$(RUN) $(CC2017)
+	@$(RUN) $(CC2017) evaluation/43_report.py
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
 	@$(BIN)/python data/00_get_models.py --config $(CONFIG)
