@@ -5,7 +5,7 @@ pairs of another shape are a ValueError.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def clip_embeddings(clip: Clip, images: np.ndarray, device: torch.device, batch_
     array of shape (n, n_dimensions), float64
         Not normalised.
     """
-    return clip_embeddings_and_places(clip, images, device, batch_size)[0]
+    return np.concatenate(list(_embed(clip, images, device, batch_size)))
 
 
 @torch.no_grad()
@@ -55,29 +55,36 @@ def clip_embeddings_and_places(
         random numbers, which are the same for all images.
     """
     visual: Any = clip.model.visual
-    size = [visual.image_size] * 2 if isinstance(visual.image_size, int) else list(visual.image_size)
-    seen: list[torch.Tensor] = []  # the last output of the middle of the network
     is_transformer = hasattr(visual, "transformer")  # or else a ResNet, of four layers
     blocks = visual.transformer.resblocks if is_transformer else [visual.layer1, visual.layer2, visual.layer3]
-    middle = blocks[(len(blocks) - 1) // 2]
-    handle = middle.register_forward_hook(lambda _module, _inputs, output: seen.__setitem__(slice(None), [output]))
+    seen: list[torch.Tensor] = []  # what the block in the middle gave last
+    hook = blocks[(len(blocks) - 1) // 2].register_forward_hook(lambda _block, _inputs, output: seen.append(output))
     embeddings, places = [], []
     try:
-        for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(images[start : start + batch_size]).to(device)
-            pixels = batch.permute(0, 3, 1, 2).float() / 255  # (batch, 3, height, width)
-            pixels = interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
-            embedding = clip.model.encode_image(normalise(pixels, clip.mean, clip.std))
-            embeddings.append(embedding.double().cpu().numpy())
-            maps = seen[0]
+        for embedding in _embed(clip, images, device, batch_size):
+            embeddings.append(embedding)
+            maps = seen.pop()
             if is_transformer:  # tokens, (batch, 1 + side^2, width), of which the first is of no place
                 side = round((maps.shape[1] - 1) ** 0.5)
                 maps = maps[:, 1:].permute(0, 2, 1).unflatten(2, (side, side))
             parts = adaptive_avg_pool2d(maps, GRID).flatten(1)  # (batch, width * GRID^2)
             places.append((parts @ _projection(parts.shape[1]).to(parts)).float().cpu().numpy())
     finally:
-        handle.remove()
+        hook.remove()
     return np.concatenate(embeddings), np.concatenate(places)
+
+
+@torch.no_grad()
+def _embed(clip: Clip, images: np.ndarray, device: torch.device, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield the embeddings of one batch after the other."""
+    visual: Any = clip.model.visual
+    size = [visual.image_size] * 2 if isinstance(visual.image_size, int) else list(visual.image_size)
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(images[start : start + batch_size]).to(device)
+        pixels = batch.permute(0, 3, 1, 2).float() / 255  # (batch, 3, height, width)
+        pixels = interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+        embedding = clip.model.encode_image(normalise(pixels, clip.mean, clip.std))
+        yield embedding.double().cpu().numpy()
 
 
 @functools.lru_cache(maxsize=1)

@@ -31,6 +31,7 @@ from minddiffuser.store import Artifact, open_made
 
 SCRIPT = "evaluation/41_score.py"
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(1, 7, 7))  # of standardised features
+_ROUNDING = 1e-3  # of the deviation of a feature
 _ROWS_PER_PART = 1024
 _VOXELS_AT_ONCE = 2048
 
@@ -54,7 +55,12 @@ class Encoder(NamedTuple):
     alpha: np.ndarray
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Predict betas of (n_images, n_voxels) from features of (n_images, n_features)."""
+        """Predict betas of (n_images, n_voxels) from features of (n_images, n_features).
+
+        Pictures that are all the same, such as grey, get the same betas, though their features differ by rounding.
+        """
+        if (np.ptp(features, axis=0) < _ROUNDING * self.scaler.std).all():
+            features = np.broadcast_to(features[:1], features.shape)
         return self.scaler.apply(features) @ self.weights + self.intercept
 
 
@@ -101,7 +107,8 @@ def fit(X: np.ndarray, Y: np.ndarray) -> Encoder:
     for start in range(0, n_voxels, _VOXELS_AT_ONCE):
         here = slice(start, start + _VOXELS_AT_ONCE)
         found = RidgeCV(ALPHAS, alpha_per_target=True).fit(scaled, Y[:, here].astype(np.float64))
-        weights[:, here], intercept[here], alpha[here] = found.coef_.T, found.intercept_, found.alpha_
+        weights[:, here] = found.coef_.reshape(-1, X.shape[1]).T  # of one voxel it is flat
+        intercept[here], alpha[here] = found.intercept_, found.alpha_
     return Encoder(scaler, weights, intercept, alpha)
 
 
