@@ -10,13 +10,14 @@ import pandas as pd
 from evaluation.catalogue import TABULATED
 from evaluation.page.album import Album, as_png
 from evaluation.page.shell import Section
+from evaluation.pictures import brain
 from evaluation.pictures.catalogue import CATALOGUE, CEILING, GROUPS, SHUFFLED, STAGE1, STAGE2
 from evaluation.pictures.comparison import PAPER, QUOTED_AS, label
 from evaluation.pictures.examples import card, examples, spread_by_rule, strip
 from evaluation.pictures.methods import methods
 from evaluation.pictures.shown import CONSTANT, SubjectResults, pictures_per_trajectory, read_subject, some_of
 from evaluation.pictures.verdict import SIMILARITY, absences, best_rival, method_of, shown_first, verdict
-from evaluation.scores import place_of, read_tables
+from evaluation.scores import is_scored, place_of, read_tables
 from evaluation.tables import (
     choices_of,
     difference_matrix,
@@ -49,6 +50,8 @@ def make(config: Config, subjects: Sequence[str], album: Album, light: int = 0) 
     if (CATALOGUE.output(config) / "spread.csv").is_file():
         names.append("spread")
     tables, record = read_tables(CATALOGUE, names, config)
+    if is_scored(brain.BRAIN, config):
+        tables |= read_tables(brain.BRAIN, [brain.TABLE], config)[0]
     for subject in subjects:
         if subject not in set(tables["scores"]["subject"]):
             output, again = CATALOGUE.output(config), f"python {CATALOGUE.script} --subject {subject}"
@@ -72,7 +75,7 @@ def section(
     album: Album,
     light: int = 0,
 ) -> Section:
-    """Lay the section out; tables are "scores", "summary", "paired" and perhaps "spread", of these subjects.
+    """Lay the section out; tables are "scores", "summary", "paired", and perhaps "spread" and "brain_correlation".
 
     With `light`, of that many test images of each subject.
     """
@@ -101,6 +104,10 @@ def section(
     ]
     if any(subject.categories is None for subject in subjects):
         missing.append(("the filter by category", "COCO's instances_*2017.json is not there"))
+    of_brain = tables.get(brain.TABLE)
+    if of_brain is not None:
+        without = [name for name in names if name not in set(of_brain["subject"])]
+        missing += [(f"brain correlation: {name}", "prepared.h5 has no betas of test images") for name in without]
     accuracies = {subject.name: _accuracy(subject, tables["summary"]) for subject in subjects}
     if light:
         subjects = [some_of(subject, spread_by_rule(subject, tables["scores"], light)) for subject in subjects]
@@ -116,6 +123,8 @@ def section(
                 for group, metrics in groups.items()
             ],
             "samples": sampled(notes, pictured, CATALOGUE),
+            "brain": {} if of_brain is None else _brain(of_brain, choices),
+            "brain_note": brain.NOTE,
             "spread": _spread(tables.get("spread"), choices),
             "matrix_rows": difference_matrix(tables["paired"], choices, groups["main"], CATALOGUE),
             "columns": [CATALOGUE.metric(name).label for name in groups["main"]],
@@ -220,6 +229,11 @@ def _accuracy(subject: SubjectResults, summary: pd.DataFrame) -> list[dict[str, 
         }
         for target, of_target in rows.groupby("target", sort=False)
     ]
+
+
+def _brain(table: pd.DataFrame, choices: list[str]) -> dict[str, list[list[str]]]:
+    """Brain correlation by choice of subject: rows of text, of which the first has the heads."""
+    return {choice: brain.shown(table, choice) for choice in choices if choice in set(table["subject"])}
 
 
 def _spread(spread: pd.DataFrame | None, choices: list[str]) -> dict[str, list[dict[str, Any]]]:
