@@ -40,9 +40,9 @@ def scores(s: Subject, m: Means, seconds: float, clip: float) -> Row:
     share = (evaluation.image_size / 425) ** 2
     networks = 1.8e9 if evaluation.networks == "imagenet" else 0.0
     return Row(
-        s.name, "41", "scores", n_scored(s, m) * 3.5 * seconds, networks + 5e6 * s.n_test * share,
+        s.name, "41", "scores", (n_scored(s, m) * 3.5 + s.n_train) * seconds, networks + 5e6 * s.n_test * share,
         clip + networks / 4 + batch * SCORE_PICTURE * share, n_scored(s, m) * 4e3,
-        f"{n_scored(s, m)} pictures; CLIP, {seconds:.3g} s each, and as much thrice",
+        f"{n_scored(s, m)} pictures; CLIP, {seconds:.3g} s each, and as much thrice; {s.n_train} training images",
         lower_batch(m.config, "score"),
     )  # fmt: skip
 
