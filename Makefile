@@ -81,12 +81,12 @@ FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
 RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--jobs $(JOBS))
 
-# Not part of any: data/00_get_models.py (`make models`), and feature_decoding/26_search.py, which helps to choose
-# settings. Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do, without
+# Not part of any: data/00_get_models.py (`make models`), data/00_get_nsd.py (`make nsd`), and
+# feature_decoding/26_search.py, which helps to choose settings. Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do, without
 # experiment.semantic_brain_decoding nothing for the scripts that belong to it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare god all film film-all models wordnet test test-all lint lock clean
+.PHONY: help install demo compare god all film film-all models nsd wordnet test test-all lint lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -132,6 +132,9 @@ film-all: $(INSTALLED) ## the same, with films of all forms, all controls, and m
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
 	@$(BIN)/python data/00_get_models.py --config $(CONFIG)
+
+nsd: $(INSTALLED) ## fetch what CONFIG needs of the Natural Scenes Dataset and of COCO, whose terms you are asked to accept
+	@$(BIN)/python data/00_get_nsd.py --config $(CONFIG)
 
 wordnet: $(WORDNET)/data.noun ## get WordNet 3.0 from Debian's archive, without root (with root: apt-get install wordnet-base)
 	@echo "WordNet is in $(WORDNET)"

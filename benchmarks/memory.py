@@ -241,7 +241,8 @@ def main() -> None:
     )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where inputs stay (default: a temporary folder)")
     args = parser.parse_args()
-    scripts = {key_of(path): path for path in numbered_scripts()}
+    # What fetches files holds a block of one.
+    scripts = {key_of(path): path for path in numbered_scripts() if path.stem != "00_get_nsd"}
     wanted = args.only.split(",") if args.only else [key for key in scripts if not CASES[key].is_long]
     wanted = [key for key in wanted if key not in CASES or not CASES[key].by_count]
     if unknown := sorted(set(wanted) - set(scripts)):

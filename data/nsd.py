@@ -59,8 +59,8 @@ def require_file(path: Path, what: str) -> Path:
     if not path.is_file():
         raise DataError(
             f"{what} is missing: expected {path}",
-            "NSD is available to those who accept its terms at https://naturalscenesdataset.org (COCO's captions: "
-            "https://cocodataset.org, annotations of 2017); set execution.nsd to its folder",
+            "data/00_get_nsd.py fetches it, once you have accepted NSD's terms (https://naturalscenesdataset.org); or "
+            "set execution.nsd to the folder that has it",
             path,
         )
     return path
@@ -277,14 +277,19 @@ class Voxels:
         return ", ".join(f"{names.count(name)} of {name}" for name in dict.fromkeys(names))
 
 
+def roi_files(subject: str, space: str, with_streams: bool = False) -> list[Path]:
+    """Name the volumes of ROI labels that `read_voxels` reads, and `read_streams`, in NSD's folder."""
+    names = ["Kastner2015", "prf-visualrois", *(["streams"] if with_streams else [])]
+    return [Path("nsddata/ppdata", subject, space, "roi", f"{name}.nii.gz") for name in names]
+
+
 def read_voxels(root: Path, subject: str, space: str, rois: tuple[str, ...]) -> Voxels:
     """Find the voxels of the ROIs: Kastner2015, overwritten where prf-visualrois has a label.
 
     Columns are ordered by ROI, in the order asked for, and inside one in the C-order of the volume.
     """
-    folder = root / "nsddata/ppdata" / subject / space / "roi"
-    kastner, affine = _read_labels(folder / "Kastner2015.nii.gz")
-    prf, _ = _read_labels(folder / "prf-visualrois.nii.gz")
+    paths = [root / name for name in roi_files(subject, space)]
+    folder, ((kastner, affine), (prf, _)) = paths[0].parent, map(_read_labels, paths)
     if prf.shape != kastner.shape:
         raise DataError(f"{folder}: prf-visualrois has shape {prf.shape}, but Kastner2015 {kastner.shape}")
     joined = np.where(prf > 0, prf, kastner).ravel()
@@ -301,7 +306,7 @@ def read_voxels(root: Path, subject: str, space: str, rois: tuple[str, ...]) -> 
 
 def read_streams(root: Path, subject: str, space: str, streams: tuple[str, ...]) -> Voxels:
     """Find the voxels of NSD's streams, ordered as asked for, and inside one in the C-order of the volume."""
-    path = root / "nsddata/ppdata" / subject / space / "roi" / "streams.nii.gz"
+    path = root / roi_files(subject, space, with_streams=True)[-1]
     labels, affine = _read_labels(path)
     columns = [np.flatnonzero(labels.ravel() == STREAM_LABELS[stream]) for stream in streams]
     if empty := [stream for stream, column in zip(streams, columns, strict=True) if not len(column)]:

@@ -27,10 +27,15 @@ _BLOCK = 2**26  # bytes of betas that are read at a time
 _SESSION = "the betas of a session"
 
 
+def session_file(subject: str, space: str, betas: str, session: int) -> Path:
+    """Name the beta file of a session (counted from 1) in NSD's folder."""
+    return Path("nsddata_betas/ppdata", subject, space, betas, f"betas_session{session:02d}.hdf5")
+
+
 def session_path(root: Path, subject: str, space: str, betas: str, session: int) -> Path:
     """Find the beta file of a session (counted from 1): .hdf5 or, where that is absent, .nii.gz."""
-    stem = root / "nsddata_betas/ppdata" / subject / space / betas / f"betas_session{session:02d}"
-    paths = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".hdf5", ".nii.gz")]
+    path = root / session_file(subject, space, betas, session)
+    paths = [path, path.with_suffix(".nii.gz")]
     return next((path for path in paths if path.is_file()), None) or require_file(paths[0], f"session {session}")
 
 

@@ -1,11 +1,13 @@
 """What must be there of the Natural Scenes Dataset, and what reading it takes."""
 
+import hashlib
+import itertools
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from data import nsd, nsd_betas, own
+from data import fetching, nsd, nsd_betas, own
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
 from minddiffuser.needs.findings import Findings, Room
@@ -22,9 +24,13 @@ def subjects_of(run: Run) -> tuple[str, ...]:
 
 def look(findings: Findings, names: tuple[str, ...]) -> None:
     """Check all files."""
-    findings.check("stimuli", check_stimuli, findings.run.config)
+    config = findings.run.config
+    findings.check("stimuli", check_stimuli, config)
     for name in names:
         count(findings, name)
+    if not own.is_own(config):
+        findings.check("files", check_fetched, config)
+        findings.check("sessions", check_alike, config, names)
 
 
 def count(findings: Findings, name: str) -> Subject | None:
@@ -56,6 +62,55 @@ def usual(config: Config, name: str) -> Subject:
         return Subject(name, miniature.n_own, miniature.n_shared, n_trials, n_voxels, v1, 0)
     n_bytes = n_sessions * 750 * 81 * 104 * 83 * 2
     return Subject(name, 8859, 982, 750 * n_sessions, 11694, 2392, n_bytes)
+
+
+def check_fetched(config: Config) -> tuple[bool, str]:
+    """Compare the sizes of files with those that data/00_get_nsd.py was told when it fetched them."""
+    record = fetching.read_record(config.nsd)
+    sizes = {config.nsd / name: entry["bytes"] for name, entry in record.items()}
+    found = {path: path.stat().st_size for path in sizes if path.is_file()}
+    wrong = [
+        DataError(
+            f"{path} has {n:,} bytes, and had {sizes[path]:,} when it was fetched",
+            "delete it, and run data/00_get_nsd.py again",
+            path,
+        )
+        for path, n in found.items()
+        if n != sizes[path]
+    ]
+    if wrong:
+        raise ExceptionGroup("files of NSD", wrong)
+    return True, f"{len(found)} have the size that the server gave" if found else "fetched by hand: no sizes to compare"
+
+
+def check_alike(config: Config, names: tuple[str, ...]) -> tuple[bool, str]:
+    """Look for sessions that are the same file under two names: a few blocks of each are compared.
+
+    A published dataset had the first session of one subject twice, the second time as that of another.
+    """
+    data, known, wrong = config.experiment.data, {}, []
+    for name, session in itertools.product(names, range(1, data.sessions + 1)):
+        try:
+            path = nsd_betas.session_path(config.nsd, name, data.space, data.betas, session)
+        except DataError:
+            continue  # said elsewhere
+        first = known.setdefault(_glance(path), path)
+        if first != path:
+            wrong.append(DataError(f"{path} has the same betas as {first}", "fetch both again", path))
+    if wrong:
+        raise ExceptionGroup("sessions", wrong)
+    return True, f"{len(known)} files, no two alike"
+
+
+def _glance(path: Path, n_blocks: int = 16, size: int = 2**14) -> bytes:
+    """Hash the size of a file, and some blocks of it."""
+    n = path.stat().st_size
+    digest = hashlib.sha256(str(n).encode())
+    with path.open("rb") as file:
+        for k in range(n_blocks):
+            file.seek(k * max(n - size, 0) // (n_blocks - 1))
+            digest.update(file.read(size))
+    return digest.digest()
 
 
 def check_stimuli(config: Config) -> tuple[bool, str]:

@@ -26,8 +26,8 @@ CHANGED = {
     f"{CONCEPTS}/39_generate.py": GOD,
     "evaluation/40_score_concepts.py": GOD,
 }
-# One downloads, and reads nothing that another script made; the others have their own run (test_films_run.py).
-WITHOUT_RESULTS = {"data/00_get_models.py", *OF_FILMS}
+# Two download, and read nothing that another script made; the others have their own run (test_films_run.py).
+WITHOUT_RESULTS = {"data/00_get_models.py", "data/00_get_nsd.py", *OF_FILMS}
 
 
 @pytest.fixture(scope="module")

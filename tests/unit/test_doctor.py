@@ -21,7 +21,7 @@ import evaluation.pictures.needs
 import feature_decoding.needs
 import feature_extraction.needs
 import reconstruction.needs
-from data import god_needs, nsd
+from data import fetching, god_needs, nsd
 from doctor import __main__ as doctor
 from doctor import machine
 from doctor.checklist import as_json, checklist
@@ -183,6 +183,14 @@ def file_in_the_way(folder, _):
     (folder / "runs").write_text("")
 
 
+def same_session_twice(folder, _):
+    shutil.copyfile(folder / BETAS / "betas_session01.hdf5", folder / BETAS / "betas_session03.hdf5")
+
+
+def other_size_than_fetched(folder, _):
+    fetching.add_to_record(folder / "nsd", {nsd.DESIGN.as_posix(): {"bytes": 7, "etag": "", "url": "https://x"}})
+
+
 FAULTS = {
     "stimuli missing": (delete(f"nsd/{nsd.STIMULI}"), "nsd_stimuli.hdf5"),
     "stimuli cut short": (cut(f"nsd/{nsd.STIMULI}"), "nsd_stimuli.hdf5 cannot be read"),
@@ -194,6 +202,8 @@ FAULTS = {
     "session with a trial less": (session(lambda b: b[:-1]), "betas_session02.hdf5 has"),
     "session without data": (session(lambda b: b * 0), "betas_session02.hdf5 has no data"),
     "session of another space": (session(lambda b: b[:, 1:]), "but the ROI volumes have"),
+    "session that is another one": (same_session_twice, "betas_session03.hdf5 has the same betas as"),
+    "file of another size": (other_size_than_fetched, "nsd_expdesign.mat has"),
     "ROI volume missing": (delete(f"{ROIS}/prf-visualrois.nii.gz"), "prf-visualrois.nii.gz"),
     "ROI volume cut short": (cut(f"{ROIS}/Kastner2015.nii.gz"), "Kastner2015.nii.gz cannot be read"),
     "ROI without voxels": (labels(lambda v: np.where(v == 7, 0, v)), "no voxel of hV4"),
