@@ -78,6 +78,9 @@ FIRST_FILMS := "baselines/mind_animator/31_reconstruct.py --only corrected"
 FIRST_FILM_CONTROLS := "baselines/mind_animator/32_controls.py --only ceiling static other_clip mover no_generator/corrected"
 FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
 
+# Files of tests are divided between two processes, in their order; those that share a costly input stay together.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
 RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--jobs $(JOBS))
 
@@ -149,11 +152,11 @@ $(WORDNET)/data.noun:
 	cd models/wordnet.partial && dpkg-deb -x wordnet-base_*.deb . && rm wordnet-base_*.deb
 	@mv models/wordnet.partial models/wordnet
 
-test: $(INSTALLED) ## run the tests
-	@$(BIN)/python -m pytest
+test: $(INSTALLED) ## run the tests, in two processes
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-all: $(INSTALLED) ## run the tests, with those that take minutes
-	@$(BIN)/python -m pytest -m ""
+	@$(BIN)/python -m pytest -m "" $(SIDE_BY_SIDE)
 
 lint: $(INSTALLED) ## style, types, who may import whom, spelling
 	$(BIN)/ruff check .

@@ -8,10 +8,18 @@ import pytest
 
 from minddiffuser.config import Config
 
-# Fast tests do not gain from threads, and two test processes would fight for them.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Fast tests do not gain from threads, and processes side by side would fight for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 # Tables and help are laid out for the terminal, whatever terminal the tests run in.
 os.environ["COLUMNS"] = "120"
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run all tests of a file, and of the whole run of the smallest miniature, so that it is made once."""
+    for item in items:
+        shares = "whole_run" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("whole_run" if shares else item.path.name))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
