@@ -78,8 +78,8 @@ FIRST_FILMS := "baselines/mind_animator/31_reconstruct.py --only corrected"
 FIRST_FILM_CONTROLS := "baselines/mind_animator/32_controls.py --only ceiling static other_clip mover no_generator/corrected"
 FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
 
-# Files of tests are divided between two processes, in their order; those that share a costly input stay together.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# Files of tests are divided between two processes; those that share a costly input stay together (tests/conftest.py).
+SIDE_BY_SIDE := --numprocesses 2
 
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
 RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--jobs $(JOBS))

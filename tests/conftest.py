@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.envi
 os.environ["COLUMNS"] = "120"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all tests of a file, and of the whole run of the smallest miniature, so that it is made once."""
-    for item in items:
-        shares = "whole_run" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("whole_run" if shares else item.path.name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each process whole files, in their order, and to one process all files that share a whole run.
+
+    This is xdist's own `--dist loadgroup`, which does nothing with pytest 9.2
+    (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    @cache
+    def group(file: str) -> str:
+        return "whole_run" if "whole_run" in (config.rootpath / file).read_text(encoding="utf-8") else file
+
+    config.option.loadscopereorder = False
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = lambda nodeid: group(nodeid.partition("::")[0])
+    return scheduler
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

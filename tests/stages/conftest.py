@@ -1,5 +1,6 @@
 """The smallest miniature, made once by the real scripts."""
 
+import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,6 +12,8 @@ from smallest import ENVIRONMENT, GROUPS, run_here, write_config
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory) -> Path:
     """Folder in which every script has run once, in order, in two processes with the environment of `run`."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one of the processes makes it: a second would cost a minute
+        (tmp_path_factory.getbasetemp().parent / "whole_run").touch(exist_ok=False)
     folder = tmp_path_factory.mktemp("smallest")
     config = write_config(folder)
     with pytest.MonkeyPatch.context() as patch:
