@@ -29,7 +29,7 @@ from typing import NamedTuple
 from minddiffuser.cli import key_of
 from minddiffuser.config import REPOSITORY, load
 
-NSD, GOD, MINIATURE = (REPOSITORY / "configs" / f"{name}.yaml" for name in ("nsd_subj01", "god", "miniature"))
+NSD, GOD, MINIATURE = (REPOSITORY / "configs" / f"{name}.yaml" for name in ("nsd", "god", "miniature"))
 N_THREADS = 2
 # The peak of a process is at least that of the one that it was forked from: so a small one stands between.
 LAUNCHER = """
@@ -315,7 +315,7 @@ def measure(folder: Path, script: Path) -> float:
             "execution.batch_size.generate=1",
         ]
         if case.config == NSD:
-            settings.append(f"experiment.ozcelik.generator={models / 'generator'}")
+            settings += [f"experiment.ozcelik.generator={models / 'generator'}", "experiment.subjects=[subj01]"]
         else:
             settings.append("experiment.semantic_brain_decoding.subjects=[Subject1]")
     settings += [f"execution.{name}={place}" for name, place in places.items()]

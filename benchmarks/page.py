@@ -104,7 +104,7 @@ def make_page(n_images: int, systems: list[str]) -> str:
     summary = summary.rename(columns={"size": "n"}).assign(ci_low=0.4, ci_high=0.6)
     columns = ["subject", "system", "baseline", "metric", "difference", "ci_low", "ci_high", "p", "p_holm", "n"]
     tables = {"scores": scores, "summary": summary, "paired": pd.DataFrame(columns=columns)}
-    config, album = load(REPOSITORY / "configs" / "nsd_subj01.yaml", None), Album()
+    config, album = load(REPOSITORY / "configs" / "nsd.yaml", None), Album()
     return page(config, [section(config, [subject], tables, {"settings": {}, "absent": {}}, album)], album)
 
 

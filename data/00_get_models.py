@@ -1,6 +1,6 @@
 """Download the pretrained models that a configuration names, once, and check them (about 8 GB for the real ones).
 
-    python data/00_get_models.py --config configs/nsd_subj01.yaml
+    python data/00_get_models.py --config configs/nsd.yaml
 
 Before it, accept Stable Diffusion's licence on https://huggingface.co/CompVis/stable-diffusion-v1-4 and log in with
 `hf auth login`. Writes to the hub's cache (`HF_HOME`, by default ~/.cache/huggingface), and compares every file with

@@ -1,6 +1,6 @@
 """Check everything that a run needs before hours are spent on it, and estimate what it will take.
 
-    python -m doctor --config configs/nsd_subj01.yaml [--subject subj01] [--json FILE] [--scripts SCRIPT ...]
+    python -m doctor --config configs/nsd.yaml [--subject subj01] [--json FILE] [--scripts SCRIPT ...]
 
 Looks at every file of the dataset, the ROIs, the captions of all images, a little of each session, every run of films,
 the models (each is opened), the device, and the free disk; then estimates time, memory and disk of each stage, and

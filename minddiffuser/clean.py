@@ -1,6 +1,6 @@
 """Delete the results of a configuration: what `make clean` does.
 
-    python -m minddiffuser.clean --config configs/nsd_subj01.yaml [--confirm nsd_subj01]
+    python -m minddiffuser.clean --config configs/nsd.yaml [--confirm nsd]
 
 Says what would go, and asks for the configuration's name; without a terminal `--confirm` must give it. Where all data
 are simulated nothing is asked: `make all` has everything again in minutes. In `runs/<name>/` only what this project

@@ -1,6 +1,6 @@
 """Run scripts in order: what `make demo`, `make compare`, `make god` and the like do, which list them.
 
-    python -m minddiffuser.demo --config configs/nsd_subj01.yaml [--jobs N] SCRIPT [SCRIPT ...]
+    python -m minddiffuser.demo --config configs/nsd.yaml [--jobs N] SCRIPT [SCRIPT ...]
 
 Where the data are real the doctor (`python -m doctor`) looks first at what the scripts need: nothing is started while
 something is wrong that the method needs, and the scripts of a rival that cannot run are left out, which is said here,

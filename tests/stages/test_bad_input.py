@@ -69,7 +69,7 @@ def test_an_unwritable_folder_is_one_clear_message(whole_run, tmp_path):
 def test_the_real_experiment_says_what_is_missing_and_how_to_get_it(tmp_path):
     nowhere = [f"execution.{name}={tmp_path / name}" for name in ("nsd", "runs")]
     options = [word for setting in nowhere for word in ("--set", setting)]
-    config = REPOSITORY / "configs" / "nsd_subj01.yaml"
+    config = REPOSITORY / "configs" / "nsd.yaml"
     done = run_here("data/02_prepare_subject.py", config, *options, "--device", "cpu")
     assert done.returncode == 1
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1

@@ -27,7 +27,7 @@ def test_every_configuration_of_the_repository_is_valid(path):
 
 
 def test_the_papers_run_is_described_completely():
-    experiment = load(REPOSITORY / "configs" / "nsd_subj01.yaml").experiment
+    experiment = load(REPOSITORY / "configs" / "nsd.yaml").experiment
     assert (experiment.data.sessions, len(experiment.data.rois)) == (37, 11)
     assert experiment.models.stable_diffusion == "CompVis/stable-diffusion-v1-4"
     assert experiment.guidance.n_iterations == 300
@@ -74,7 +74,7 @@ def test_settings_on_the_command_line_win_over_the_file_and_it_over_the_preset(t
 
 def test_the_preset_sets_every_field_whose_description_names_a_released_value():
     """A field documented as "released: x" is set to x by the preset, or it is already the default."""
-    experiment = load(REPOSITORY / "configs" / "nsd_subj01_as_released.yaml").experiment
+    experiment = load(REPOSITORY / "configs" / "nsd_as_released.yaml").experiment
     documented = set()
     for section in set(type(experiment).model_fields) - {"takagi", "ozcelik"}:  # these have forms
         value = getattr(experiment, section)

@@ -281,7 +281,7 @@ def test_films_that_cannot_run_leave_the_rest_of_a_run_alone(folder):
 
 
 def test_configurations_without_films_are_not_bothered():
-    run = parsed(REPOSITORY / "configs" / "nsd_subj01.yaml")
+    run = parsed(REPOSITORY / "configs" / "nsd.yaml")
     for room in (film_needs.ROOM, baselines.mind_animator.needs.ROOM):
         assert room.subjects(run) == ()
 

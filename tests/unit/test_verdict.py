@@ -96,7 +96,7 @@ def test_absent_systems_and_metrics_are_named_with_their_reason():
     assert any("MindDiffuser, stage 2" in what and what.endswith("(subj02)") for what, _ in one)
 
 
-@pytest.mark.parametrize("name", ["miniature", "nsd_subj01", "nsd_subj01_restored", "nsd_subj01_as_released"])
+@pytest.mark.parametrize("name", ["miniature", "nsd", "nsd_restored", "nsd_as_released"])
 def test_the_methods_paragraph_has_the_settings_of_its_configuration(name):
     config = load(REPOSITORY / "configs" / f"{name}.yaml", None)
     text, experiment = methods(config), config.experiment
