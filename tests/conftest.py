@@ -9,8 +9,8 @@ import pytest
 
 from minddiffuser.config import Config
 
-# Fast tests do not gain from threads, and processes side by side would fight for them.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# Fast tests do not gain from threads, and processes side by side, which inherit this, would fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tables and help are laid out for the terminal, whatever terminal the tests run in.
 os.environ["COLUMNS"] = "120"
 
