@@ -27,13 +27,13 @@ import numpy as np
 import pandas as pd
 from scipy.io import savemat
 
-from data import nsd
+from data import nsd, nsd_rois
 from data.nsd_betas import BETA_SCALE
 from minddiffuser.config import REPOSITORY, load
 
-CONFIG = REPOSITORY / "configs" / "nsd_subj01.yaml"
+CONFIG = REPOSITORY / "configs" / "nsd.yaml"
 SUBJECT, SPACE, BETAS = "subj01", "func1pt8mm", "betas_fithrf_GLMdenoise_RR"
-SHAPE, N_VOXELS = nsd.VOLUMES[SUBJECT], nsd.KNOWN_VOXELS[SUBJECT]["all"]
+SHAPE, N_VOXELS = nsd.VOLUMES[SUBJECT], nsd_rois.KNOWN_VOXELS[SUBJECT]["all"]
 N_TRIALS, N_STIMULI, N_SHARED, N_OWN, N_SUBJECTS, ALL_SESSIONS = 750, 73_000, 1000, 9000, 8, 37
 LIMIT = 30.0  # CPU seconds
 
@@ -85,7 +85,7 @@ def write_dataset(root: Path, n_sessions: int) -> None:
     distance = np.linalg.norm(np.moveaxis(np.indices(SHAPE), 0, -1) - np.array([40, 30, 40]), axis=-1).ravel()
     labels = np.zeros(distance.size, np.int16)
     voxels = np.argsort(np.abs(distance - 25), kind="stable")[:N_VOXELS]
-    n_labels = max(label for members in nsd.ROI_LABELS.values() for label in members)
+    n_labels = max(label for members in nsd_rois.ROI_LABELS.values() for label in members)
     labels[np.sort(voxels)] = np.sort(np.arange(N_VOXELS) % n_labels) + 1
     rois = root / "nsddata/ppdata" / SUBJECT / SPACE / "roi"
     rois.mkdir(parents=True)
@@ -119,6 +119,7 @@ def write_session(path: Path, rng: np.random.Generator) -> None:
 def prepare(folder: Path, n_sessions: int) -> Cost:
     """Run the script on the first sessions."""
     settings = {
+        "experiment.subjects": f"[{SUBJECT}]",
         "experiment.data.sessions": n_sessions,
         "execution.nsd": folder / "nsd",
         "execution.runs": folder / "runs",

@@ -28,7 +28,7 @@ from baselines.semantic_brain_decoding.classes import imagenet_classes
 from baselines.takagi import recipes as takagi
 from benchmarks.metrics import write_random_networks
 from benchmarks.prepare import write_dataset
-from data import cc2017, god, nsd
+from data import cc2017, god, nsd, nsd_rois
 from data.cortex import N_SURFACE, read_atlas
 from data.recipes import prepared
 from evaluation.catalogue import TABULATED
@@ -51,7 +51,8 @@ from reconstruction.recipes import control, stage1
 
 SUBJECT, GOD_SUBJECT, FILM_SUBJECT = "subj01", "Subject1", "Subject01"
 N_TEST, N_SESSIONS = 982, 37
-SHAPE, N_VOXELS, N_V1 = nsd.VOLUMES[SUBJECT], nsd.KNOWN_VOXELS[SUBJECT]["all"], nsd.KNOWN_VOXELS[SUBJECT]["V1"]
+SHAPE, _KNOWN = nsd.VOLUMES[SUBJECT], nsd_rois.KNOWN_VOXELS[SUBJECT]
+N_VOXELS, N_V1 = _KNOWN["all"], _KNOWN["V1"]
 N_CLIPS, N_SUBCORTEX = 240, 91_282 - 59_412  # of a film of CC2017; columns of its recordings beside the cortex
 STREAM_VOXELS = {"early": 5917, "ventral": 7604}  # of subject 1, as Takagi & Nishimoto count them
 C, Z, LAYER, EMBEDDING = (15, 768), (4, 64, 64), (50, 768), 512
@@ -108,7 +109,7 @@ class Inputs:
         labels = np.zeros(np.prod(SHAPE), np.int16)
         begin = 200_000
         for name, n in STREAM_VOXELS.items():
-            labels[begin : begin + n] = nsd.STREAM_LABELS[name]
+            labels[begin : begin + n] = nsd_rois.LABELS["streams"].index(name) + 1
             begin += n
         volume = nib.Nifti1Image(labels.reshape(SHAPE), np.eye(4))
         nib.save(volume, root / "nsddata/ppdata" / SUBJECT / "func1pt8mm/roi/streams.nii.gz")

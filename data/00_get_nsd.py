@@ -24,7 +24,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from data import fetching, nsd, nsd_betas
+from data import fetching, nsd, nsd_betas, nsd_rois
 from data.fetching import Remote
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.progress import progress
@@ -70,7 +70,7 @@ def wanted(run: Run, root: Path) -> dict[Path, str]:
     """Name all files that are needed, relative to the folder, and where they are to be had."""
     data, names = run.config.experiment.data, [nsd.STIMULI, nsd.DESIGN, nsd.STIMULUS_INFO]
     for subject in run.subjects:
-        names += nsd.roi_files(subject, data.space, run.config.experiment.takagi is not None)
+        names += nsd_rois.roi_files(subject, data.space, data.rois, run.config.experiment.takagi is not None)
         for session in range(1, data.sessions + 1):
             path = nsd_betas.session_file(subject, data.space, data.betas, session)
             if not (root / path).with_suffix(".nii.gz").is_file():

@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from data import nsd, nsd_betas, recipes
+from data import nsd, nsd_betas, nsd_rois, recipes
 from data.averaging import average, ceiling_by_roi, choose_rows, remaining_sessions
 from minddiffuser import terminal
 from minddiffuser.cli import Run, execute, parse
@@ -57,7 +57,7 @@ def prepare(run: Run, subject: str, artifact: Artifact) -> bool:
     root, data = run.config.nsd, run.config.experiment.data
     design = nsd.read_design(root, subject)
     coco_ids = nsd.read_coco_ids(root)
-    voxels = nsd.read_voxels(root, subject, data.space, data.rois)
+    voxels = nsd_rois.read_voxels(root, subject, data.space, data.rois)
     first = nsd_betas.session_path(root, subject, data.space, data.betas, 1)
     n_trials = nsd_betas.check_session(first, voxels.shape)
     if n_trials * data.sessions > len(design.ordering):

@@ -1,4 +1,4 @@
-"""Read the Natural Scenes Dataset from its own files; with `nsd_betas` the only module that knows their names.
+"""Read the Natural Scenes Dataset from its own files; with `nsd_betas` and `nsd_rois` what knows their names.
 
 Sizes are read from the files, never assumed, so that the miniature is read by the same code. Ids are 0-based
 everywhere in this project ("nsd_id" is a row of the 73,000 stimuli); NSD's design file counts from 1.
@@ -29,28 +29,15 @@ CAPTIONS = (Path("annotations/captions_train2017.json"), Path("annotations/capti
 _DESIGN_TABLES = ("masterordering", "subjectim", "sharedix")
 INSTANCES = (Path("annotations/instances_train2017.json"), Path("annotations/instances_val2017.json"))
 
-# Sizes of the func1pt8mm volumes (X, Y, Z), from NSD's technical notes, and numbers of voxels that MindDiffuser's
-# authors had in V1 and in all 11 ROIs; a different release of the ROI volumes differs by up to 1 %.
-VOLUMES = {"subj01": (81, 104, 83), "subj02": (82, 106, 84), "subj05": (79, 97, 78), "subj07": (78, 95, 81)}
-KNOWN_VOXELS = {"subj01": {"V1": 2392, "all": 11694}}
-
-# Labels of Kastner2015 (Wang et al. 2015); prf-visualrois uses the same 1 to 7.
-ROI_LABELS: dict[str, tuple[int, ...]] = {
-    "V1": (1, 2),
-    "V2": (3, 4),
-    "V3": (5, 6),
-    "hV4": (7,),
-    "VO": (8, 9),
-    "PHC": (10, 11),
-    "MST": (12,),
-    "MT": (13,),
-    "LO": (14, 15),
-    "V3ab": (16, 17),
-    "IPS": (18, 19, 20, 21, 22, 23),
-}
-# Labels of the volume `streams`, NSD's large regions.
-STREAM_LABELS = {
-    "early": 1, "midventral": 2, "midlateral": 3, "midparietal": 4, "ventral": 5, "lateral": 6, "parietal": 7,
+# Sizes of the func1pt8mm volumes (X, Y, Z), from NSD's technical notes.
+VOLUMES = {
+    "subj01": (81, 104, 83), "subj02": (82, 106, 84), "subj03": (81, 106, 82), "subj04": (85, 99, 80),
+    "subj05": (79, 97, 78), "subj06": (85, 113, 83), "subj07": (78, 95, 81), "subj08": (80, 103, 78),
+}  # fmt: skip
+# Sessions that each subject came to. The betas of the last three of each were withheld at first (for the Algonauts
+# challenge of 2023), which is why the authors used 37 of 40; they are public now.
+SESSIONS = {
+    "subj01": 40, "subj02": 40, "subj03": 32, "subj04": 30, "subj05": 40, "subj06": 32, "subj07": 40, "subj08": 30,
 }  # fmt: skip
 
 
@@ -275,56 +262,6 @@ class Voxels:
         """Say how many voxels of which ROI are chosen by an array of bool: "3 of V1, 1 of LO"."""
         names = self.roi[chosen].tolist()
         return ", ".join(f"{names.count(name)} of {name}" for name in dict.fromkeys(names))
-
-
-def roi_files(subject: str, space: str, with_streams: bool = False) -> list[Path]:
-    """Name the volumes of ROI labels that `read_voxels` reads, and `read_streams`, in NSD's folder."""
-    names = ["Kastner2015", "prf-visualrois", *(["streams"] if with_streams else [])]
-    return [Path("nsddata/ppdata", subject, space, "roi", f"{name}.nii.gz") for name in names]
-
-
-def read_voxels(root: Path, subject: str, space: str, rois: tuple[str, ...]) -> Voxels:
-    """Find the voxels of the ROIs: Kastner2015, overwritten where prf-visualrois has a label.
-
-    Columns are ordered by ROI, in the order asked for, and inside one in the C-order of the volume.
-    """
-    paths = [root / name for name in roi_files(subject, space)]
-    folder, ((kastner, affine), (prf, _)) = paths[0].parent, map(_read_labels, paths)
-    if prf.shape != kastner.shape:
-        raise DataError(f"{folder}: prf-visualrois has shape {prf.shape}, but Kastner2015 {kastner.shape}")
-    joined = np.where(prf > 0, prf, kastner).ravel()
-    unknown = set(rois) - set(ROI_LABELS)
-    if unknown:
-        raise DataError(f"experiment.data.rois: unknown {sorted(unknown)}; known are {', '.join(ROI_LABELS)}")
-    columns = [np.flatnonzero(np.isin(joined, ROI_LABELS[roi])) for roi in rois]
-    empty = [roi for roi, column in zip(rois, columns, strict=True) if not len(column)]
-    if empty:
-        raise DataError(f"{folder} has no voxel of {', '.join(empty)}; leave them out of experiment.data.rois")
-    names = np.repeat(np.array(rois), [len(column) for column in columns])
-    return Voxels(np.concatenate(columns), names, kastner.shape, affine)
-
-
-def read_streams(root: Path, subject: str, space: str, streams: tuple[str, ...]) -> Voxels:
-    """Find the voxels of NSD's streams, ordered as asked for, and inside one in the C-order of the volume."""
-    path = root / roi_files(subject, space, with_streams=True)[-1]
-    labels, affine = _read_labels(path)
-    columns = [np.flatnonzero(labels.ravel() == STREAM_LABELS[stream]) for stream in streams]
-    if empty := [stream for stream, column in zip(streams, columns, strict=True) if not len(column)]:
-        raise DataError(f"{path} has no voxel of {', '.join(empty)}")
-    names = np.repeat(np.array(streams), [len(column) for column in columns])
-    return Voxels(np.concatenate(columns), names, labels.shape, affine)
-
-
-def _read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    what = "a volume of ROI labels"
-    with open_nifti(require_file(path, what), what) as image:
-        values = np.asarray(image.dataobj)
-        if values.ndim != 3 or values.dtype.kind not in "iuf" or not values.size:
-            raise ValueError(f"it is {values.dtype} of shape {values.shape}, not numbers of (X, Y, Z)")
-        labels = np.round(values)
-        if not (np.isfinite(labels) & (np.abs(values - labels) < 1e-3) & (np.abs(labels) < 2**15)).all():
-            raise ValueError("its values are not whole numbers")
-        return labels.astype(np.int16), image.affine
 
 
 @contextmanager

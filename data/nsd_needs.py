@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import fetching, nsd, nsd_betas, own
+from data import fetching, nsd, nsd_betas, nsd_rois, own
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
 from minddiffuser.needs.findings import Findings, Room
@@ -140,12 +140,16 @@ def check_captions(config: Config, design: nsd.Design) -> tuple[bool, str]:
 def check_rois(config: Config, subject: str) -> tuple[nsd.Voxels, str]:
     """Read the ROI volumes, and compare counts with the authors' where these are of the same ROIs."""
     root, data = config.nsd, config.experiment.data
-    voxels = nsd.read_voxels(root, subject, data.space, data.rois)
+    voxels = nsd_rois.read_voxels(root, subject, data.space, data.rois)
+    n_known = nsd_rois.NSDGENERAL.get(subject)
+    if data.rois == ("nsdgeneral",) and voxels.shape == nsd.VOLUMES.get(subject) and len(voxels.index) != n_known:
+        text = f"{root}: nsdgeneral of {subject} has {len(voxels.index):,} voxels, but NSD's has {n_known:,}"
+        raise DataError(text, "fetch the volume again")
     of_nsd = voxels.shape == nsd.VOLUMES.get(subject)
-    for name, expected in nsd.KNOWN_VOXELS.get(subject, {}).items() if of_nsd else ():
+    for name, expected in nsd_rois.KNOWN_VOXELS.get(subject, {}).items() if of_nsd else ():
         if name in data.rois:
             found = int((voxels.roi == name).sum())
-        elif name == "all" and set(data.rois) == set(nsd.ROI_LABELS):
+        elif name == "all" and set(data.rois) == set(nsd_rois.ROI_LABELS):
             found = len(voxels.index)
         else:
             continue

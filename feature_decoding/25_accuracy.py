@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         if output.is_done(run.overwrite):
             print(f"{output.recipe.path.with_suffix('.csv')} is there already")
             continue
-        rois = list(run.config.experiment.data.rois)
+        rois = list(run.config.experiment.data.roi_names)
         with open_made(prepared(run.config, subject)) as file:
             roi_of, ceiling = file["roi"][:].astype(str), file["noise_ceiling"][:]
         rows = [
@@ -92,7 +92,7 @@ def open_operators(config: Config, subject: str, roi_of: np.ndarray) -> dict[str
     """Regressions on the voxels of each ROI alone, from training to test images: (n_test, n_train) each."""
     with open_made(prepared(config, subject)) as file:
         is_test, found = file["is_test"][:], {}
-        for roi in config.experiment.data.rois:
+        for roi in config.experiment.data.roi_names:
             columns = np.flatnonzero(roi_of == roi)
             betas = file["betas"][:, columns[0] : columns[-1] + 1]  # an ROI's columns lie side by side
             train, test = betas[~is_test], betas[is_test]

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy.io import savemat
 
-from data.nsd import CAPTIONS, DESIGN, ROI_LABELS, STIMULI, STIMULUS_INFO
+from data.nsd import CAPTIONS, DESIGN, STIMULI, STIMULUS_INFO
 from data.nsd_betas import BETA_SCALE
+from data.nsd_rois import ROI_LABELS
 from minddiffuser.config.miniature import Miniature
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import write_arrays, write_atomically

@@ -3,7 +3,7 @@
 import math
 
 from baselines.takagi.recipes import STREAMS
-from data import nsd, nsd_needs
+from data import nsd_needs, nsd_rois
 from feature_extraction.needs import features, known
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
@@ -37,7 +37,7 @@ def count_streams(findings: Findings, name: str) -> tuple[int, ...] | None:
 
 def check_streams(config: Config, subject: str) -> tuple[tuple[int, ...], str]:
     """Check the voxels that Takagi's method decodes from."""
-    voxels = nsd.read_streams(config.nsd, subject, config.experiment.data.space, STREAMS)
+    voxels = nsd_rois.read_streams(config.nsd, subject, config.experiment.data.space, STREAMS)
     counts = tuple(int((voxels.roi == stream).sum()) for stream in STREAMS)
     return counts, ", ".join(f"{n} voxels in {stream}" for n, stream in zip(counts, STREAMS, strict=True))
 

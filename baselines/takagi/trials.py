@@ -7,7 +7,7 @@ import numpy as np
 
 from baselines.takagi import recipes
 from baselines.takagi.recipes import STREAMS
-from data import nsd
+from data import nsd, nsd_rois
 from data.averaging import remaining_sessions
 from data.recipes import prepared
 from minddiffuser.cli import Run
@@ -37,7 +37,7 @@ def write_trials(run: Run, subject: str) -> None:
     if artifact.is_done(run.overwrite):
         return
     design = nsd.read_design(root, subject)
-    voxels = nsd.read_streams(root, subject, data.space, STREAMS)
+    voxels = nsd_rois.read_streams(root, subject, data.space, STREAMS)
     for session, betas in remaining_sessions(run, artifact, voxels, standardise=False):
         artifact.write_part(session, {"betas": betas})
     with open_made(prepared(run.config, subject)) as rows:

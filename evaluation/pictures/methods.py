@@ -31,7 +31,7 @@ def methods(config: Config) -> str:
         f"{', '.join(experiment.subjects)}).",
         f"Betas ({data.betas}, {data.space}) of the first {data.sessions} sessions were z-scored in each session and "
         f"averaged over the repetitions of an image; voxels were those of {len(data.rois)} regions "
-        f"({', '.join(data.rois)}).",
+        f"({', '.join(data.roi_names)}).",
         "The images that all subjects saw were the test images, and the others the training images.",
         f"Three targets were decoded: c, the embedding of up to {experiment.semantic.n_captions} captions by the text "
         f"encoder of Stable Diffusion ({experiment.semantic.max_length} tokens, mean over captions); z, the "

@@ -4,9 +4,11 @@
 differs from the paper so that numbers move, there is a field named for what it does; `preset: as_released` sets them.
 """
 
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from minddiffuser.config.section import Count, Distinct, Penalty, Section
 
@@ -17,6 +19,20 @@ LAYERS = (2, 4, 6, 8, 10, 12)  # "Linear-2" ... "Linear-12": the MLP outputs of 
 def layer_name(number: int) -> str:
     """Name of the dataset of "Linear-<number>"."""
     return f"linear_{number:02d}"
+
+
+def is_mask(roi: str) -> bool:
+    """Tell whether an entry of `data.rois` is the path of a mask."""
+    return roi.endswith((".nii", ".nii.gz"))
+
+
+def roi_name(roi: str) -> str:
+    """Name an ROI in tables: as in `data.rois`, and a mask by its file."""
+    return re.sub(r"\.nii(\.gz)?$", "", Path(roi).name) if is_mask(roi) else roi
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
 class Data(Section):
@@ -33,9 +49,22 @@ class Data(Section):
     invalid_voxels: Literal["error", "zero"] = Field(
         default="error", description="voxels constant or NaN in a session: stop, or use their mean (released: zero)"
     )
-    rois: Annotated[tuple[str, ...], Field(min_length=1), Distinct] = (
-        "VO", "V1", "V2", "V3", "V3ab", "PHC", "MT", "MST", "LO", "IPS", "hV4",
-    )  # fmt: skip
+    rois: Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple), Distinct] = Field(
+        default=("VO", "V1", "V2", "V3", "V3ab", "PHC", "MT", "MST", "LO", "IPS", "hV4"),
+        description="voxels: the authors' regions, nsdgeneral and other volumes, streams/ventral and other labels, or "
+        "a mask (data/nsd_rois.py)",
+    )
+
+    @property
+    def roi_names(self) -> tuple[str, ...]:
+        """ROIs as tables name them."""
+        return tuple(map(roi_name, self.rois))
+
+    @model_validator(mode="after")
+    def _masks_have_names_of_their_own(self) -> "Data":
+        if len(set(self.roi_names)) < len(self.rois):
+            raise ValueError(f"rois {', '.join(self.rois)}: two have the same name; rename one of the files")
+        return self
 
 
 class Models(Section):

@@ -21,7 +21,7 @@ import evaluation.pictures.needs
 import feature_decoding.needs
 import feature_extraction.needs
 import reconstruction.needs
-from data import fetching, god_needs, nsd
+from data import fetching, god_needs, nsd, nsd_rois
 from doctor import __main__ as doctor
 from doctor import machine
 from doctor.checklist import as_json, checklist
@@ -432,15 +432,15 @@ def test_a_batch_that_a_gpu_has_no_room_for_names_its_batch_size(monkeypatch):
 
 @pytest.fixture
 def of_nsd_size(folder, monkeypatch):
-    voxels = nsd.read_voxels(folder / "nsd", "subj01", DATA.space, DATA.rois)
+    voxels = nsd_rois.read_voxels(folder / "nsd", "subj01", DATA.space, DATA.rois)
     monkeypatch.setitem(nsd.VOLUMES, "subj01", voxels.shape)
     return voxels
 
 
 def test_voxel_counts_far_from_the_authors_are_found(folder, monkeypatch, timed, of_nsd_size):
-    monkeypatch.setitem(nsd.KNOWN_VOXELS, "subj01", {"all": len(of_nsd_size.index)})
+    monkeypatch.setitem(nsd_rois.KNOWN_VOXELS, "subj01", {"all": len(of_nsd_size.index)})
     examine(folder, settings(folder))
-    monkeypatch.setitem(nsd.KNOWN_VOXELS, "subj01", {"V1": 2392})
+    monkeypatch.setitem(nsd_rois.KNOWN_VOXELS, "subj01", {"V1": 2392})
     (line,) = problems(folder, settings(folder))
     assert "voxels in V1, but the authors had 2392" in line
 
@@ -450,9 +450,9 @@ def test_some_rois_are_compared_with_what_can_be_compared(folder, monkeypatch, t
     n_v1 = int((of_nsd_size.roi == "V1").sum())
     config = settings(folder)
     config["experiment"]["data"]["rois"] = rois
-    monkeypatch.setitem(nsd.KNOWN_VOXELS, "subj01", {"V1": n_v1, "all": len(of_nsd_size.index)})
+    monkeypatch.setitem(nsd_rois.KNOWN_VOXELS, "subj01", {"V1": n_v1, "all": len(of_nsd_size.index)})
     examine(folder, config)
-    monkeypatch.setitem(nsd.KNOWN_VOXELS, "subj01", {"V1": 2 * n_v1, "all": 1})
+    monkeypatch.setitem(nsd_rois.KNOWN_VOXELS, "subj01", {"V1": 2 * n_v1, "all": 1})
     if "V1" in rois:
         (line,) = problems(folder, config)
         assert "V1" in line

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
-from data import fetching, nsd, nsd_betas
+from data import fetching, nsd, nsd_betas, nsd_rois
 from data.fetching import Remote
 from minddiffuser.config import REPOSITORY
 from minddiffuser.config.method import Data
@@ -322,7 +322,7 @@ def test_everything_is_fetched_can_be_read_and_is_not_fetched_again(served, tmp_
     )
     assert nsd.read_design(root, "subj01").n_shared == 4
     assert nsd.read_captions(root, nsd.read_coco_ids(root), 5)
-    voxels = nsd.read_voxels(root, "subj01", DATA.space, ("V1",))
+    voxels = nsd_rois.read_voxels(root, "subj01", DATA.space, ("V1",))
     assert nsd_betas.read_session(nsd_betas.session_path(root, "subj01", DATA.space, DATA.betas, 2), voxels).any()
     assert not (root / get_nsd.ANNOTATIONS).exists()
     assert leavings(root) == []

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat, savemat
 
-from data import nsd, nsd_betas
+from data import nsd, nsd_betas, nsd_rois
 from minddiffuser.config.method import Data
 from minddiffuser.config.miniature import Miniature
 from minddiffuser.store import DataError, write_arrays
@@ -44,7 +44,7 @@ def root(original, tmp_path):
 
 
 def voxels_of(root, subject):
-    return nsd.read_voxels(root, subject, SPACE, ROIS)
+    return nsd_rois.read_voxels(root, subject, SPACE, ROIS)
 
 
 def session(root, subject, number=1):
@@ -76,7 +76,7 @@ def test_joined_atlas_columns_are_by_roi_and_in_c_order(original):
     joined[prf > 0] = prf[prf > 0]
     assert list(dict.fromkeys(voxels.roi)) == list(ROIS)
     for roi in ROIS:
-        expected = np.flatnonzero(np.isin(joined, nsd.ROI_LABELS[roi]))
+        expected = np.flatnonzero(np.isin(joined, nsd_rois.ROI_LABELS[roi]))
         np.testing.assert_array_equal(voxels.index[voxels.roi == roi], expected)
     assert (kastner != joined).any()  # the two atlases do disagree, so that the rule is tested
 
@@ -445,7 +445,7 @@ def test_roi_volumes_that_hold_something_else_are_refused(root, change):
 @pytest.mark.parametrize("rois", [("V1", "V9"), ("V1", "FFA")])
 def test_an_unknown_roi_is_named(original, rois):
     with pytest.raises(DataError, match=rois[1]):
-        nsd.read_voxels(original, "subj01", SPACE, rois)
+        nsd_rois.read_voxels(original, "subj01", SPACE, rois)
 
 
 def test_five_captions_an_image_in_order(original):
