@@ -206,7 +206,7 @@ FAULTS = {
     "file of another size": (other_size_than_fetched, "nsd_expdesign.mat has"),
     "ROI volume missing": (delete(f"{ROIS}/prf-visualrois.nii.gz"), "prf-visualrois.nii.gz"),
     "ROI volume cut short": (cut(f"{ROIS}/Kastner2015.nii.gz"), "Kastner2015.nii.gz cannot be read"),
-    "ROI without voxels": (labels(lambda v: np.where(v == 7, 0, v)), "no voxel of hV4"),
+    "ROI without voxels": (labels(lambda v: np.where(v == 7, 0, v)), "hV4 of subj01 has no voxel"),
     "captions missing": (delete(f"nsd/{nsd.CAPTIONS[0]}"), "captions_train2017.json"),
     "an image without captions": (uncaption, "images have fewer than 5 captions"),
     "U-Net missing": (lambda f, _: shutil.rmtree(f / "stable-diffusion/unet"), "Stable Diffusion's unet was not found"),
