@@ -71,7 +71,7 @@ def wanted(run: Run, root: Path) -> dict[Path, str]:
     data, names = run.config.experiment.data, [nsd.STIMULI, nsd.DESIGN, nsd.STIMULUS_INFO]
     for subject in run.subjects:
         names += nsd_rois.roi_files(subject, data.space, data.rois, run.config.experiment.takagi is not None)
-        for session in range(1, data.sessions + 1):
+        for session in range(1, nsd.n_sessions(subject, data.sessions) + 1):
             path = nsd_betas.session_file(subject, data.space, data.betas, session)
             if not (root / path).with_suffix(".nii.gz").is_file():
                 names.append(path)

@@ -60,12 +60,13 @@ def prepare(run: Run, subject: str, artifact: Artifact) -> bool:
     voxels = nsd_rois.read_voxels(root, subject, data.space, data.rois)
     first = nsd_betas.session_path(root, subject, data.space, data.betas, 1)
     n_trials = nsd_betas.check_session(first, voxels.shape)
-    if n_trials * data.sessions > len(design.ordering):
-        raise DataError(f"{first} has {n_trials} trials; {data.sessions} such sessions are more than the design has")
+    n_sessions = nsd.n_sessions(subject, data.sessions)
+    if n_trials * n_sessions > len(design.ordering):
+        raise DataError(f"{first} has {n_trials} trials; {n_sessions} such sessions are more than the design has")
     for session, betas in remaining_sessions(run, artifact, voxels, standardise=True):
         artifact.write_part(session, {"betas": betas})
-    make = partial(make_rows, design, voxels, coco_ids, n_trials, data.sessions, data.validation_rows)
-    return artifact.reduce(data.sessions, make)
+    make = partial(make_rows, design, voxels, coco_ids, n_trials, n_sessions, data.validation_rows)
+    return artifact.reduce(n_sessions, make)
 
 
 def make_rows(

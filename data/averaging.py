@@ -66,11 +66,10 @@ def remaining_sessions(
         data, or a voxel has none in a session and `data.invalid_voxels` is "error".
     """
     subject, data = artifact.recipe.subject, run.config.experiment.data
-    paths = [
-        nsd_betas.session_path(run.config.nsd, subject, data.space, data.betas, s + 1) for s in range(data.sessions)
-    ]
+    n_sessions = nsd.n_sessions(subject, data.sessions)
+    paths = [nsd_betas.session_path(run.config.nsd, subject, data.space, data.betas, s + 1) for s in range(n_sessions)]
     n_trials = nsd_betas.check_session(paths[0], voxels.shape)
-    for session, _ in progress(artifact.parts_to_do(data.sessions, 1, run.shard), desc=f"{subject} sessions"):
+    for session, _ in progress(artifact.parts_to_do(n_sessions, 1, run.shard), desc=f"{subject} sessions"):
         path = paths[session]
         betas = nsd_betas.read_session(path, voxels)
         if len(betas) != n_trials:

@@ -41,6 +41,11 @@ SESSIONS = {
 }  # fmt: skip
 
 
+def n_sessions(subject: str, wanted: int) -> int:
+    """Give the number of sessions to read of a subject: as many as wanted, or as there are."""
+    return min(wanted, SESSIONS.get(subject, wanted))
+
+
 def require_file(path: Path, what: str) -> Path:
     """Give the path back, or raise DataError that says where the file is to be had."""
     if not path.is_file():

@@ -55,7 +55,7 @@ def counted(findings: Findings, name: str) -> Subject:
 
 def usual(config: Config, name: str) -> Subject:
     """Give the counts that a subject of the configuration's dataset has: in NSD, those of subj01 in 37 sessions."""
-    miniature, n_sessions = config.experiment.miniature, config.experiment.data.sessions
+    miniature, n_sessions = config.experiment.miniature, nsd.n_sessions(name, config.experiment.data.sessions)
     if miniature:
         n_voxels, v1 = (round(miniature.roi_scale * n) for n in (11694, 2392))
         n_trials = 3 * (miniature.n_shared + miniature.n_own) * n_sessions // miniature.sessions
@@ -90,6 +90,8 @@ def check_alike(config: Config, names: tuple[str, ...]) -> tuple[bool, str]:
     """
     data, known, wrong = config.experiment.data, {}, []
     for name, session in itertools.product(names, range(1, data.sessions + 1)):
+        if session > nsd.n_sessions(name, data.sessions):
+            continue
         try:
             path = nsd_betas.session_path(config.nsd, name, data.space, data.betas, session)
         except DataError:
@@ -159,14 +161,17 @@ def check_rois(config: Config, subject: str) -> tuple[nsd.Voxels, str]:
                 "not those of this subject and space, or of another release: fetch them again"
             )
     counts = Counter(voxels.roi.tolist())
-    return voxels, f"{len(voxels.index)} voxels ({', '.join(f'{n} in {roi}' for roi, n in counts.items())})"
+    missing = nsd_rois.missing_labels(root, subject, data.space, data.rois)
+    note = f"; no voxel of {', '.join(missing)}" if missing else ""
+    return voxels, f"{len(voxels.index)} voxels ({', '.join(f'{n} in {roi}' for roi, n in counts.items())}){note}"
 
 
 def check_sessions(config: Config, subject: str, design: nsd.Design, voxels: nsd.Voxels) -> tuple[Subject, str]:
     """Check every session's file, of which a few trials or voxels are read."""
     root, data, wrong = config.nsd, config.experiment.data, []
+    n_sessions = nsd.n_sessions(subject, data.sessions)
     n_trials: dict[Path, int] = {}
-    for session in range(1, data.sessions + 1):
+    for session in range(1, n_sessions + 1):
         try:
             path = nsd_betas.session_path(root, subject, data.space, data.betas, session)
             nsd_betas.try_session(path, voxels)
@@ -179,23 +184,23 @@ def check_sessions(config: Config, subject: str, design: nsd.Design, voxels: nsd
         for path, n in n_trials.items()
         if n != usual
     ]
-    if usual * data.sessions > len(design.ordering):
+    if usual * n_sessions > len(design.ordering):
         wrong.append(
             DataError(
-                f"{data.sessions} sessions of {usual} trials are more than the design's {len(design.ordering)}; lower "
+                f"{n_sessions} sessions of {usual} trials are more than the design's {len(design.ordering)}; lower "
                 "experiment.data.sessions"
             )
         )
     if wrong:
         raise ExceptionGroup(f"{subject} betas", wrong)
-    seen = np.unique(design.ordering[: usual * data.sessions])
+    seen = np.unique(design.ordering[: usual * n_sessions])
     n_test = data.validation_rows or int((seen < design.n_shared).sum())
     n_train = int((seen >= design.n_shared).sum()) - data.validation_rows
     found = Subject(
-        subject, n_train, n_test, usual * data.sessions, len(voxels.index), max(Counter(voxels.roi.tolist()).values()),
+        subject, n_train, n_test, usual * n_sessions, len(voxels.index), max(Counter(voxels.roi.tolist()).values()),
         sum(path.stat().st_size for path in n_trials),
     )  # fmt: skip
-    return found, f"{data.sessions} sessions of {usual} trials, {n_train} training and {n_test} test images"
+    return found, f"{n_sessions} sessions of {usual} trials, {n_train} training and {n_test} test images"
 
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:

@@ -77,7 +77,7 @@ def roi_files(subject: str, space: str, rois: Sequence[str], with_streams: bool 
             name, _, label = roi.partition("/")
             found.append(_volume(subject, space, name))
             if label and not label.isdecimal() and name not in LABELS:
-                found.append(_table("fsaverage", name))
+                found.append(_table(subject, name))
     return list(dict.fromkeys([*found, *([_volume(subject, space, _STREAMS)] if with_streams else [])]))
 
 
@@ -108,10 +108,12 @@ def read_voxels(root: Path, subject: str, space: str, rois: Sequence[str]) -> Vo
         return known[name][0]
 
     for roi in rois:
-        chosen = _chosen(root, subject, roi, labels_of) & ~is_taken
+        labelled = _chosen(root, subject, roi, labels_of)
+        chosen = labelled & ~is_taken
         if not chosen.any():
-            where = "no voxel that an earlier ROI does not have" if is_taken.any() else "no voxel"
-            raise DataError(f"{roi} of {subject} has {where}; leave it out of experiment.data.rois")
+            folder = (root / _volume(subject, space, _KASTNER)).parent
+            why = "that an earlier ROI does not have" if labelled.any() else f"in {folder}"
+            raise DataError(f"{roi} of {subject} has no voxel {why}; leave it out of experiment.data.rois")
         is_taken |= chosen
         columns.append(np.flatnonzero(chosen.ravel()))
     names = np.repeat([roi_name(roi) for roi in rois], [len(column) for column in columns])
@@ -143,6 +145,24 @@ def label_names(root: Path, subject: str, volume: str) -> dict[str, int]:
     return {name: number for number, name in enumerate(LABELS.get(volume, ()), start=1)}
 
 
+def missing_labels(root: Path, subject: str, space: str, rois: Sequence[str]) -> list[str]:
+    """Name the labels of the authors' regions, and of whole volumes, of which a subject has no voxel.
+
+    NSD's localisers did not find every region in every subject, so that this need not be a fault.
+    """
+    missing = []
+    for roi in rois:
+        if roi in ROI_LABELS:
+            (kastner, _), (prf, _) = (_read_labels(root / _volume(subject, space, name)) for name in (_KASTNER, _PRF))
+            there, names = np.unique(np.where(prf > 0, prf, kastner)), LABELS[_KASTNER]
+            missing += [f"{_KASTNER}/{names[label - 1]}" for label in ROI_LABELS[roi] if label not in there]
+        elif not is_mask(roi) and "/" not in roi:
+            there = np.unique(_read_labels(root / _volume(subject, space, roi))[0])
+            labels = label_names(root, subject, roi)
+            missing += [f"{roi}/{name}" for name, label in labels.items() if label not in there]
+    return missing
+
+
 def _chosen(root: Path, subject: str, roi: str, labels_of: Callable[[str], np.ndarray]) -> np.ndarray:
     """Tell which voxels of the volume an ROI has."""
     if roi in ROI_LABELS:
@@ -159,7 +179,7 @@ def _chosen(root: Path, subject: str, roi: str, labels_of: Callable[[str], np.nd
     known = label_names(root, subject, name)
     if label not in known:
         near = difflib.get_close_matches(label, known, 3, 0.4) or list(known)[:8]
-        hint = f"; there are {', '.join(near)}" if near else f": {_table('fsaverage', name)} is absent; give its number"
+        hint = f"; there are {', '.join(near)}" if near else f": {_table(subject, name)} is absent; give its number"
         raise DataError(f"experiment.data.rois: {name} has no label {label!r}{hint}")
     return labels == known[label]
 

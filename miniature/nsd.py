@@ -15,7 +15,7 @@ from scipy.io import savemat
 
 from data.nsd import CAPTIONS, DESIGN, STIMULI, STIMULUS_INFO
 from data.nsd_betas import BETA_SCALE
-from data.nsd_rois import ROI_LABELS
+from data.nsd_rois import LABELS, ROI_LABELS
 from minddiffuser.config.miniature import Miniature
 from minddiffuser.seeds import numpy_generator
 from minddiffuser.store import write_arrays, write_atomically
@@ -26,6 +26,23 @@ REPETITIONS = 3
 _AFFINE = np.diag([1.8, 1.8, 1.8, 1.0])
 # How the two subjects differ: ROI sizes, signal quality, and the file format of their betas.
 _SUBJECTS = {1: (1.0, 1.0, ".hdf5"), 2: (0.85, 0.85, ".nii.gz")}
+# Where the labels of other volumes lie: by label of Kastner2015 the name in the volume. Some names have no voxel, as in
+# NSD, whose localisers did not find every region in every subject.
+_PLACES = {
+    "floc-faces": {15: "OFA", 9: "FFA-1"},
+    "floc-bodies": {14: "EBA"},
+    "floc-places": {16: "OPA", 10: "PPA", 11: "PPA"},
+    "floc-words": {8: "VWFA-1"},
+    "HCP_MMP1": {
+        1: "V1", 2: "V1", 3: "V2", 4: "V2", 5: "V3", 6: "V3", 7: "V4", 8: "V8", 9: "V8", 10: "PHA1", 11: "PHA1",
+        12: "MST", 13: "MT", 14: "LO2", 15: "LO1", 16: "V3B", 17: "V3A", **dict.fromkeys(range(18, 24), "IPS1"),
+    },
+}  # fmt: skip
+# The labels of the 180 of HCP_MMP1 that the miniature has.
+_HCP = {
+    "V1": 1, "MST": 2, "V2": 4, "V3": 5, "V4": 6, "V8": 7, "V3A": 13, "IPS1": 17, "V3B": 19, "LO1": 20, "LO2": 21,
+    "MT": 23, "PHA1": 126,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,8 +190,15 @@ def write_rois(root: Path, subject: int, scale: float, space: str, seed: int) ->
     }
     streams = np.array([stream_of.get(int(label), 7 if label else 0) for label in labels])
     volumes = {"Kastner2015": kastner, "prf-visualrois": prf, "nsdgeneral": general, "streams": streams}
+    numbers = {name: {label: k for k, label in enumerate(labels, 1)} for name, labels in LABELS.items()}
+    numbers["HCP_MMP1"] = _HCP
+    for name, place in _PLACES.items():
+        volumes[name] = np.array([numbers[name].get(place.get(int(label), ""), 0) for label in labels])
     folder = root / "nsddata/ppdata" / f"subj{subject:02d}" / space / "roi"
+    tables = root / "nsddata/freesurfer" / f"subj{subject:02d}" / "label"
     for name, values in volumes.items():
+        rows = ["0 Unknown", *(f"{number} {label}" for label, number in numbers[name].items())]
+        write_atomically(tables / f"{name}.mgz.ctab", "\n".join(rows) + "\n")
         volume = np.where(cortex, values, -1).astype(np.int16).reshape(shape)
         write_atomically(folder / f"{name}.nii.gz", _nifti(volume))
     return np.where(prf > 0, prf, kastner).reshape(shape)

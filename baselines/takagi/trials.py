@@ -59,4 +59,4 @@ def write_trials(run: Run, subject: str) -> None:
             "stimulus_id": ids,
         }
 
-    artifact.reduce(data.sessions, make)
+    artifact.reduce(nsd.n_sessions(subject, data.sessions), make)

@@ -38,7 +38,7 @@ def _as_tuple(value: Any) -> Any:
 class Data(Section):
     """Which betas are read and how they become rows (the authors: 37 of NSD's 40 sessions, 11 ROIs)."""
 
-    sessions: int = Field(default=37, ge=1, description="sessions used; the later ones are left out")
+    sessions: int = Field(default=37, ge=1, description="sessions used, or all where a subject has fewer")
     validation_rows: int = Field(
         default=0,
         ge=0,

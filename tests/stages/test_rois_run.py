@@ -1,5 +1,7 @@
 """Other voxels than the authors' regions go from betas to scores, and the doctor passes them."""
 
+from typing import Any
+
 import h5py
 import nibabel as nib
 import numpy as np
@@ -29,7 +31,7 @@ def test_other_voxels_go_from_betas_to_scores(whole_run, tmp_path, rois, names):
     config = whole_run / "smallest.yaml"
     folder = next(whole_run.rglob("nsdgeneral.nii.gz")).parent
     if rois == MASK:
-        image = nib.load(folder / "nsdgeneral.nii.gz")
+        image: Any = nib.load(folder / "nsdgeneral.nii.gz")
         values = (np.asarray(image.dataobj) == 1).astype(np.uint8)
         values[: len(values) // 2] = 0
         rois = str(tmp_path / "own.nii.gz")

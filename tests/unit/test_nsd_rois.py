@@ -1,10 +1,12 @@
 """Voxels by any labels of NSD's volumes, by whole volumes, and by masks."""
 
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 import pytest
 
-from data import nsd_rois
+from data import nsd, nsd_rois
 from minddiffuser.config import ConfigError, load
 from minddiffuser.config.method import Data
 from minddiffuser.store import DataError
@@ -31,7 +33,8 @@ def root(original, tmp_path):
 
 
 def volume(root, name):
-    return np.asarray(nib.load(root / FOLDER / f"{name}.nii.gz").dataobj)
+    image: Any = nib.load(root / FOLDER / f"{name}.nii.gz")
+    return np.asarray(image.dataobj)
 
 
 def write(path, values):
@@ -127,7 +130,8 @@ def test_a_mask_of_another_shape_is_named(root, tmp_path):
     ("roi", "said"),
     [
         ("V9", "known are V"), ("nsdgenral", "known are nsdgeneral"), ("streams/ventrall", "there are ventral"),
-        ("floc-faces/FFA-1", "floc-faces"), ("/nowhere/own.nii.gz", "own.nii.gz"), ("streams/40", "has no voxel"),
+        ("floc-faces/FFA-2", "FFA-2 of subj01 has no voxel in /"), ("/nowhere/own.nii.gz", "own.nii.gz"),
+        ("streams/40", "40 of subj01 has no voxel in /"),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_named_with_what_is(root, roi, said):
@@ -155,3 +159,31 @@ def test_one_name_will_do_in_a_configuration_and_masks_have_names_of_their_own(t
     path.write_text("name: x\nexperiment: {data: {rois: [a/own.nii.gz, b/own.nii]}}\n")
     with pytest.raises(ConfigError, match="two have the same name"):
         load(path)
+
+
+def test_the_miniature_has_tables_as_nsd_and_the_doctor_can_name_labels_without_voxels(original):
+    rois = ("V1", "floc-faces", "floc-places/RSC", "HCP_MMP1")
+    assert nsd_rois.missing_labels(original, "subj01", SPACE, rois) == [
+        "floc-faces/FFA-2", "floc-faces/mTL-faces", "floc-faces/aTL-faces"
+    ]  # fmt: skip
+    path = original / "nsddata/freesurfer/subj01/label/HCP_MMP1.mgz.ctab"
+    assert path.read_text().splitlines()[:3] == ["0 Unknown", "1 V1", "2 MST"]
+    found = nsd_rois.read_voxels(original, "subj01", SPACE, ("HCP_MMP1/MT",))
+    atlas = volume(original, "Kastner2015")
+    assert set(atlas.ravel()[found.index]) == {13}
+    for name, labels in nsd_rois.LABELS.items():
+        assert tuple(nsd_rois.label_names(original, "subj01", name)) == labels
+
+
+def test_a_label_of_the_authors_regions_without_a_voxel_is_named(root):
+    kastner = volume(root, "Kastner2015").copy()
+    kastner[kastner == 15] = 0
+    write(root / FOLDER / "Kastner2015.nii.gz", kastner)
+    assert len(voxels(root, "LO").index)
+    assert nsd_rois.missing_labels(root, "subj01", SPACE, OLD) == ["Kastner2015/LO1"]
+
+
+def test_no_more_sessions_are_read_than_a_subject_has():
+    assert [nsd.n_sessions(f"subj{k:02d}", 37) for k in range(1, 9)] == [37, 37, 32, 30, 37, 32, 37, 30]
+    assert nsd.n_sessions("subj03", 5) == 5
+    assert nsd.n_sessions("mine", 99) == 99
