@@ -6,7 +6,8 @@ An entry of `experiment.data.rois` is one of
                                        a label, else of Kastner2015
     nsdgeneral, floc-faces, ...        all voxels of the volume of that name whose label is above 0
     streams/ventral, HCP_MMP1/MT, ...  a label of a volume, by its name or number
-    masks/own.nii.gz                   the voxels of a mask (.nii, .nii.gz) that are not 0, relative to the repository
+    masks/{subject}_own.nii.gz         the voxels of a mask (.nii, .nii.gz) that are not 0, relative to the repository;
+                                       {subject} stands for subj01 and so on
 
 Names of labels are those of NSD's own tables (`nsddata/freesurfer/<subject>/label/<volume>.mgz.ctab`, or fsaverage's),
 and where these are absent, of `LABELS`. Of entries that overlap the first has the voxel.
@@ -99,7 +100,8 @@ def read_voxels(root: Path, subject: str, space: str, rois: Sequence[str]) -> Vo
     def labels_of(name: str) -> np.ndarray:
         nonlocal is_taken, first
         if name not in known:
-            known[name] = _read_labels(REPOSITORY / name if is_mask(name) else _path(root, subject, space, name, rois))
+            own = REPOSITORY / name.replace("{subject}", subject)
+            known[name] = _read_labels(own if is_mask(name) else _path(root, subject, space, name, rois))
             shape = known[name][0].shape
             if len(known) == 1:
                 is_taken, first = np.zeros(shape, bool), name

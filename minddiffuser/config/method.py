@@ -27,8 +27,10 @@ def is_mask(roi: str) -> bool:
 
 
 def roi_name(roi: str) -> str:
-    """Name an ROI in tables: as in `data.rois`, and a mask by its file."""
-    return re.sub(r"\.nii(\.gz)?$", "", Path(roi).name) if is_mask(roi) else roi
+    """Name an ROI in tables: as in `data.rois`, and a mask by its file, without the subject."""
+    if not is_mask(roi):
+        return roi
+    return re.sub(r"\.nii(\.gz)?$", "", Path(roi).name).replace("{subject}", "").strip("._-") or "mask"
 
 
 def _as_tuple(value: Any) -> Any:

@@ -112,6 +112,15 @@ def test_a_mask_is_what_is_not_0_and_has_the_name_of_its_file(root, tmp_path, su
     assert found.shape == values.shape
 
 
+def test_a_mask_of_each_subject_is_named_without_the_subject(root, tmp_path):
+    values = np.zeros(volume(root, "streams").shape, np.int16)
+    values[3, 4, 5] = 1
+    write(tmp_path / "subj01_own.nii.gz", values)
+    found = voxels(root, str(tmp_path / "{subject}_own.nii.gz"))
+    assert (found.index.tolist(), found.roi.tolist()) == (np.flatnonzero(values).tolist(), ["own"])
+    assert Data(rois=("masks/{subject}.nii.gz",)).roi_names == ("mask",)
+
+
 def test_of_entries_that_overlap_the_first_has_the_voxel(root):
     found, v1 = voxels(root, "V1", "nsdgeneral"), voxels(root, "V1")
     assert len(np.unique(found.index)) == len(found.index) == len(voxels(root, "nsdgeneral").index)
