@@ -138,12 +138,10 @@ def label_names(root: Path, subject: str, volume: str) -> dict[str, int]:
     DataError
         The table is broken.
     """
-    for folder in (subject, "fsaverage"):
-        path = root / _table(folder, volume)
-        if path.is_file():
-            with reading(path, "a table of ROI labels", "fetch it again"):
-                lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
-                return {name.strip(): int(number) for number, name in lines if int(number) > 0}
+    if (path := _found_table(root, subject, volume)) is not None:
+        with reading(path, "a table of ROI labels", "fetch it again"):
+            lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+            return {name.strip(): int(number) for number, name in lines if int(number) > 0}
     return {name: number for number, name in enumerate(LABELS.get(volume, ()), start=1)}
 
 
@@ -181,7 +179,12 @@ def _chosen(root: Path, subject: str, roi: str, labels_of: Callable[[str], np.nd
     known = label_names(root, subject, name)
     if label not in known:
         near = difflib.get_close_matches(label, known, 3, 0.4) or list(known)[:8]
-        hint = f"; there are {', '.join(near)}" if near else f": {_table(subject, name)} is absent; give its number"
+        table = _found_table(root, subject, name)
+        hint = f"; there are {', '.join(near)}" if near else ""
+        if table is not None:
+            hint += f" in {table}"
+        elif not near:
+            hint = f": {_table(subject, name)} is absent; give its number"
         raise DataError(f"experiment.data.rois: {name} has no label {label!r}{hint}")
     return labels == known[label]
 
@@ -204,6 +207,11 @@ def _volume(subject: str, space: str, name: str) -> Path:
 
 def _table(folder: str, name: str) -> Path:
     return Path("nsddata/freesurfer", folder, "label", f"{name}.mgz.ctab")
+
+
+def _found_table(root: Path, subject: str, name: str) -> Path | None:
+    paths = [root / _table(folder, name) for folder in (subject, "fsaverage")]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:

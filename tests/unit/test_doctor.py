@@ -261,7 +261,8 @@ CONTENTS = {
 def needed_files(folder):
     """Every file that the doctor opens; of sessions one."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "runs" not in path.parts]
-    unused = ("miniature.json", "merges.txt", "special_tokens_map.json", "config.yaml", "nsdgeneral")
+    unused = ("miniature.json", "merges.txt", "special_tokens_map.json", "config.yaml")
+    unused += ("nsdgeneral", "floc-", "HCP_MMP1", "Kastner2015.mgz.ctab", "prf-visualrois.mgz.ctab")
     return [
         path
         for path in files
