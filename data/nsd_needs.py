@@ -143,12 +143,12 @@ def check_rois(config: Config, subject: str) -> tuple[nsd.Voxels, str]:
     """Read the ROI volumes, and compare counts with the authors' where these are of the same ROIs."""
     root, data = config.nsd, config.experiment.data
     voxels = nsd_rois.read_voxels(root, subject, data.space, data.rois)
-    n_known = nsd_rois.NSDGENERAL.get(subject)
-    if data.rois == ("nsdgeneral",) and voxels.shape == nsd.VOLUMES.get(subject) and len(voxels.index) != n_known:
+    of_nsd, n_known = voxels.shape == nsd.VOLUMES.get(subject), nsd_rois.NSDGENERAL.get(subject)
+    if of_nsd and data.rois == ("nsdgeneral",) and len(voxels.index) != n_known:
         text = f"{root}: nsdgeneral of {subject} has {len(voxels.index):,} voxels, but NSD's has {n_known:,}"
         raise DataError(text, "fetch the volume again")
-    of_nsd = voxels.shape == nsd.VOLUMES.get(subject)
-    for name, expected in nsd_rois.KNOWN_VOXELS.get(subject, {}).items() if of_nsd else ():
+    comparable = of_nsd and set(data.rois) <= set(nsd_rois.ROI_LABELS)  # others may take voxels that these share
+    for name, expected in nsd_rois.KNOWN_VOXELS.get(subject, {}).items() if comparable else ():
         if name in data.rois:
             found = int((voxels.roi == name).sum())
         elif name == "all" and set(data.rois) == set(nsd_rois.ROI_LABELS):

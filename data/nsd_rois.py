@@ -9,8 +9,9 @@ An entry of `experiment.data.rois` is one of
     masks/{subject}_own.nii.gz         the voxels of a mask (.nii, .nii.gz) that are not 0, relative to the repository;
                                        {subject} stands for subj01 and so on
 
-Names of labels are those of NSD's own tables (`nsddata/freesurfer/<subject>/label/<volume>.mgz.ctab`, or fsaverage's),
-and where these are absent, of `LABELS`. Of entries that overlap the first has the voxel.
+Names of labels are those of NSD's own tables (`nsddata/freesurfer/<subject>/label/<volume>.mgz.ctab`, or fsaverage's;
+of MTL and thalamus `nsddata/templates/<volume>.ctab`), and where these are absent, of `LABELS`. A volume of one
+hemisphere (`lh.streams`) has the names of the whole one. Of entries that overlap the first has the voxel.
 
 Reference: Allen et al. 2022, doi 10.1038/s41593-021-00962-x, and the NSD data manual.
 """
@@ -24,8 +25,7 @@ import nibabel as nib
 import numpy as np
 
 from data.nsd import Voxels, open_nifti, require_file
-from minddiffuser.config import REPOSITORY
-from minddiffuser.config.method import is_mask, roi_name
+from minddiffuser.config.method import is_mask, mask_path, roi_name
 from minddiffuser.store import DataError, reading
 
 # Numbers of voxels of the authors' regions, in all and in V1; other releases of the volumes differ by up to 1 %.
@@ -56,6 +56,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "nsdgeneral": ("nsdgeneral",),
     "streams": ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal"),
     "prf-visualrois": _EARLY,
+    "prf-eccrois": ("ecc0pt5", "ecc1", "ecc2", "ecc4", "ecc4+"),
     "Kastner2015": (
         *_EARLY, "VO1", "VO2", "PHC1", "PHC2", "TO2", "TO1", "LO2", "LO1", "V3B", "V3A",
         "IPS0", "IPS1", "IPS2", "IPS3", "IPS4", "IPS5", "SPL1", "FEF",
@@ -66,6 +67,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
 }  # fmt: skip
 _KASTNER, _PRF, _STREAMS = "Kastner2015", "prf-visualrois", "streams"
+_DRAWN_IN_VOLUMES = ("MTL", "thalamus")  # the others were drawn on surfaces
 
 
 def roi_files(subject: str, space: str, rois: Sequence[str], with_streams: bool = False) -> list[Path]:
@@ -77,8 +79,8 @@ def roi_files(subject: str, space: str, rois: Sequence[str], with_streams: bool 
         elif not is_mask(roi):
             name, _, label = roi.partition("/")
             found.append(_volume(subject, space, name))
-            if label and not label.isdecimal() and name not in LABELS:
-                found.append(_table(subject, name))
+            if label and not label.isdecimal() and _whole_brain(name) not in LABELS:
+                found.append(_tables(subject, name)[0])
     return list(dict.fromkeys([*found, *([_volume(subject, space, _STREAMS)] if with_streams else [])]))
 
 
@@ -100,8 +102,10 @@ def read_voxels(root: Path, subject: str, space: str, rois: Sequence[str]) -> Vo
     def labels_of(name: str) -> np.ndarray:
         nonlocal is_taken, first
         if name not in known:
-            own = REPOSITORY / name.replace("{subject}", subject)
-            known[name] = _read_labels(own if is_mask(name) else _path(root, subject, space, name, rois))
+            if is_mask(name):
+                known[name] = _read_mask(mask_path(name, subject))
+            else:
+                known[name] = _read_labels(_path(root, subject, space, name, rois))
             shape = known[name][0].shape
             if len(known) == 1:
                 is_taken, first = np.zeros(shape, bool), name
@@ -113,8 +117,8 @@ def read_voxels(root: Path, subject: str, space: str, rois: Sequence[str]) -> Vo
         labelled = _chosen(root, subject, roi, labels_of)
         chosen = labelled & ~is_taken
         if not chosen.any():
-            folder = (root / _volume(subject, space, _KASTNER)).parent
-            why = "that an earlier ROI does not have" if labelled.any() else f"in {folder}"
+            place = mask_path(roi, subject) if is_mask(roi) else (root / _volume(subject, space, _KASTNER)).parent
+            why = "that an earlier ROI does not have" if labelled.any() else f"in {place}"
             raise DataError(f"{roi} of {subject} has no voxel {why}; leave it out of experiment.data.rois")
         is_taken |= chosen
         columns.append(np.flatnonzero(chosen.ravel()))
@@ -142,7 +146,7 @@ def label_names(root: Path, subject: str, volume: str) -> dict[str, int]:
         with reading(path, "a table of ROI labels", "fetch it again"):
             lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
             return {name.strip(): int(number) for number, name in lines if int(number) > 0}
-    return {name: number for number, name in enumerate(LABELS.get(volume, ()), start=1)}
+    return {name: number for number, name in enumerate(LABELS.get(_whole_brain(volume), ()), start=1)}
 
 
 def missing_labels(root: Path, subject: str, space: str, rois: Sequence[str]) -> list[str]:
@@ -169,7 +173,7 @@ def _chosen(root: Path, subject: str, roi: str, labels_of: Callable[[str], np.nd
         kastner, prf = labels_of(_KASTNER), labels_of(_PRF)
         return np.isin(np.where(prf > 0, prf, kastner), ROI_LABELS[roi])
     if is_mask(roi):
-        return labels_of(roi) != 0
+        return labels_of(roi)
     name, _, label = roi.partition("/")
     labels = labels_of(name)
     if not label:
@@ -184,7 +188,7 @@ def _chosen(root: Path, subject: str, roi: str, labels_of: Callable[[str], np.nd
         if table is not None:
             hint += f" in {table}"
         elif not near:
-            hint = f": {_table(subject, name)} is absent; give its number"
+            hint = f": {_tables(subject, name)[0]} is absent; give its number"
         raise DataError(f"experiment.data.rois: {name} has no label {label!r}{hint}")
     return labels == known[label]
 
@@ -192,7 +196,7 @@ def _chosen(root: Path, subject: str, roi: str, labels_of: Callable[[str], np.nd
 def _path(root: Path, subject: str, space: str, name: str, rois: Sequence[str]) -> Path:
     """Find a volume; say which names there are where it is none."""
     path = root / _volume(subject, space, name)
-    if path.is_file() or name in LABELS:
+    if path.is_file() or _whole_brain(name) in LABELS:
         return require_file(path, f"the ROI volume {name}")
     volumes = [file.name.removesuffix(".nii.gz") for file in sorted(path.parent.glob("*.nii.gz"))]
     known = [*ROI_LABELS, *LABELS, *volumes]
@@ -205,29 +209,53 @@ def _volume(subject: str, space: str, name: str) -> Path:
     return Path("nsddata/ppdata", subject, space, "roi", f"{name}.nii.gz")
 
 
-def _table(folder: str, name: str) -> Path:
-    return Path("nsddata/freesurfer", folder, "label", f"{name}.mgz.ctab")
+def _tables(subject: str, volume: str) -> list[Path]:
+    """Name the tables that a volume's labels may be named by, the first one first."""
+    name = _whole_brain(volume)
+    if name in _DRAWN_IN_VOLUMES:
+        return [Path("nsddata/templates", f"{name}.ctab")]
+    return [Path("nsddata/freesurfer", folder, "label", f"{name}.mgz.ctab") for folder in (subject, "fsaverage")]
+
+
+def _whole_brain(volume: str) -> str:
+    """Name a volume without its hemisphere."""
+    return volume.removeprefix("lh.").removeprefix("rh.")
 
 
 def _found_table(root: Path, subject: str, name: str) -> Path | None:
-    paths = [root / _table(folder, name) for folder in (subject, "fsaverage")]
-    return next((path for path in paths if path.is_file()), None)
+    return next((root / table for table in _tables(subject, name) if (root / table).is_file()), None)
 
 
 def _read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
     what = "a volume of ROI labels"
-    require_file(path, what)
-    if path.suffix == ".nii":
-        with reading(path, what):
-            image: Any = nib.load(path)
-            return _whole(np.asarray(image.dataobj)), image.affine
-    with open_nifti(path, what) as image:
-        return _whole(np.asarray(image.dataobj)), image.affine
+    with open_nifti(require_file(path, what), what) as image:
+        return _whole(_numbers(image)), image.affine
+
+
+def _read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read which voxels of a mask are not 0.
+
+    Values below 0 are refused: NSD's own volumes have them outside the cortex, so that all of these voxels would count.
+    """
+    what, advice = "a mask", "write it again, of 0 and 1"
+    if not path.is_file():
+        raise DataError(f"{what} is missing: expected {path}", "correct experiment.data.rois", path)
+    with reading(path, what, advice):
+        image: Any = nib.load(path)
+        values = np.nan_to_num(_numbers(image))
+        if (values < 0).any():
+            raise ValueError("it has values below 0, as NSD's volumes of labels have; those are named without a path")
+        return values != 0, image.affine
+
+
+def _numbers(image: Any) -> np.ndarray:
+    values = np.asarray(image.dataobj)
+    if values.ndim != 3 or values.dtype.kind not in "iuf" or not values.size:
+        raise ValueError(f"it is {values.dtype} of shape {values.shape}, not numbers of (X, Y, Z)")
+    return values
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
-    if values.ndim != 3 or values.dtype.kind not in "iuf" or not values.size:
-        raise ValueError(f"it is {values.dtype} of shape {values.shape}, not numbers of (X, Y, Z)")
     labels = np.round(values)
     if not (np.isfinite(labels) & (np.abs(values - labels) < 1e-3) & (np.abs(labels) < 2**15)).all():
         raise ValueError("its values are not whole numbers")

@@ -1,5 +1,6 @@
 """A paragraph on the method for a paper, with the settings of a configuration filled in."""
 
+from data import nsd
 from evaluation.pictures.catalogue import CATALOGUE
 from minddiffuser.config import Config
 
@@ -26,10 +27,12 @@ def methods(config: Config) -> str:
     rate = f"{guidance.learning_rate:g}, " + (
         "with a cosine schedule" if guidance.schedule == "cosine" else f"times {guidance.decay:g} in each iteration"
     )
+    fewer = any(nsd.n_sessions(subject, data.sessions) < data.sessions for subject in experiment.subjects)
+    sessions = f"the first {data.sessions} sessions" + (", or all where a subject has fewer," if fewer else "")
     sentences = [
         f"Data were those of {simulated}{CATALOGUE.title} ({n_subjects} subject{'s' if n_subjects != 1 else ''}: "
         f"{', '.join(experiment.subjects)}).",
-        f"Betas ({data.betas}, {data.space}) of the first {data.sessions} sessions were z-scored in each session and "
+        f"Betas ({data.betas}, {data.space}) of {sessions} were z-scored in each session and "
         f"averaged over the repetitions of an image; voxels were those of {len(data.rois)} regions "
         f"({', '.join(data.roi_names)}).",
         "The images that all subjects saw were the test images, and the others the training images.",

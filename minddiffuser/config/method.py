@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from minddiffuser.config.section import Count, Distinct, Penalty, Section
+from minddiffuser.config.section import REPOSITORY, Count, Distinct, Penalty, Section
 
 EMBEDDING = "embedding"  # dataset of CLIP's image embedding
 LAYERS = (2, 4, 6, 8, 10, 12)  # "Linear-2" ... "Linear-12": the MLP outputs of CLIP's blocks 0 ... 5
@@ -24,6 +24,11 @@ def layer_name(number: int) -> str:
 def is_mask(roi: str) -> bool:
     """Tell whether an entry of `data.rois` is the path of a mask."""
     return roi.endswith((".nii", ".nii.gz"))
+
+
+def mask_path(roi: str, subject: str) -> Path:
+    """Give the file of a subject's mask."""
+    return REPOSITORY / roi.replace("{subject}", subject)
 
 
 def roi_name(roi: str) -> str:

@@ -461,6 +461,32 @@ def test_some_rois_are_compared_with_what_can_be_compared(folder, monkeypatch, t
         examine(folder, config)
 
 
+def test_a_region_that_shares_voxels_with_an_earlier_roi_is_not_compared(folder, monkeypatch, timed, of_nsd_size):
+    config = settings(folder)
+    config["experiment"]["data"]["rois"] = ["prf-visualrois/V1v", "V1"]
+    monkeypatch.setitem(nsd_rois.KNOWN_VOXELS, "subj01", {"V1": int((of_nsd_size.roi == "V1").sum())})
+    examine(folder, config)
+
+
+def test_nsdgeneral_of_another_size_is_found(folder, monkeypatch, timed, of_nsd_size):
+    config = settings(folder)
+    config["experiment"]["data"]["rois"] = "nsdgeneral"
+    n = len(nsd_rois.read_voxels(folder / "nsd", "subj01", DATA.space, ["nsdgeneral"]).index)
+    monkeypatch.setitem(nsd_rois.NSDGENERAL, "subj01", n)
+    examine(folder, config)
+    monkeypatch.setitem(nsd_rois.NSDGENERAL, "subj01", n + 1)
+    (line,) = problems(folder, config)
+    assert f"nsdgeneral of subj01 has {n:,} voxels, but NSD's has {n + 1:,}" in line
+    config["experiment"]["data"]["rois"] = ["V1", "nsdgeneral"]
+    examine(folder, config)
+
+
+def test_a_mask_that_is_not_there_is_one_problem(folder, timed):
+    config = settings(folder)
+    config["experiment"]["data"]["rois"] = ["V1", str(folder / "none.nii.gz")]
+    assert all("none.nii.gz" in line for line in problems(folder, config))
+
+
 # Estimates at the real size
 
 

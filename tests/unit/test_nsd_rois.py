@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data import nsd, nsd_rois
+from data import nsd, nsd_rois, recipes
 from minddiffuser.config import ConfigError, load
 from minddiffuser.config.method import Data
 from minddiffuser.store import DataError
@@ -87,7 +87,7 @@ def test_a_table_of_nsd_goes_before_ours_and_one_of_fsaverage_is_taken_where_the
     assert len(voxels(root, "HCP_MMP1/23").index)
     table = root / "nsddata/freesurfer/fsaverage/label/HCP_MMP1.mgz.ctab"
     table.parent.mkdir(parents=True)
-    table.write_text("0 Unknown\n1 V1\n23 MT\n")
+    table.write_text("0 Unknown\n1 V1\t    \n23 MT\t\n")  # some of NSD's tables have tabs at the ends of lines
     assert len(voxels(root, "HCP_MMP1/MT").index) == (volume(root, "streams") == 3).sum()
     own = root / "nsddata/freesurfer/subj01/label/streams.mgz.ctab"
     own.parent.mkdir(parents=True)
@@ -103,11 +103,11 @@ def test_a_table_of_nsd_goes_before_ours_and_one_of_fsaverage_is_taken_where_the
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_mask_is_what_is_not_0_and_has_the_name_of_its_file(root, tmp_path, suffix):
     values = np.zeros(volume(root, "streams").shape, np.float32)
-    values[3, 4, 5], values[6, 7, 8] = 1, 2
+    values[3, 4, 5], values[6, 7, 8], values[1, 2, 3], values[0, 0, 0] = 1, 2, 0.3, np.nan
     path = tmp_path / f"own.v1{suffix}"
     write(path, values)
     found = voxels(root, str(path))
-    np.testing.assert_array_equal(found.index, np.flatnonzero(values))
+    np.testing.assert_array_equal(found.index, np.flatnonzero(values > 0))
     assert set(found.roi) == {"own.v1"}
     assert found.shape == values.shape
 
@@ -119,6 +119,41 @@ def test_a_mask_of_each_subject_is_named_without_the_subject(root, tmp_path):
     found = voxels(root, str(tmp_path / "{subject}_own.nii.gz"))
     assert (found.index.tolist(), found.roi.tolist()) == (np.flatnonzero(values).tolist(), ["own"])
     assert Data(rois=("masks/{subject}.nii.gz",)).roi_names == ("mask",)
+
+
+def test_a_volume_of_nsd_is_no_mask_because_it_is_not_0_outside_the_cortex(root):
+    with pytest.raises(DataError, match=r"nsdgeneral\.nii\.gz cannot be read as a mask.*values below 0") as error:
+        voxels(root, str(root / FOLDER / "nsdgeneral.nii.gz"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_mask_without_a_voxel_is_named(root, tmp_path):
+    write(tmp_path / "own.nii", np.zeros(volume(root, "streams").shape, np.int16))
+    with pytest.raises(DataError, match=rf"has no voxel in {tmp_path}/own\.nii; leave it out"):
+        voxels(root, str(tmp_path / "own.nii"))
+
+
+def test_another_mask_under_the_same_name_makes_other_rows(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"name: x\nexperiment: {{data: {{rois: ['{tmp_path}/{{subject}}.nii']}}}}\n")
+    config = load(path)
+    with pytest.raises(DataError, match=r"the mask of subj01 is missing: expected .*subj01\.nii"):
+        recipes.prepared(config, "subj01")
+    found = set()
+    for value in (1, 2):
+        write(tmp_path / "subj01.nii", np.full((2, 2, 2), value, np.int16))
+        found.add(recipes.prepared(config, "subj01").fingerprint)
+    assert len(found) == 2
+
+
+def test_a_hemisphere_has_the_labels_of_the_whole_volume(root):
+    labels = volume(root, "streams").copy()
+    labels[: len(labels) // 2] = -1
+    write(root / FOLDER / "lh.streams.nii.gz", labels)
+    np.testing.assert_array_equal(voxels(root, "lh.streams/ventral").index, np.flatnonzero(labels == 5))
+    assert nsd_rois.roi_files("subj01", SPACE, ("lh.streams/ventral",)) == [
+        nsd_rois.Path("nsddata/ppdata/subj01", SPACE, "roi/lh.streams.nii.gz")
+    ]
 
 
 def test_of_entries_that_overlap_the_first_has_the_voxel(root):
@@ -157,6 +192,8 @@ def test_files_that_are_needed_are_each_named_once():
         "HCP_MMP1.mgz.ctab",
     ]  # fmt: skip
     assert [path.name for path in nsd_rois.roi_files("subj01", SPACE, OLD)] == found[:2]
+    of_thalamus = nsd_rois.roi_files("subj01", SPACE, ("thalamus/LGN",))
+    assert [path.as_posix() for path in of_thalamus][1:] == ["nsddata/templates/thalamus.ctab"]
 
 
 def test_one_name_will_do_in_a_configuration_and_masks_have_names_of_their_own(tmp_path):
