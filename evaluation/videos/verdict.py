@@ -112,7 +112,7 @@ def errors(motion: pd.DataFrame, systems: Sequence[str]) -> str:
         return ""
     better = rows[rows["epe"] < rows["epe_still"]]
     names = _listed([f"{named(str(row.system))} for {row.subject}" for row in better.itertuples()])
-    still, made = (_range(rows[name], lambda value: number(value, ".2f")) for name in ("epe_still", "epe"))
+    still, made = (_range(rows[name], lambda value: number(value)) for name in ("epe_still", "epe"))
     text = f"A film that does not move has a lower one than {len(rows) - len(better)} of {len(rows)} that are decoded"
     return f"{text} ({still} against {made} pixels)" + (f"; lower are {names}" if names else "")
 
