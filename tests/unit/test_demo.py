@@ -159,8 +159,12 @@ def test_a_run_of_films_ends_in_what_was_found_of_films(job, tmp_path, monkeypat
     verdict, _, page, later, last = capsys.readouterr().out.strip().splitlines()[-5:]
     assert verdict == "there is no verdict yet"
     assert page == f"the page: {folder}/evaluation/index.html"
-    assert later == "next: nothing is left to run"
+    assert "make film-all" in later
     assert last.startswith("took")
+    (folder / "Subject01" / "maps").mkdir(parents=True)
+    (folder / "Subject01" / "maps" / "maps.json").write_text("{}")
+    job(scripts, config)
+    assert capsys.readouterr().out.strip().splitlines()[-2] == "next: nothing is left to run"
     write_verdict(folder, ["94 % of pictures are picked"], [], videos=["Is motion decoded?: It is.", "And more?: No."])
     job(scripts, config)
     assert capsys.readouterr().out.strip().splitlines()[-5] == "It is."
