@@ -50,20 +50,23 @@ def main(argv: list[str] | None = None) -> None:
     }
     todo = {name: remote for name, remote in remotes.items() if fetching.n_there(remote, root / name) < remote.size}
     show(root, remotes)
-    if run.own.dry_run or not todo:
-        print("nothing was fetched (--dry-run)" if todo else f"all {len(remotes)} files are there already: {root}")
+    if run.own.dry_run:
+        print("nothing was fetched (--dry-run)")
         return
-    accept_terms(root, run.own.accept_terms)
-    check_room(root, todo)
+    if todo:
+        accept_terms(root, run.own.accept_terms)
+        check_room(root, todo)
+    # What is there is recorded, too: a run may have been killed between a file and its entry.
+    fetching.add_to_record(root, {str(name): entry(remotes[name]) for name in remotes if name not in todo})
     there = sum(fetching.n_there(remote, root / name) for name, remote in todo.items())
     total = sum(remote.size for remote in todo.values())
     with progress(total=total, initial=there, desc="fetched", unit="B", unit_scale=True) as bar:
         for name, remote in todo.items():
             fetching.fetch(remote, root / name, bar.update)
-            fetching.add_to_record(root, {str(name): {"bytes": remote.size, "etag": remote.etag, "url": remote.url}})
-            if name == ANNOTATIONS:
-                unpack(root, remote)
-    print(f"{len(todo)} files are fetched: {root}")
+            fetching.add_to_record(root, {str(name): entry(remote)})
+    if ANNOTATIONS in remotes:
+        unpack(root, remotes[ANNOTATIONS])
+    print(f"{len(todo)} files are fetched: {root}" if todo else f"all {len(remotes)} files are there already: {root}")
 
 
 def wanted(run: Run, root: Path) -> dict[Path, str]:
@@ -113,11 +116,15 @@ def check_room(root: Path, todo: dict[Path, Remote]) -> None:
         raise DataError(f"{root} has room for {as_bytes(free)}, and {as_bytes(rest)} are to be fetched")
 
 
+def entry(remote: Remote) -> dict[str, object]:
+    """Give what the record has of a file."""
+    return {"bytes": remote.size, "etag": remote.etag, "url": remote.url}
+
+
 def unpack(root: Path, remote: Remote) -> None:
     """Unpack COCO's captions and categories, and delete the zip."""
     sizes = fetching.unpack(root / ANNOTATIONS, [name.as_posix() for name in (*nsd.CAPTIONS, *nsd.INSTANCES)], root)
-    entries = {name: {"bytes": size, "etag": "", "url": remote.url} for name, size in sizes.items()}
-    fetching.add_to_record(root, entries)
+    fetching.add_to_record(root, {name: entry(Remote(remote.url, size, "")) for name, size in sizes.items()})
     (root / ANNOTATIONS).unlink()
 
 

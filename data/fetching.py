@@ -129,7 +129,7 @@ def n_there(remote: Remote, path: Path) -> int:
     if path.is_file() and path.stat().st_size == remote.size:
         return remote.size
     partial = partial_of(remote, path)
-    return min(partial.stat().st_size, remote.size) if partial.is_file() else 0
+    return min(partial.stat().st_size, remote.size) if remote.etag and partial.is_file() else 0
 
 
 def unpack(path: Path, members: Sequence[str], folder: Path) -> dict[str, int]:

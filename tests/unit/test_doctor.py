@@ -224,6 +224,15 @@ FAULTS = {
 }
 
 
+def test_sessions_that_differ_in_one_place_only_are_not_alike(folder):
+    for number in (1, 2, 3):
+        path = folder / BETAS / f"betas_session{number:02d}.hdf5"
+        path.write_bytes(bytes(10**6) + bytes([number]) + bytes(10**6))
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings(folder)))
+    config = load(folder / "config.yaml")
+    assert data.nsd_needs.check_alike(config, ("subj01",)) == (True, "3 files, no two alike")
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_and_named(folder, capsys, timed, fault):
     plant, named = FAULTS[fault]

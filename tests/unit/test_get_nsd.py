@@ -385,6 +385,35 @@ def test_a_disk_without_room_is_said_before(served, tmp_path, monkeypatch):
     assert served.asked == []
 
 
+def test_a_run_that_is_killed_while_it_unpacks_goes_on(served, tmp_path, monkeypatch):
+    unpack = fetching.unpack
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetching, "unpack", die)
+    with pytest.raises(KeyboardInterrupt):
+        get_nsd.main(command(served, tmp_path, "--accept-terms"))
+    root = tmp_path / "nsd"
+    assert (root / get_nsd.ANNOTATIONS).is_file()
+    monkeypatch.setattr(fetching, "unpack", unpack)
+    served.asked.clear()
+    get_nsd.main(command(served, tmp_path))
+    assert served.asked == []
+    assert nsd.read_captions(root, nsd.read_coco_ids(root), 5)
+    assert not (root / get_nsd.ANNOTATIONS).exists()
+
+
+def test_what_is_there_already_is_recorded(served, tmp_path):
+    get_nsd.main(command(served, tmp_path, "--accept-terms"))
+    record = fetching.read_record(tmp_path / "nsd")
+    (tmp_path / "nsd" / fetching.RECORD).unlink()
+    get_nsd.main(command(served, tmp_path))
+    found = fetching.read_record(tmp_path / "nsd")
+    assert found == {name: record[name] for name in found}
+    assert nsd.STIMULI.as_posix() in found
+
+
 def test_a_broken_zip_is_named(served, tmp_path):
     name = f"/{get_nsd.ANNOTATIONS.as_posix()}"
     served.files[name] = served.files[name][:-100]
