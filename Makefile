@@ -85,8 +85,8 @@ SIDE_BY_SIDE := --numprocesses 2
 RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--jobs $(JOBS))
 
 # Not part of any: data/00_get_models.py (`make models`), data/00_get_nsd.py (`make nsd`), and
-# feature_decoding/26_search.py, which helps to choose settings. Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do, without
-# experiment.semantic_brain_decoding nothing for the scripts that belong to it.
+# feature_decoding/26_search.py, which helps to choose settings. Without experiment.miniature in CONFIG there is nothing
+# for miniature/01_make_miniature.py to do, without experiment.semantic_brain_decoding nothing for its scripts.
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo compare god all film film-all models nsd wordnet test test-all lint lock clean

@@ -415,8 +415,9 @@ def read_done(path: Path, stimulus_ids: np.ndarray) -> np.ndarray | None:
     array or None
         None unless all of the films are done.
     """
-    records = [path / RECORDS / f"{stimulus_id:05d}.json" for stimulus_id in stimulus_ids]
-    if (n_frames := n_frames_of(path)) is None or not all(record.exists() for record in records):
+    names = [f"{stimulus_id:05d}" for stimulus_id in stimulus_ids]
+    needed = [file for name in names for file in (path / RECORDS / f"{name}.json", path / f"{name}.png")]
+    if (n_frames := n_frames_of(path)) is None or not all(file.exists() for file in needed):
         return None
     strips = np.stack([_read_png(path, stimulus_id) for stimulus_id in stimulus_ids])
     return strips.reshape(len(strips), n_frames, -1, *strips.shape[2:])
