@@ -1,9 +1,9 @@
 """Stage 2: refine z and c until the picture's CLIP features match the decoded ones (paper, algorithm 1)."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch.nn import functional
 from minddiffuser.config.method import EMBEDDING, Guidance, Precision
 from minddiffuser.precision import products
 from minddiffuser.progress import progress
+
+if TYPE_CHECKING:
+    from reconstruction.sampler import ImageToImage
 
 # So that gradients pass through float16 without vanishing, or, further down, without overflow. Each iteration begins
 # with the first, so that going on from a state takes the same way.
@@ -42,7 +45,7 @@ class Targets:
     latents: torch.Tensor | None = None
     deviations: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    def of(self, rows: slice | np.ndarray) -> "Targets":
+    def of(self, rows: slice | np.ndarray | torch.Tensor) -> "Targets":
         """Choose those of some images."""
         return replace(
             self,
@@ -144,7 +147,9 @@ def feature_loss(
 class Sampler(Protocol):
     """What stage 2 asks of a sampler: from z, c and noise to final latents, and from these to pictures in [0, 1]."""
 
-    def denoise(self, z: torch.Tensor, c: torch.Tensor, noise: torch.Tensor) -> torch.Tensor: ...  # noqa: D102
+    def denoise(  # noqa: D102
+        self, z: torch.Tensor, c: torch.Tensor, noise: torch.Tensor, gradient_steps: int | None = None
+    ) -> torch.Tensor: ...
 
     def draw(self, latents: torch.Tensor) -> torch.Tensor: ...  # noqa: D102
 
@@ -161,11 +166,14 @@ class Refinement:
         The iteration that made it, 0 being stage 1's picture.
     losses : tensor of shape (n_iterations, n)
         NaN from the iteration on at which an image had stopped.
+    z : tensor of shape (n, 4, height, width) or None
+        Where a descent ended.
     """
 
     images: torch.Tensor
     iteration: torch.Tensor
     losses: torch.Tensor
+    z: torch.Tensor | None = None
 
 
 def learning_rate(k: int, settings: Guidance) -> float:
@@ -216,7 +224,8 @@ def refine(
     Raises
     ------
     FloatingPointError
-        A gradient is not finite, in float16 with any scale; the message says what to do.
+        A gradient is not finite, in float16 with any scale; the message says what to do. But for float16 it is raised
+        when pictures are kept, or at the end: looking in each iteration would be waiting for the GPU.
     """
     variables = {"z": z.detach().clone().requires_grad_()}
     c = c.detach().clone()
@@ -231,43 +240,189 @@ def refine(
         best, best_loss, iteration = (state[name].to(z.device) for name in ("best", "best_loss", "iteration"))
         losses = list(state["losses"].to(z.device))
         _restore(optimizer, variables, state, len(losses))
-    scales = _LOSS_SCALES if precision == "float16" else (1.0,)  # elsewhere a scale would change no bit
+    broken = torch.tensor(settings.n_iterations, device=z.device)  # first iteration without finite gradients
     bar = progress(range(settings.n_iterations), initial=len(losses), desc="iterations", leave=False)
     for k in range(len(losses), settings.n_iterations):
-        running = torch.full_like(best_loss, True, dtype=torch.bool)
+        running = slice(None)
         if settings.patience is not None and losses:
-            running = ~losses[-1].isnan() & (k - iteration <= settings.patience)
-            if not running.any():
+            (running,) = torch.where(~losses[-1].isnan() & (k - iteration <= settings.patience))
+            if not len(running):
                 break
         optimizer.param_groups[0]["lr"] = learning_rate(k, settings)
-        for scale in scales:
-            optimizer.zero_grad()
-            with products(precision):
-                latents = sampler.denoise(variables["z"], c, noise(k))
-                images = sampler.draw(latents)
-                loss = feature_loss(extract(images), targets, settings, latents)
-                (loss.sum() * scale).backward()
-            for variable in variables.values():
-                assert variable.grad is not None
-                variable.grad /= scale
-            if all(variable.grad.isfinite().all() for variable in variables.values()):  # type: ignore[union-attr]
-                break
-        else:
-            raise FloatingPointError(f"gradients are not finite at iteration {k}; {_way_out(k, precision)}")
+
+        def measure(k: int = k, running: slice | torch.Tensor = running) -> tuple[torch.Tensor, torch.Tensor]:
+            latents = sampler.denoise(variables["z"][running], c[running], noise(k)[running], settings.gradient_steps)
+            images = sampler.draw(latents)
+            return feature_loss(extract(images), targets.of(running), settings, latents), images
+
+        loss, images, gradients, finite = differentiate(measure, list(variables.values()), precision)
+        broken = torch.where(finite, broken, broken.clamp(max=k))
+        if precision == "float16":  # in which the GPU was waited for
+            _check(broken, settings, precision)
+        for variable, gradient in zip(variables.values(), gradients, strict=True):
+            variable.grad = gradient
         optimizer.step()
 
-        images, loss = images.detach(), loss.detach()
-        better = running & (loss < best_loss if settings.result == "lowest_loss" else True)
-        best = torch.where(better[:, None, None, None], images, best) if len(best) else images
-        best_loss, iteration = torch.where(better, loss, best_loss), torch.where(better, k, iteration)
-        losses.append(torch.where(running, loss, torch.nan))
+        if not len(best):
+            best = torch.zeros_like(images)
+        better = loss < best_loss[running] if settings.result == "lowest_loss" else torch.ones_like(loss).bool()
+        best[running] = torch.where(better[:, None, None, None], images, best[running])
+        best_loss[running] = torch.where(better, loss, best_loss[running])
+        iteration[running] = torch.where(better, k, iteration[running])
+        losses.append(torch.full_like(best_loss, torch.nan))
+        losses[-1][running] = loss
         if keep and k % settings.save_every == 0:
+            _check(broken, settings, precision)
             here = {"best": best, "best_loss": best_loss, "iteration": iteration, "losses": torch.stack(losses)}
             here |= _state_of(optimizer, variables)
-            keep(k, images, {name: tensor.contiguous() for name, tensor in here.items()})
+            shown = best.index_copy(0, running, images) if isinstance(running, torch.Tensor) else images
+            keep(k, shown, {name: tensor.contiguous() for name, tensor in here.items()})
         bar.update()
     bar.close()
-    return Refinement(best, iteration, torch.stack(losses))
+    _check(broken, settings, precision)
+    return Refinement(best, iteration, torch.stack(losses), variables["z"].detach())
+
+
+def differentiate(
+    measure: Callable[[], tuple[torch.Tensor, torch.Tensor]], variables: Sequence[torch.Tensor], precision: Precision
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor]:
+    """Differentiate the sum of losses; in float16 the loss is scaled, by less where gradients overflow.
+
+    Parameters
+    ----------
+    measure : callable
+        Gives the loss of each image, and its picture.
+    variables : sequence of tensors
+
+    Returns
+    -------
+    losses and pictures, gradients of each variable, and whether these are finite (a tensor of one bool)
+    """
+    scales = _LOSS_SCALES if precision == "float16" else (1.0,)  # elsewhere a scale would change no bit
+    for scale in scales:
+        with products(precision):
+            loss, images = measure()
+            gradients = torch.autograd.grad(loss.sum() * scale, variables)
+        gradients = tuple(gradient / scale for gradient in gradients)
+        finite = torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
+        if len(scales) == 1 or finite:  # only the second waits for the GPU
+            break
+    return loss.detach(), images.detach(), gradients, finite  # type: ignore[possibly-undefined]
+
+
+def _check(broken: torch.Tensor, settings: Guidance, precision: Precision) -> None:
+    """Raise if gradients of an iteration were not finite."""
+    if (k := int(broken)) < settings.n_iterations:
+        raise FloatingPointError(f"gradients are not finite at iteration {k}; {_way_out(k, precision)}")
+
+
+def steer(
+    z: torch.Tensor,
+    c: torch.Tensor,
+    sampler: "ImageToImage",
+    extract: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
+    noise: Callable[[int], torch.Tensor],
+    targets: Targets,
+    settings: Guidance,
+    precision: Precision = "float32",
+    keep: Callable[[int, torch.Tensor, dict[str, torch.Tensor]], None] | None = None,
+) -> Refinement:
+    r"""Steer one pass of the sampler by the feature loss of the clean pictures that its steps predict.
+
+    With e the guided noise estimate at x_t, e_t the part of it that is guidance by c, a_t and s_t the scales of picture
+    and noise, and rms the root of the mean square over an image's latents, each step takes in place of e
+
+        e + steering rms(e_t) / rms(g) g      g = gradient in x_t of L(decoder((x_t - s_t e) / a_t))
+
+    It is differentiated through the U-Net, once a step. With `repeats` R each step is taken R times, and its result
+    noised back to where it began, with noise R - 1 times fresh (time travel).
+
+    Reference: the gradient of a loss of the predicted clean picture is that of diffusion posterior sampling (Chung et
+    al. 2023, arXiv 2209.14687, algorithm 1). Universal guidance (Bansal et al. 2023, arXiv 2302.07121, section 3) adds
+    it to the noise estimate, and repeats steps. FreeDoM (Yu et al. 2023, arXiv 2303.09833) takes its size from
+    classifier-free guidance.
+
+    Parameters are those of `refine`. Losses are of the predicted pictures, step by step, and at last of the result.
+    """
+    x, last, losses, n_steps = sampler.noised(z, noise(0)), None, [], len(sampler.timesteps)
+    both = torch.cat([sampler.unconditional.expand_as(c), c])
+    moves = [(k, repeat) for k in range(n_steps) for repeat in range(settings.repeats)]
+    for move, (k, repeat) in enumerate(progress(moves, desc="steps", leave=False)):
+        x = x.detach().requires_grad_()
+        made = {}
+
+        def measure(k: int = k, x: torch.Tensor = x, made: dict = made) -> tuple[torch.Tensor, torch.Tensor]:
+            made["e"], made["by text"] = sampler.estimate(k, x, both)
+            latents = sampler.clean(k, x, made["e"])
+            images = sampler.draw(latents)
+            return feature_loss(extract(images), targets, settings, latents), images
+
+        loss, images, (gradient,), finite = differentiate(measure, [x], precision)
+        with torch.no_grad():
+            e = made["e"] + settings.steering * _rms(made["by text"]) / _rms(gradient).clamp(min=1e-30) * gradient
+            after, clean = sampler.advance(k, x, torch.where(finite, e, torch.nan), last)
+            if repeat < settings.repeats - 1:
+                x = sampler.noised_again(k, after, noise(move + 1))
+            else:
+                x, last = after, clean
+        losses.append(loss)
+        if keep and move % settings.save_every == 0:
+            keep(move, images, {})
+    with torch.no_grad(), products(precision):
+        images = sampler.draw(x)
+        losses.append(feature_loss(extract(images), targets, settings, x))
+    if not losses[-1].isfinite().all():
+        raise FloatingPointError(f"gradients, or what was sampled, are not finite; {_way_out(0, precision)}")
+    return Refinement(images, torch.full((len(z),), len(moves), device=z.device), torch.stack(losses))
+
+
+def refine_before(
+    z: torch.Tensor,
+    c: torch.Tensor,
+    sampler: Sampler,
+    extract: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
+    noise: Callable[[int], torch.Tensor],
+    targets: Targets,
+    settings: Guidance,
+    precision: Precision = "float32",
+    state: Mapping[str, torch.Tensor] | None = None,
+    keep: Callable[[int, torch.Tensor, dict[str, torch.Tensor]], None] | None = None,
+) -> Refinement:
+    """Descend the feature loss in z through the autoencoder's decoder alone, then sample once.
+
+    No U-Net is differentiated: L(decoder(z)) is descended from the decoded z, and the z where that ends is noised and
+    denoised with the decoded c, as in stage 1. This way is ours.
+
+    Parameters are those of `refine`. Losses are of pictures without the sampler, and at last of the result.
+    """
+    alone = settings.model_copy(update={"optimise": "z", "result": "last"})
+    found = refine(z, c, _DecoderAlone(sampler), extract, noise, targets, alone, precision, state, keep)
+    assert found.z is not None
+    with torch.no_grad(), products(precision):
+        latents = sampler.denoise(found.z, c, noise(0))
+        images = sampler.draw(latents)
+        loss = feature_loss(extract(images), targets, settings, latents)
+    return Refinement(
+        images, torch.full_like(found.iteration, len(found.losses)), torch.cat([found.losses, loss[None]])
+    )
+
+
+@dataclass(frozen=True)
+class _DecoderAlone:
+    """A sampler whose final latents are z itself."""
+
+    sampler: Sampler
+
+    def denoise(self, z: torch.Tensor, c: Any, noise: Any, gradient_steps: int | None = None) -> torch.Tensor:  # noqa: ARG002
+        return z
+
+    def draw(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.sampler.draw(latents)
+
+
+def _rms(x: torch.Tensor) -> torch.Tensor:
+    """Root of the mean square of each image, of shape (n, 1, 1, 1)."""
+    return x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
 
 
 def best_of(

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Shard, open_made, reading, write_atomically
 from reconstruction.folder import ReconstructionFolder, to_uint8, write_png
-from reconstruction.guidance import Targets, best_of, learning_rate, refine
+from reconstruction.guidance import Targets, best_of, learning_rate, refine, refine_before, steer
 from reconstruction.sampler import ImageToImage, draw_noise, open_sampler
 
 
@@ -99,7 +100,8 @@ def refine_images(
 
     With the pictures go, in `trajectory/`, the loss of every iteration and the picture of every `save_every`-th, and
     with each of these what is needed to continue the batch (`state/`): a run that was killed goes on from there, to the
-    same bytes.
+    same bytes. With `guidance.method: in_sampler` an iteration is a step of the sampler, and a batch that was killed
+    starts again.
 
     Parameters
     ----------
@@ -111,7 +113,7 @@ def refine_images(
         Gives what `open_models` opens; called only if there is something to do.
     guidance : Guidance
     among_noises : bool
-        Do not descend the loss, but take the best of as many noises (`guidance.best_of`).
+        Do not descend the loss, but take the best of `n_iterations` noises (`guidance.best_of`).
     """
     experiment, batch_size = run.config.experiment, run.config.execution.batch_size.refine
     path, n_images = recipe.path, len(decoded.stimulus_id)
@@ -120,28 +122,34 @@ def refine_images(
     if todo:
         sampler, encoder = models()
         extract = partial(encoder, resize=experiment.structural.generated_resize)
-    for rows in output.each(todo, f"{recipe.subject} {path.name}"):
-        ids = decoded.stimulus_id[rows]
-        state_path = path / "state" / f"{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.safetensors"
-        kind = "fresh" if among_noises else guidance.noise
-        noise = partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, kind)
-        z, c = (part[rows].to(run.device) for part in (decoded.z, decoded.c))
-        targets = decoded.targets.of(rows).to(run.device)
-        precision = experiment.sampler.precision
-        if among_noises:
-            result = best_of(z, c, sampler, extract, noise, targets, guidance, precision)
-            rates = [0.0] * len(result.losses)
-        else:
-            state, keep = _read_state(state_path), partial(_keep, path, state_path, ids)
-            result = refine(z, c, sampler, extract, noise, targets, guidance, precision, state, keep)
-            rates = [learning_rate(k, guidance) for k in range(len(result.losses))]
-        losses, iterations = result.losses.cpu(), result.iteration.cpu()
-        for column, i in enumerate(ids):
-            curve = pd.DataFrame({"loss": losses[:, column], "learning_rate": rates})
-            write_atomically(path / "trajectory" / f"{i:05d}.csv", curve.to_csv(index_label="iteration"))
-        final = losses.gather(0, iterations[None])[0]
-        output.save(ids, to_uint8(result.images), experiment.seed, final.tolist(), iterations.tolist())
-        state_path.unlink(missing_ok=True)
+    with ThreadPoolExecutor(max_workers=1) as writer:  # so that nothing is computed later because files are written
+        for rows in output.each(todo, f"{recipe.subject} {path.name}"):
+            ids = decoded.stimulus_id[rows]
+            state_path = path / "state" / f"{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.safetensors"
+            kind = "fresh" if among_noises else guidance.noise
+            noise = partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, kind)
+            z, c = (part[rows].to(run.device) for part in (decoded.z, decoded.c))
+            targets, precision = decoded.targets.of(rows).to(run.device), experiment.sampler.precision
+            given = (z, c, sampler, extract, noise, targets, guidance, precision)
+            keep = _Keeper(writer, path, state_path, ids)
+            if among_noises:
+                result = best_of(*given)
+            elif guidance.method == "in_sampler":
+                result = steer(*given, keep=keep)
+            elif guidance.method == "before_sampler":
+                result = refine_before(*given, state=_read_state(state_path), keep=keep)
+            else:
+                result = refine(*given, state=_read_state(state_path), keep=keep)
+            keep.wait()
+            descends = not among_noises and guidance.method != "in_sampler"
+            rates = [learning_rate(k, guidance) if descends else 0.0 for k in range(len(result.losses))]
+            losses, iterations = result.losses.cpu(), result.iteration.cpu()
+            for column, i in enumerate(ids):
+                curve = pd.DataFrame({"loss": losses[:, column], "learning_rate": rates})
+                write_atomically(path / "trajectory" / f"{i:05d}.csv", curve.to_csv(index_label="iteration"))
+            final = losses.gather(0, iterations[None])[0]
+            output.save(ids, to_uint8(result.images), experiment.seed, final.tolist(), iterations.tolist())
+            state_path.unlink(missing_ok=True)
     output.finish()
     if not output.batches_to_do(decoded.stimulus_id, 1, Shard()):
         shutil.rmtree(path / "state", ignore_errors=True)  # of a kill in the last moment, or of other batches
@@ -155,10 +163,25 @@ def _read_state(path: Path) -> dict[str, torch.Tensor] | None:
         return load_file(path)
 
 
-def _keep(
-    path: Path, state_path: Path, ids: np.ndarray, k: int, images: torch.Tensor, state: dict[str, torch.Tensor]
-) -> None:
-    """Write the pictures of iteration k, and then all that is needed to go on from there after a kill."""
-    for i, picture in zip(ids, to_uint8(images), strict=True):
-        write_png(path / "trajectory" / f"{i:05d}" / f"{k:04d}.png", picture)
-    write_atomically(state_path, save(state))
+class _Keeper:
+    """Writes pictures of an iteration, and then all that is needed to go on from there after a kill, in a thread."""
+
+    def __init__(self, writer: ThreadPoolExecutor, path: Path, state_path: Path, ids: np.ndarray) -> None:
+        self._writer, self._path, self._state_path, self._ids = writer, path, state_path, ids
+        self._written: Future | None = None
+
+    def __call__(self, k: int, images: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
+        """Hand copies of them to the thread, once it has written the last ones."""
+        self.wait()
+        self._written = self._writer.submit(self._write, k, to_uint8(images), save(state) if state else None)
+
+    def wait(self) -> None:
+        """Wait until all is written, or raise what went wrong."""
+        if self._written:
+            self._written.result()
+
+    def _write(self, k: int, pictures: np.ndarray, state: bytes | None) -> None:
+        for i, picture in zip(self._ids, pictures, strict=True):
+            write_png(self._path / "trajectory" / f"{i:05d}" / f"{k:04d}.png", picture)
+        if state:
+            write_atomically(self._state_path, state)

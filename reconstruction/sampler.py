@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +52,11 @@ class ImageToImage:
         scheduler.set_timesteps(settings.n_steps)
         self.noise_timestep = scheduler.timesteps[settings.n_steps - 1 - settings.noise_index]
         self.timesteps = scheduler.timesteps[settings.n_steps - settings.denoise_steps :]
+        self.solver = settings.solver
+        if settings.solver_steps:  # as evenly as they can be
+            places = torch.arange(settings.solver_steps) * settings.denoise_steps // settings.solver_steps
+            self.timesteps = self.timesteps[places]
+        self._alphas = scheduler.alphas_cumprod.tolist()
 
     def __call__(self, z: torch.Tensor, c: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Sample pictures.
@@ -70,16 +76,25 @@ class ImageToImage:
         """
         return self.draw(self.denoise(z, c, noise))
 
-    def denoise(self, z: torch.Tensor, c: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Noise and denoise latents: from z to the sampler's final latents, of the shape of z."""
+    def denoise(
+        self, z: torch.Tensor, c: torch.Tensor, noise: torch.Tensor, gradient_steps: int | None = None
+    ) -> torch.Tensor:
+        """Noise and denoise latents: from z to the sampler's final latents, of the shape of z.
+
+        With `gradient_steps` K, gradients pass the U-Net in the last K steps only, and in those before its estimate e
+        is held fixed: of x' = a x + b e only a reaches z. This is truncated backpropagation through the sampler
+        (DRaFT-K, Clark et al. 2024, arXiv 2309.17400, section 4), in which z, which is not a weight, keeps a gradient.
+        """
         with products(self.precision):
-            x: torch.Tensor = self.scheduler.add_noise(z, noise, self.noise_timestep.expand(len(z)))  # type: ignore[arg-type]
+            x, clean = self.noised(z, noise), None
             both = torch.cat([self.unconditional.expand_as(c), c])
-            for t in self.timesteps:
-                if self.checkpoint_steps and torch.is_grad_enabled():
-                    x = checkpoint(self._step, x, both, t, use_reentrant=False, preserve_rng_state=False)  # type: ignore[assignment]
+            n_held = 0 if gradient_steps is None else len(self.timesteps) - gradient_steps
+            for k in range(len(self.timesteps)):
+                if self.checkpoint_steps and torch.is_grad_enabled() and k >= n_held:
+                    options: Any = {"use_reentrant": False, "preserve_rng_state": False}
+                    x, clean = checkpoint(self._step, k, x, both, clean, **options)  # type: ignore[misc]
                 else:
-                    x = self._step(x, both, t)
+                    x, clean = self._step(k, x, both, clean, held=k < n_held)
             return x
 
     def draw(self, latents: torch.Tensor) -> torch.Tensor:
@@ -87,27 +102,93 @@ class ImageToImage:
         with products(self.precision), autocast(self.precision, self.unet.device):
             return decode(self.vae, latents).to(latents.dtype)
 
-    def _step(self, x: torch.Tensor, both: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """One guided DDIM step; x stays float32."""
-        return guided_step(self.unet, self.scheduler, x, both, t, self.guidance_scale, self.precision)
+    def noised(self, z: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Noise latents to the level at which the pass begins."""
+        level = self.noise_timestep.expand(len(z)).to(z.device, non_blocking=True)
+        return self.scheduler.add_noise(z, noise, level)  # type: ignore[arg-type]
+
+    def noised_again(self, k: int, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Noise what step k made of latents back to where the step began."""
+        before, after = self._alpha(k), self._alpha(k + 1)
+        return math.sqrt(before / after) * x + math.sqrt(1 - before / after) * noise
+
+    def estimate(self, k: int, x: torch.Tensor, both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise in x at step k, with classifier-free guidance, and the part of it that is guidance by c."""
+        return guided_noise(self.unet, x, both, self.timesteps[k], self.guidance_scale, self.precision)
+
+    def clean(self, k: int, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        """Give the clean latents that x at step k amounts to, if e is its noise."""
+        a, s, _ = _scales(self._alpha(k))
+        return (x - s * e) / a
+
+    def advance(
+        self, k: int, x: torch.Tensor, e: torch.Tensor, last: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""Take step k, of DDIM (eta 0) or of DPM-Solver++ (2M).
+
+        With a, s the square roots of the schedule's alpha and of 1 - alpha, l = log(a / s), h_k = l_(k+1) - l_k, and
+        p_k = (x - s_k e) / a_k the clean latents as predicted at step k, DPM-Solver++ takes
+
+            x' = s_(k+1) / s_k x - a_(k+1) (exp(-h_k) - 1) (p_k + h_k / (2 h_(k-1)) (p_k - p_(k-1)))
+
+        and in the first and the last step p_k alone, which is DDIM's step. The steps end where DDIM's do.
+
+        Reference: Lu et al. 2022 (arXiv 2211.01095), algorithm 2.
+
+        Parameters
+        ----------
+        x : tensor of shape (n, 4, height, width)
+        e : tensor of the shape of x
+            The estimate of the noise in it.
+        last : tensor of the shape of x, optional
+            p_(k-1): what this gave in the step before.
+
+        Returns
+        -------
+        x' and p_k : tensors of the shape of x
+        """
+        if self.solver == "ddim":
+            step: Any = self.scheduler.step(e, self.timesteps[k], x, eta=0.0)  # type: ignore[arg-type]
+            return step.prev_sample, step.pred_original_sample
+        (_, s, level), (a_next, s_next, level_next) = (_scales(self._alpha(j)) for j in (k, k + 1))
+        clean = self.clean(k, x, e)
+        slope = torch.zeros_like(clean)
+        if last is not None and k < len(self.timesteps) - 1:
+            slope = (clean - last) * ((level_next - level) / (level - _scales(self._alpha(k - 1))[2]) / 2)
+        return s_next / s * x - a_next * math.expm1(level - level_next) * (clean + slope), clean
+
+    def _alpha(self, k: int) -> float:
+        """Give the schedule's cumulated alpha at step k, and at last where the sampler ends."""
+        ends = k == len(self.timesteps)
+        return float(self.scheduler.final_alpha_cumprod if ends else self._alphas[int(self.timesteps[k])])
+
+    def _step(
+        self, k: int, x: torch.Tensor, both: torch.Tensor, last: torch.Tensor | None, held: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One guided step; x stays float32, and gradients do not pass a U-Net that is held."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not held):
+            e, _ = self.estimate(k, x, both)
+        return self.advance(k, x, e, last)
 
 
-def guided_step(
+def _scales(alpha: float) -> tuple[float, float, float]:
+    """Of the cumulated alpha: scales of the picture and of the noise, and the log of their ratio."""
+    a, s = math.sqrt(alpha), math.sqrt(1 - alpha)
+    return a, s, math.log(a / s)
+
+
+def guided_noise(
     unet: UNet2DConditionModel,
-    scheduler: DDIMScheduler,
     x: torch.Tensor,
     both: torch.Tensor,
     t: torch.Tensor,
     scale: float,
     precision: Precision,
-) -> torch.Tensor:
-    """One DDIM step (eta 0) with classifier-free guidance, e_u + scale (e_c - e_u), both passes in one batch.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Estimate noise with classifier-free guidance, e_u + scale (e_c - e_u), both passes in one batch.
 
     Parameters
     ----------
-    unet : UNet2DConditionModel
-    scheduler : DDIMScheduler
-        With its timesteps set.
     x : tensor of shape (n, 4, height, width)
         Keeps its type, whatever the precision.
     both : tensor of shape (2 * n, n_tokens, width)
@@ -120,12 +201,29 @@ def guided_step(
 
     Returns
     -------
-    tensor of the shape of x
-        At the next lower timestep.
+    e, scale (e_c - e_u) : tensors of the shape of x
     """
     with autocast(precision, x.device):
+        t = t.to(x.device, non_blocking=True)  # by itself the U-Net would wait for this copy
         e_unconditional, e_text = unet(torch.cat([x, x]), t, both).sample.to(x.dtype).chunk(2)
-    e = e_unconditional + scale * (e_text - e_unconditional)
+    by_text = scale * (e_text - e_unconditional)
+    return e_unconditional + by_text, by_text
+
+
+def guided_step(
+    unet: UNet2DConditionModel,
+    scheduler: DDIMScheduler,
+    x: torch.Tensor,
+    both: torch.Tensor,
+    t: torch.Tensor,
+    scale: float,
+    precision: Precision,
+) -> torch.Tensor:
+    """One DDIM step (eta 0) with classifier-free guidance: from x to latents at the next lower timestep.
+
+    `scheduler` has its timesteps set; the other parameters are those of `guided_noise`.
+    """
+    e, _ = guided_noise(unet, x, both, t, scale, precision)
     return scheduler.step(e, t, x, eta=0.0).prev_sample  # type: ignore[arg-type, union-attr]
 
 
@@ -138,7 +236,7 @@ def open_sampler(
     tokenizer, text_encoder = open_text_encoder(*source, device)
     unet, vae = open_unet(*source, device), open_vae(*source, device)
     if config.execution.compile:
-        unet.compile()
+        unet.compile(dynamic=False)
     if config.execution.checkpoint_steps:
         vae.enable_gradient_checkpointing()
     return ImageToImage(
@@ -170,4 +268,7 @@ def draw_noise(
     """
     iteration = iteration if kind == "fresh" else 0
     draws = [torch.randn(shape, generator=torch_generator(seed, int(i), "noise", iteration)) for i in stimulus_ids]
-    return torch.stack(draws).to(device)
+    drawn = torch.stack(draws)
+    if device.type == "cuda":  # from such memory a copy is not waited for
+        drawn = drawn.pin_memory()
+    return drawn.to(device, non_blocking=True)

@@ -164,6 +164,16 @@ class Sampler(Section):
     noise_index: int = Field(default=37, ge=0, description="0-based index of the noise level; 37 is timestep 741")
     denoise_steps: int = Field(default=35, ge=1, description="last steps that are run; 35 are timesteps 681 ... 1")
     guidance_scale: float = Field(default=5.0, ge=0)
+    solver: Literal["ddim", "dpm_solver_pp_2m"] = Field(
+        default="ddim",
+        description="paper: ddim; dpm_solver_pp_2m: DPM-Solver++ (2M), of second order, which needs fewer steps",
+    )
+    solver_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="of dpm_solver_pp_2m: how many of the `denoise_steps` it takes, evenly spaced from the first on "
+        "(None: all)",
+    )
     precision: Precision = Field(
         default="float32",
         description="of U-Net and autoencoder; z, c and the loss are float32 (bfloat16: too coarse). tf32: float32, of "
@@ -178,13 +188,40 @@ class Sampler(Section):
                 f"noise_index {self.noise_index} must be below, and denoise_steps {self.denoise_steps} at most, "
                 f"n_steps {self.n_steps}"
             )
+        if self.solver_steps is not None and self.solver == "ddim":
+            raise ValueError("solver_steps is of solver dpm_solver_pp_2m; with ddim lower n_steps")
+        if self.solver_steps is not None and self.solver_steps > self.denoise_steps:
+            raise ValueError(f"solver_steps {self.solver_steps} must be at most denoise_steps {self.denoise_steps}")
         return self
 
 
 class Guidance(Section):
-    """Stage 2: refine z and c by gradient descent through the whole sampler."""
+    """Stage 2: refine z and c by gradient descent through the whole sampler, or by a way that costs less."""
 
-    n_iterations: int = Field(default=300, ge=1)
+    method: Literal["descent", "in_sampler", "before_sampler"] = Field(
+        default="descent",
+        description="paper: descent; in_sampler: one pass of the sampler, each step of which is steered by the loss of "
+        "the clean picture that it predicts; before_sampler: descent in z through the autoencoder's decoder alone, and "
+        "then one pass of the sampler",
+    )
+    gradient_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="of descent: gradients pass the U-Net in the last so many denoising steps only (None: in all)",
+    )
+    steering: float = Field(
+        default=0.2,
+        gt=0,
+        description="of in_sampler: size of the loss's part in each noise estimate, over the part of guidance by c",
+    )
+    repeats: int = Field(
+        default=1,
+        ge=1,
+        description="of in_sampler: times that each step is taken, with noise added again between them (time travel)",
+    )
+    n_iterations: int = Field(
+        default=300, ge=1, description="of descent and before_sampler; best_of_k draws as many pictures"
+    )
     learning_rate: float = Field(default=0.01, gt=0)
     decay: float = Field(default=0.999, gt=0, le=1, description="learning rate at iteration k: rate * decay^(k+1)")
     schedule: Literal["exponential", "cosine"] = Field(
@@ -216,7 +253,10 @@ class Guidance(Section):
     noise: Literal["fresh", "fixed"] = Field(
         default="fresh", description="new noise in each iteration, or stage 1's throughout"
     )
-    result: Literal["lowest_loss", "last"] = "lowest_loss"
+    result: Literal["lowest_loss", "last"] = Field(
+        default="lowest_loss",
+        description="of descent: whose picture is taken; in_sampler, before_sampler: the only one",
+    )
     save_every: int = Field(
         default=10, ge=1, description="iterations between stored pictures, and states to resume from"
     )
@@ -226,6 +266,14 @@ class Guidance(Section):
     def _patience_needs_the_lowest_loss(self) -> "Guidance":
         if self.patience is not None and self.result == "last":
             raise ValueError("patience waits for a lower loss: it needs result: lowest_loss")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_descent(self) -> "Guidance":
+        of_descent = {"patience": self.patience, "gradient_steps": self.gradient_steps}
+        given = [name for name, value in of_descent.items() if value is not None]
+        if given and self.method != "descent":
+            raise ValueError(f"{given[0]} is of method descent, not of {self.method}: set it to null")
         return self
 
     @model_validator(mode="after")

@@ -255,7 +255,7 @@ class Plain:
     """A sampler of one function, whose final latents are its pictures."""
 
     def __init__(self, denoise):
-        self.denoise = denoise
+        self.denoise = lambda z, c, noise, _gradient_steps: denoise(z, c, noise)
 
     def draw(self, latents):
         return latents
@@ -267,18 +267,18 @@ class Counted(Plain):
     def __init__(self, broken_from=None, broken_until=None):
         self.n_calls, self.broken = 0, range(broken_from or 0, 10**6 if broken_until is None else broken_until)
 
-    def denoise(self, z, c, noise):
+    def denoise(self, z, c, noise, _gradient_steps=None):
         factor = float("nan") if self.n_calls in self.broken else 1.0
         self.n_calls += 1
         return (z.mean() + c.mean()) * factor + noise
 
 
-def refine_counted(sampler, precision, n_iterations=3):
+def refine_counted(sampler, precision, n_iterations=3, keep=None, **changes):
     targets = Targets({"layer": torch.ones(1, 5)}, {"layer": torch.arange(5)})
     z, c, noise = inputs(1)
-    settings = Guidance(n_iterations=n_iterations, layer_weights=(1,))
+    settings = Guidance(n_iterations=n_iterations, layer_weights=(1,), **changes)
     extract = lambda x: {"layer": x.flatten(start_dim=1)[:, :9]}  # noqa: E731
-    return refine(z, c, sampler, extract, lambda _: noise, targets, settings, precision)
+    return refine(z, c, sampler, extract, lambda _: noise, targets, settings, precision, keep=keep)
 
 
 def test_gradients_that_overflow_in_float16_are_taken_again_with_a_smaller_scale():
@@ -295,11 +295,12 @@ def test_gradients_that_overflow_in_float16_are_taken_again_with_a_smaller_scale
 @pytest.mark.parametrize(
     ("broken_from", "way_out"), [(0, "look at decoded/"), (2, r"lower experiment\.guidance\.learning_rate")]
 )
-def test_gradients_that_are_not_finite_without_a_scale_stop_at_once_and_say_what_to_do(precision, broken_from, way_out):
-    sampler = Counted(broken_from)
+def test_gradients_that_are_not_finite_without_a_scale_are_found_and_say_what_to_do(precision, broken_from, way_out):
+    """At the next iteration of which pictures are kept, so that none waits for the GPU; these are not kept."""
+    sampler, kept = Counted(broken_from), []
     with pytest.raises(FloatingPointError, match=f"iteration {broken_from}; .*{way_out}") as caught:
-        refine_counted(sampler, precision)
-    assert sampler.n_calls == broken_from + 1
+        refine_counted(sampler, precision, n_iterations=9, save_every=3, keep=lambda k, *_: kept.append(k))
+    assert (sampler.n_calls, kept) == {0: (1, []), 2: (4, [0])}[broken_from]
     assert "precision" not in str(caught.value)
 
 
@@ -321,12 +322,13 @@ def test_going_on_from_a_kept_state_ends_in_the_same_bytes(models, encoder, opti
 def test_images_stop_one_by_one_when_their_loss_no_longer_falls(encoder):
     """Losses are given: the first image's falls for three iterations, the second one's for six."""
     falls_for = torch.tensor([3, 6])
-    calls = []
+    sizes = []
 
     def extract(x):
-        calls.append(k := len(calls))
-        level = torch.where(k < falls_for, 10.0 - k, 20.0)
-        return {name: level[:, None, None] + 0 * x.mean() + torch.zeros(2, 65, 96) for name in targets.values}
+        k, rows = len(sizes), slice(None) if len(x) == 2 else slice(1, 2)  # only the second image is left
+        sizes.append(len(x))
+        level = torch.where(k < falls_for, 10.0 - k, 20.0)[rows]
+        return {name: level[:, None, None] + 0 * x.mean() + torch.zeros(len(x), 65, 96) for name in targets.values}
 
     targets = targets_for(encoder, 2)
     targets = Targets({name: torch.ones_like(value) for name, value in targets.values.items()}, targets.units)
@@ -339,6 +341,20 @@ def test_images_stop_one_by_one_when_their_loss_no_longer_falls(encoder):
     assert len(result.losses) == 8  # six that fell and two of patience
     assert result.losses.isnan().sum(dim=0).tolist() == [3, 0]
     assert result.images.mean(dim=(1, 2, 3)).tolist() == [2, 5]
+    assert sizes == [2] * 5 + [1] * 3  # an image that has stopped costs nothing
+
+
+def test_stopping_does_not_change_what_goes_on(models, encoder):
+    """Until it stops, an image takes the way that it takes without patience; what has stopped is not called again."""
+    sampler = image_to_image(models, Sampler(n_steps=4, noise_index=2, denoise_steps=2))
+    z, c, _ = inputs(3)
+    settings = Guidance(n_iterations=8, learning_rate=1e-3, layer_weights=(1, 1), patience=2)
+    rest = (sampler, lambda x: encoder(x, "bicubic"), lambda k: drawn([1, 2, 3], k), targets_for(encoder, 3))
+    stopping, whole = (refine(z, c, *rest, each) for each in (settings, settings.model_copy(update={"patience": None})))
+    stopped = stopping.losses.isnan()
+    assert 0 < stopped[-1].sum() < 3
+    together = whole.losses[: len(stopped)]
+    torch.testing.assert_close(stopping.losses[~stopped], together[~stopped], rtol=1e-3, atol=0)
 
 
 def test_reduced_precision_has_nearly_the_same_gradients(models, encoder):
