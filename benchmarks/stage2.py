@@ -14,6 +14,8 @@ Both use the paper's schedule (50 steps, the last 35 run). Printed are
                              gradients of all weights), over those of ours, in batches
     fraction_of_peak         with --full on a GPU: the share of the float16 matrix rate, measured here by a large
                              product, that the operations of an iteration, counted, reach
+    speedup_at_equal_quality without --full: TFLOP of the paper's run over those of the cheapest second stage whose
+                             pictures are as good, by what benchmarks/frontier.py found (docs/frontier.csv)
 
 Without --full it also prints the operations that an image takes at Stable Diffusion's size, counted and not timed. The
 last line is JSON.
@@ -24,8 +26,10 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
@@ -41,6 +45,7 @@ from minddiffuser.pretrained.stable_diffusion import random_stable_diffusion
 from reconstruction.guidance import Targets, feature_loss, refine
 from reconstruction.sampler import ImageToImage, open_sampler
 
+FRONTIER = REPOSITORY / "docs" / "frontier.csv"
 MINIATURE = REPOSITORY / "configs" / "miniature.yaml"
 
 
@@ -71,11 +76,14 @@ def main() -> None:
     print(f"ours: {ours_seconds:.3f} s an iteration of {args.batch_size} images; bare U-Net {bare_seconds:.3f} s")
 
     if not args.full:
-        for preset, n_steps, n_iterations in (("default", 35, 300), ("fast", 18, 75)):
-            stage1, iteration = count_operations(n_steps)
+        operations = count_operations()
+        for name in ("nsd", "nsd_fast"):
+            experiment = load(REPOSITORY / "configs" / f"{name}.yaml").experiment
+            calls, stage2 = operations.stage2(experiment.guidance, experiment.sampler)
+            stage1 = operations.stage1(experiment.sampler.solver_steps or experiment.sampler.denoise_steps)
             print(
-                f"by count, {preset}: stage 1 {stage1:.1f} TFLOP an image; stage 2 {iteration:.1f} TFLOP an iteration, "
-                f"{iteration * n_iterations / 1e3:.1f} PFLOP an image",
+                f"by count, {name}.yaml: stage 1 {stage1:.1f} TFLOP an image; stage 2 {calls:,.0f} guided U-Net calls "
+                f"and {stage2 / 1e3:.2f} PFLOP an image, {982 * stage2 / 1e6:.2f} EFLOP for 982",
                 flush=True,
             )
 
@@ -84,11 +92,15 @@ def main() -> None:
     for n, peak in zip(counts, peaks, strict=True):
         print(f"peak memory with {n} denoising steps: {peak / 2**20:.1f} MiB", flush=True)
     growth = (peaks[-1] - peaks[0]) / (counts[-1] - counts[0]) / peaks[0]
-    result = {"overhead_over_bare_unet": round(overhead, 3), "memory_growth_per_step": round(growth, 5)}
+    result: dict[str, float | None] = {
+        "overhead_over_bare_unet": round(overhead, 3),
+        "memory_growth_per_step": round(growth, 5),
+    }
 
     per_image = ours_seconds / args.batch_size
     if args.full and device.type == "cuda":
-        rate = args.batch_size * count_operations(args.steps)[1] / ours_seconds
+        one = Guidance(n_iterations=1), Sampler(denoise_steps=args.steps)
+        rate = args.batch_size * count_operations().stage2(*one)[1] / ours_seconds
         limit = matrix_rate(device) / 1e12
         print(f"{rate:.0f} of {limit:.0f} TFLOP/s")
         result["fraction_of_peak"] = round(rate / limit, 3)
@@ -99,6 +111,8 @@ def main() -> None:
     print(f"as released: {released_seconds:.3f} s an iteration of one image; ours {per_image:.3f} s an image")
     days = per_image * 300 / 86400
     print(f"images a day at 300 iterations: {1 / days:.0f}")
+    if not args.full:
+        result["speedup_at_equal_quality"] = speedup_at_equal_quality(pd.read_csv(FRONTIER))
     print(json.dumps(result))
 
 
@@ -141,11 +155,50 @@ def make_problem(
     return z, c, noise, Targets(values, units)
 
 
-def count_operations(n_steps: int) -> tuple[float, float]:
-    """Count the TFLOP of an image at Stable Diffusion v1-4's size, in stage 1 and in an iteration of stage 2.
+@dataclass(frozen=True)
+class Operations:
+    """TFLOP of one picture at Stable Diffusion v1-4's size; multiplications and additions both count.
 
-    Multiplications and additions both count. They are counted on the meta device, where nothing is computed: on a GPU
-    torch's counter undoes what checkpoints save, and the memory does not suffice.
+    Attributes
+    ----------
+    unet, decoder : float
+        A guided call of the U-Net, and of the autoencoder's decoder.
+    unet_back, decoder_back : float
+        The same with its gradients, forward and backward.
+    """
+
+    unet: float
+    unet_back: float
+    decoder: float
+    decoder_back: float
+
+    def stage1(self, n_steps: int) -> float:
+        """TFLOP of one pass of the sampler, and its picture."""
+        return n_steps * self.unet + self.decoder
+
+    def stage2(self, guidance: Guidance, sampler: Sampler, n_iterations: float | None = None) -> tuple[float, float]:
+        """Count guided U-Net calls (forward, again, and back are one each) and TFLOP of one image.
+
+        Where gradients pass several steps, each is computed anew on the way back, and so is the decoder.
+        `n_iterations` is how many there are on average where images stop earlier.
+        """
+        n_iterations = n_iterations or guidance.n_iterations
+        n_steps = sampler.solver_steps or sampler.denoise_steps
+        picture = self.decoder + self.decoder_back
+        if guidance.method == "in_sampler":
+            n = n_steps * guidance.repeats
+            return 2 * n, n * (self.unet_back + picture) + self.decoder
+        if guidance.method == "before_sampler":
+            return n_steps, n_iterations * picture + self.stage1(n_steps)
+        n_back = min(guidance.gradient_steps or n_steps, n_steps)
+        iteration = n_steps * self.unet + n_back * self.unet_back + picture
+        return n_iterations * (n_steps + 2 * n_back), n_iterations * iteration
+
+
+def count_operations() -> Operations:
+    """Count operations on the meta device, where nothing is computed.
+
+    On a GPU torch's counter undoes what checkpoints save, and the memory does not suffice.
     """
     models = random_stable_diffusion(torch.device("meta"))
     teraflops = {}
@@ -158,10 +211,18 @@ def count_operations(n_steps: int) -> tuple[float, float]:
                 out = function(*arguments).sample
                 if backward:
                     out.sum().backward()
-            teraflops[name, backward] = counter.get_total_flops() / 1e12
-    step = teraflops["unet", False] + teraflops["unet", True]
-    stage1 = n_steps * teraflops["unet", False] + teraflops["decoder", False]
-    return stage1, n_steps * step + teraflops["decoder", False] + teraflops["decoder", True]
+            teraflops[f"{name}_back" if backward else name] = counter.get_total_flops() / 1e12
+    return Operations(**teraflops)
+
+
+def speedup_at_equal_quality(rows: pd.DataFrame) -> float | None:
+    """TFLOP of the paper's run over those of the cheapest second stage of equal quality; None if there is none.
+
+    `rows` are those of benchmarks/frontier.py.
+    """
+    stage2 = rows[rows["kind"] == "stage 2"].set_index("way")
+    equal = stage2[stage2["equal"]].drop(index="paper")
+    return round(float(stage2.loc["paper", "tflop"] / equal["tflop"].min()), 1) if len(equal) else None
 
 
 class Iteration:

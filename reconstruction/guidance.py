@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -250,12 +251,12 @@ def refine(
                 break
         optimizer.param_groups[0]["lr"] = learning_rate(k, settings)
 
-        def measure(k: int = k, running: slice | torch.Tensor = running) -> tuple[torch.Tensor, torch.Tensor]:
+        def measure(k: int = k, running: slice | torch.Tensor = running) -> tuple[torch.Tensor, ...]:
             latents = sampler.denoise(variables["z"][running], c[running], noise(k)[running], settings.gradient_steps)
             images = sampler.draw(latents)
             return feature_loss(extract(images), targets.of(running), settings, latents), images
 
-        loss, images, gradients, finite = differentiate(measure, list(variables.values()), precision)
+        (loss, images), gradients, finite = differentiate(measure, list(variables.values()), precision)
         broken = torch.where(finite, broken, broken.clamp(max=k))
         if precision == "float16":  # in which the GPU was waited for
             _check(broken, settings, precision)
@@ -284,30 +285,30 @@ def refine(
 
 
 def differentiate(
-    measure: Callable[[], tuple[torch.Tensor, torch.Tensor]], variables: Sequence[torch.Tensor], precision: Precision
-) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor]:
+    measure: Callable[[], tuple[torch.Tensor, ...]], variables: Sequence[torch.Tensor], precision: Precision
+) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...], torch.Tensor]:
     """Differentiate the sum of losses; in float16 the loss is scaled, by less where gradients overflow.
 
     Parameters
     ----------
     measure : callable
-        Gives the loss of each image, and its picture.
+        Gives the loss of each image, and whatever else is wanted.
     variables : sequence of tensors
 
     Returns
     -------
-    losses and pictures, gradients of each variable, and whether these are finite (a tensor of one bool)
+    what `measure` gave, without gradients; gradients of each variable; and whether these are finite (one bool)
     """
     scales = _LOSS_SCALES if precision == "float16" else (1.0,)  # elsewhere a scale would change no bit
     for scale in scales:
         with products(precision):
-            loss, images = measure()
-            gradients = torch.autograd.grad(loss.sum() * scale, variables)
+            made = measure()
+            gradients = torch.autograd.grad(made[0].sum() * scale, variables)
         gradients = tuple(gradient / scale for gradient in gradients)
         finite = torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
         if len(scales) == 1 or finite:  # only the second waits for the GPU
             break
-    return loss.detach(), images.detach(), gradients, finite  # type: ignore[possibly-undefined]
+    return tuple(part.detach() for part in made), gradients, finite  # type: ignore[possibly-undefined]
 
 
 def _check(broken: torch.Tensor, settings: Guidance, precision: Precision) -> None:
@@ -344,22 +345,15 @@ def steer(
 
     Parameters are those of `refine`. Losses are of the predicted pictures, step by step, and at last of the result.
     """
-    x, last, losses, n_steps = sampler.noised(z, noise(0)), None, [], len(sampler.timesteps)
+    x, last, losses = sampler.noised(z, noise(0)), None, []
     both = torch.cat([sampler.unconditional.expand_as(c), c])
-    moves = [(k, repeat) for k in range(n_steps) for repeat in range(settings.repeats)]
+    moves = [(k, repeat) for k in range(len(sampler.timesteps)) for repeat in range(settings.repeats)]
     for move, (k, repeat) in enumerate(progress(moves, desc="steps", leave=False)):
         x = x.detach().requires_grad_()
-        made = {}
-
-        def measure(k: int = k, x: torch.Tensor = x, made: dict = made) -> tuple[torch.Tensor, torch.Tensor]:
-            made["e"], made["by text"] = sampler.estimate(k, x, both)
-            latents = sampler.clean(k, x, made["e"])
-            images = sampler.draw(latents)
-            return feature_loss(extract(images), targets, settings, latents), images
-
-        loss, images, (gradient,), finite = differentiate(measure, [x], precision)
+        predict = partial(_predict, k, x, both, sampler, extract, targets, settings)
+        (loss, images, e, by_text), (gradient,), finite = differentiate(predict, [x], precision)
         with torch.no_grad():
-            e = made["e"] + settings.steering * _rms(made["by text"]) / _rms(gradient).clamp(min=1e-30) * gradient
+            e = e + settings.steering * _rms(by_text) / _rms(gradient).clamp(min=1e-30) * gradient
             after, clean = sampler.advance(k, x, torch.where(finite, e, torch.nan), last)
             if repeat < settings.repeats - 1:
                 x = sampler.noised_again(k, after, noise(move + 1))
@@ -374,6 +368,22 @@ def steer(
     if not losses[-1].isfinite().all():
         raise FloatingPointError(f"gradients, or what was sampled, are not finite; {_way_out(0, precision)}")
     return Refinement(images, torch.full((len(z),), len(moves), device=z.device), torch.stack(losses))
+
+
+def _predict(
+    k: int,
+    x: torch.Tensor,
+    both: torch.Tensor,
+    sampler: "ImageToImage",
+    extract: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
+    targets: Targets,
+    settings: Guidance,
+) -> tuple[torch.Tensor, ...]:
+    """Give the loss of the clean pictures that step k predicts, these pictures, and the step's two estimates."""
+    e, by_text = sampler.estimate(k, x, both)
+    latents = sampler.clean(k, x, e)
+    images = sampler.draw(latents)
+    return feature_loss(extract(images), targets, settings, latents), images, e, by_text
 
 
 def refine_before(

@@ -1,0 +1,290 @@
+"""What stage 2 costs and what it gives: the paper's run beside ways that cost less, on validation images.
+
+    python benchmarks/frontier.py            # an hour on two idle cores; what is done is kept, and not done again
+    python benchmarks/frontier.py --subject subj01   # pictures of one subject only: two of these may run side by side
+
+The paper's run has experiment.guidance as in configs/nsd.yaml: 300 iterations of Adam through the whole sampler, fresh
+noise, and the picture of the lowest loss. Other ways set `guidance.method`, `guidance.gradient_steps`,
+`guidance.patience` and `sampler.solver`. Ways without a second stage stand beside them: stage 1, stage 1 of z and c
+with variance restored, and the best of K noises. All take the miniature's four denoising steps, unless a row says
+otherwise.
+
+Costs are U-Net calls an image (a guided call counts once, and once more where it is recomputed, or differentiated), and
+TFLOP an image at Stable Diffusion's size for the same numbers of steps and iterations, by count (benchmarks/stage2.py).
+Scores are of 32 validation images of each subject (benchmarks/validation.py), pooled. Intervals are 95 % bootstrap
+intervals, over images, of paired differences to the paper's run. A way is of equal quality if no difference in PixCorr,
+SSIM or two-way identification is below -.005, and the upper ends of their intervals are above zero.
+
+Writes `docs/frontier.csv`, `docs/frontier.md` and `docs/frontier.png`. A second table is of solvers alone: stage 1 with
+the paper's 35 steps of DDIM, and with fewer of DPM-Solver++.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from safetensors.torch import load_file, save
+from stage2 import Operations, count_operations, speedup_at_equal_quality
+from validation import CPU, DECODED, METRICS, TARGETS, Scores, interval, open_encoder, prepare
+
+from minddiffuser.config import REPOSITORY, Config
+from minddiffuser.config.method import Guidance, Sampler
+from minddiffuser.store import write_atomically
+from reconstruction.guidance import Refinement, best_of, refine, refine_before, steer
+from reconstruction.refining import read_decoded
+from reconstruction.sampler import draw_noise, open_sampler
+
+SUBJECTS, N_IMAGES, BATCH = ("subj01", "subj02"), 32, 8
+DOCS = REPOSITORY / "docs"
+CLEAR = ("pixcorr", "ssim", "two_way")  # by which ways are called equal
+KEPT = REPOSITORY / "runs" / "frontier"
+PAPER_SAMPLER: dict[str, Any] = {"n_steps": 50, "noise_index": 37, "denoise_steps": 35}
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way from what was decoded to pictures.
+
+    Attributes
+    ----------
+    kind : "stage 2", "no stage 2" or "solver"
+    guidance, sampler : dict
+        What differs from the paper's guidance, and from the miniature's sampler.
+    makes : "descent" and the other methods, "stage 1", or "best of K"
+    restored : bool
+        Whether it starts from z and c whose variance is restored.
+    """
+
+    kind: str
+    makes: str = "descent"
+    guidance: dict[str, Any] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
+    restored: bool = False
+
+
+def _solver(n: int) -> dict[str, Any]:
+    return {"solver": "dpm_solver_pp_2m", "solver_steps": n}
+
+
+COSINE = {"schedule": "cosine"}
+WAYS = {
+    "paper": Way("stage 2"),
+    "75 iterations": Way("stage 2", guidance={"n_iterations": 75, "learning_rate": 0.04, **COSINE}),
+    "75 iterations, gradient of 1 step": Way(
+        "stage 2", guidance={"n_iterations": 75, "learning_rate": 0.04, "gradient_steps": 1, **COSINE}
+    ),
+    "20 iterations": Way("stage 2", guidance={"n_iterations": 20, "learning_rate": 0.08, **COSINE}),
+    "20 iterations, gradient of 1 step": Way(
+        "stage 2", guidance={"n_iterations": 20, "learning_rate": 0.08, "gradient_steps": 1, **COSINE}
+    ),
+    "20 iterations, DPM-Solver++ in 2 steps": Way(
+        "stage 2", guidance={"n_iterations": 20, "learning_rate": 0.08, **COSINE}, sampler=_solver(2)
+    ),
+    **{
+        f"in the sampler, {steering:g}": Way("stage 2", "in_sampler", {"steering": steering})
+        for steering in (0.1, 0.2, 0.5, 1.0)
+    },
+    "in the sampler, 0.2, 4 repeats": Way("stage 2", "in_sampler", {"steering": 0.2, "repeats": 4}),
+    "in the sampler, 0.2, DDIM in 16 steps": Way(
+        "stage 2", "in_sampler", {"steering": 0.2}, {"n_steps": 16, "noise_index": 12, "denoise_steps": 13}
+    ),
+    "in the sampler, 0.2, DPM-Solver++ in 10 steps": Way(
+        "stage 2", "in_sampler", {"steering": 0.2}, {**PAPER_SAMPLER, **_solver(10)}
+    ),
+    **{
+        f"before the sampler, {n} iterations": Way(
+            "stage 2", "before_sampler", {"n_iterations": n, "learning_rate": 0.03, **COSINE}
+        )
+        for n in (20, 60)
+    },
+    "paper, patience of 20": Way("stage 2", guidance={"patience": 20}),
+    "stage 1": Way("no stage 2", "stage 1"),
+    "stage 1, restored": Way("no stage 2", "stage 1", restored=True),
+    "best of 10 noises": Way("no stage 2", "best of K", {"n_iterations": 10}),
+    "restored, best of 10 noises": Way("no stage 2", "best of K", {"n_iterations": 10}, restored=True),
+    "stage 1, DDIM in 35 steps": Way("solver", "stage 1", sampler=PAPER_SAMPLER),
+    **{
+        f"stage 1, DPM-Solver++ in {n} steps": Way("solver", "stage 1", sampler={**PAPER_SAMPLER, **_solver(n)})
+        for n in (6, 8, 10, 12)
+    },
+}
+
+
+def main() -> None:
+    """Make what is missing, score all, and write the table and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subject", choices=SUBJECTS, help="make pictures of one subject only, and write nothing else")
+    args = parser.parse_args()
+    subjects = (args.subject,) if args.subject else SUBJECTS
+    config = prepare(subjects, (*TARGETS, *DECODED))
+    pictures = {name: {subject: make(config, subject, name) for subject in subjects} for name in WAYS}
+    if not args.subject:
+        scores = score(config, pictures)
+        rows = pd.DataFrame(table(config, scores))
+        write_atomically(DOCS / "frontier.csv", rows.to_csv(index=False, float_format="%.4f"))
+        write_atomically(DOCS / "frontier.md", page(rows))
+        draw(rows)
+        print(json.dumps({"speedup_at_equal_quality": speedup_at_equal_quality(rows)}))
+
+
+def settings_of(config: Config, way: Way) -> tuple[Guidance, Sampler]:
+    """Give the settings of a way."""
+    of = config.experiment.restored.guidance if way.restored else Guidance()
+    changes: dict[str, Any] = {"method": way.makes} if way.makes.endswith("sampler") else {}
+    changes |= {"n_iterations": 1} if way.makes == "stage 1" else {}
+    guidance = Guidance.model_validate(of.model_dump() | changes | way.guidance)
+    return guidance, Sampler.model_validate(config.experiment.sampler.model_dump() | way.sampler)
+
+
+def make(config: Config, subject: str, name: str) -> torch.Tensor:
+    """Make the pictures of a way (n, 3, height, width), or read what an earlier run has made of them."""
+    way = WAYS[name]
+    starts = range(0, N_IMAGES, BATCH)
+    paths = [folder_of(name) / f"{subject}_{start:02d}.safetensors" for start in starts]
+    guidance, settings = settings_of(config, way)
+    if not all(path.exists() for path in paths):
+        sampler, encoder = open_sampler(config, CPU, settings), open_encoder(config)
+        extract = partial(encoder, resize=config.experiment.structural.generated_resize)
+        decoded = read_decoded(config, subject, guidance, is_restored=way.restored)
+    for start, path in zip(starts, paths, strict=True):
+        if not path.exists():
+            rows = slice(start, start + BATCH)
+            z, c, ids = decoded.z[rows], decoded.c[rows], decoded.stimulus_id[rows]
+            kind = "fresh" if way.makes in ("best of K", "in_sampler") else guidance.noise
+            noise = partial(draw_noise, z.shape[1:], config.experiment.seed, ids, CPU, kind)
+            given = (z, c, sampler, extract, noise, decoded.targets.of(rows))
+            makers: dict[str, Callable[..., Refinement]] = {
+                "descent": refine,
+                "in_sampler": steer,
+                "before_sampler": refine_before,
+                "best of K": best_of,
+                "stage 1": best_of,
+            }
+            made = makers[way.makes](*given, guidance)
+            tensors = {"images": made.images, "iteration": made.iteration, "losses": made.losses}
+            write_atomically(path, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+            print(f"{name}, {subject}, images {start} to {start + BATCH - 1}", flush=True)
+    return torch.cat([load_file(path)["images"] for path in paths])
+
+
+def score(config: Config, pictures: dict[str, dict[str, torch.Tensor]]) -> dict[str, np.ndarray]:
+    """Score pictures of all ways: for each (n images of all subjects, n metrics)."""
+    scorers = {subject: Scores(config, read_decoded(config, subject, Guidance()).stimulus_id) for subject in SUBJECTS}
+    return {
+        name: np.concatenate([scorers[subject].of(images) for subject, images in of.items()])
+        for name, of in pictures.items()
+    }
+
+
+def n_iterations_of(name: str) -> float:
+    """Mean number of iterations that images were in: fewer than asked for, with patience."""
+    counts = [int((~load_file(path)["losses"].isnan()).sum()) for path in folder_of(name).iterdir()]
+    return sum(counts) / (N_IMAGES * len(SUBJECTS))
+
+
+def folder_of(name: str) -> Path:
+    """Folder of a way's pictures."""
+    return KEPT / name.replace(" ", "_").replace(",", "")
+
+
+def cost(config: Config, operations: Operations, name: str) -> tuple[float, float]:
+    """Count guided U-Net calls, and TFLOP at Stable Diffusion's size, that an image takes."""
+    way = WAYS[name]
+    guidance, sampler = settings_of(config, way)
+    n_steps = sampler.solver_steps or sampler.denoise_steps
+    if way.makes in ("stage 1", "best of K"):
+        return guidance.n_iterations * n_steps, guidance.n_iterations * operations.stage1(n_steps)
+    return operations.stage2(guidance, sampler, n_iterations_of(name) if guidance.patience else None)
+
+
+def table(config: Config, scores: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Rows of all ways: costs, mean scores, and differences to the paper's run, or of solvers to DDIM's 35 steps."""
+    rows, operations = [], count_operations()
+    for name, way in WAYS.items():
+        calls, teraflops = cost(config, operations, name)
+        reference = scores["stage 1, DDIM in 35 steps" if way.kind == "solver" else "paper"]
+        means, lows, highs = interval(scores[name] - reference)
+        row: dict[str, Any] = {"way": name, "kind": way.kind, "n": len(reference), "calls": calls, "tflop": teraflops}
+        for k, metric in enumerate(METRICS):
+            row |= {metric: scores[name][:, k].mean(), f"{metric}_difference": means[k]}
+            row |= {f"{metric}_low": lows[k], f"{metric}_high": highs[k]}
+        rows.append(row | {"equal": all(row[f"{m}_difference"] >= -0.005 and row[f"{m}_high"] > 0 for m in CLEAR)})
+    return rows
+
+
+def page(rows: pd.DataFrame) -> str:
+    """Write the tables as Markdown."""
+    best = speedup_at_equal_quality(rows)
+    found = (
+        f"The cheapest second stage of equal quality takes 1/{best:g} of the paper's TFLOP."
+        if best
+        else "No second stage that costs less is of equal quality."
+    )
+    text = [
+        "# What stage 2 costs, and what it gives",
+        "Written by `python benchmarks/frontier.py`, whose `--help` says what the ways are, how costs are counted, and "
+        f"when a way is called equal. Differences of {N_IMAGES * len(SUBJECTS)} validation images of two simulated "
+        "subjects (training images held out; no test image) to the paper's run, with 95 % bootstrap intervals over "
+        f"images; not corrected for the number of ways. {found}",
+        "![Two-way identification, PixCorr and SSIM against TFLOP an image](frontier.png)",
+    ]
+    titles = {
+        "stage 2": "## Ways of stage 2",
+        "no stage 2": "## Without a second stage",
+        "solver": "## Solvers alone\n\nStage 1 from the paper's first timestep; differences are to DDIM's 35 steps.",
+    }
+    for kind, title in titles.items():
+        lines = [
+            f"{title}\n",
+            "| way | calls | TFLOP | PixCorr | SSIM | two-way | CLIP similarity | equal |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for _, row in rows[rows["kind"] == kind].iterrows():
+            cells = [
+                f"{row[m]:.3f}, {row[f'{m}_difference']:+.3f} [{row[f'{m}_low']:+.3f}, {row[f'{m}_high']:+.3f}]"
+                for m in METRICS
+            ]
+            equal = "yes" if row["equal"] else "no"
+            lines.append(f"| {' | '.join((row['way'], f'{row.calls:,.0f}', f'{row.tflop:,.0f}', *cells, equal))} |")
+        text.append("\n".join(lines))
+    return "\n\n".join(text) + "\n"
+
+
+def draw(rows: pd.DataFrame, path: Path = DOCS / "frontier.png") -> None:
+    """Draw scores against cost, with intervals of differences to the paper's run."""
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    titles = {"pixcorr": "PixCorr", "ssim": "SSIM", "two_way": "two-way identification"}
+    paper = rows[rows["way"] == "paper"].iloc[0]
+    styles = {"stage 2": ("tab:blue", "o", "stage 2"), "no stage 2": ("tab:orange", "s", "without a second stage")}
+    shown = rows[rows["kind"].isin(list(styles))].reset_index(drop=True)
+    for axis, (metric, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+        axis.axhline(paper[metric], color="0.7", linewidth=1, zorder=0)
+        for kind, (color, marker, label) in styles.items():
+            of = shown[shown["kind"] == kind]
+            middle, low, high = (of[f"{metric}_{part}"] for part in ("difference", "low", "high"))
+            ends = [middle - low, high - middle]
+            axis.errorbar(of["tflop"], of[metric], ends, fmt=marker, color=color, label=label, elinewidth=0.6)
+        for number, row in shown.iterrows():
+            axis.annotate(f"{number + 1}", (row["tflop"], row[metric]), (4, 4), textcoords="offset points", fontsize=8)
+        axis.set_xscale("log")
+        axis.set_xlabel("TFLOP an image at Stable Diffusion's size")
+        axis.set_title(title)
+    names = [f"{number + 1} {row['way']}" for number, row in shown.iterrows()]
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    third = -(-len(names) // 3)
+    columns = ["\n".join(names[k : k + third]) for k in range(0, len(names), third)]
+    for k, text in enumerate(columns):
+        figure.text(0.01 + k / 3, -0.02, text, fontsize=8, va="top")
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main()
