@@ -78,8 +78,8 @@ COSINE = {"schedule": "cosine"}
 WAYS = {
     "paper": Way("stage 2"),
     "75 iterations": Way("stage 2", guidance={"n_iterations": 75, "learning_rate": 0.04, **COSINE}),
-    "75 iterations, gradient of 1 step": Way(
-        "stage 2", guidance={"n_iterations": 75, "learning_rate": 0.04, "gradient_steps": 1, **COSINE}
+    "75 iterations, patience of 10": Way(
+        "stage 2", guidance={"n_iterations": 75, "learning_rate": 0.04, "patience": 10, **COSINE}
     ),
     "20 iterations": Way("stage 2", guidance={"n_iterations": 20, "learning_rate": 0.08, **COSINE}),
     "20 iterations, gradient of 1 step": Way(
@@ -90,22 +90,34 @@ WAYS = {
     ),
     **{
         f"in the sampler, {steering:g}": Way("stage 2", "in_sampler", {"steering": steering})
-        for steering in (0.1, 0.2, 0.5, 1.0)
+        for steering in (0.1, 0.2, 0.5, 1.0, 2.0)
     },
-    "in the sampler, 0.2, 4 repeats": Way("stage 2", "in_sampler", {"steering": 0.2, "repeats": 4}),
-    "in the sampler, 0.2, DDIM in 16 steps": Way(
-        "stage 2", "in_sampler", {"steering": 0.2}, {"n_steps": 16, "noise_index": 12, "denoise_steps": 13}
-    ),
-    "in the sampler, 0.2, DPM-Solver++ in 10 steps": Way(
-        "stage 2", "in_sampler", {"steering": 0.2}, {**PAPER_SAMPLER, **_solver(10)}
-    ),
+    **{
+        f"in the sampler, {steering:g}, {n} repeats": Way("stage 2", "in_sampler", {"steering": steering, "repeats": n})
+        for steering, n in ((0.2, 4), (0.5, 4), (1.0, 4), (1.0, 2))
+    },
+    **{
+        f"in the sampler, {steering:g}, DDIM in 16 steps": Way(
+            "stage 2", "in_sampler", {"steering": steering}, {"n_steps": 16, "noise_index": 12, "denoise_steps": 13}
+        )
+        for steering in (0.2, 1.0)
+    },
+    **{
+        f"in the sampler, {steering:g}, DPM-Solver++ in 10 steps": Way(
+            "stage 2", "in_sampler", {"steering": steering}, {**PAPER_SAMPLER, **_solver(10)}
+        )
+        for steering in (0.2, 1.0)
+    },
+    **{
+        f"restored, in the sampler, {steering:g}": Way("stage 2", "in_sampler", {"steering": steering}, restored=True)
+        for steering in (0.5, 1.0)
+    },
     **{
         f"before the sampler, {n} iterations": Way(
             "stage 2", "before_sampler", {"n_iterations": n, "learning_rate": 0.03, **COSINE}
         )
         for n in (20, 60)
     },
-    "paper, patience of 20": Way("stage 2", guidance={"patience": 20}),
     "stage 1": Way("no stage 2", "stage 1"),
     "stage 1, restored": Way("no stage 2", "stage 1", restored=True),
     "best of 10 noises": Way("no stage 2", "best of K", {"n_iterations": 10}),

@@ -2,14 +2,16 @@
 
     python benchmarks/ridge.py              # about 4 minutes on two cores
     python benchmarks/ridge.py --true-size  # slow: NSD's size, 8,859 x 11,694 to 512 targets with 4,000 voxels each
+    python benchmarks/ridge.py --profile    # where our time goes, and what it could be at most; a minute
 
-It needs fastl2lir, whose last release (0.11) fails on NumPy 2.4 and later, and so is run in an environment of its own:
+All but --profile needs fastl2lir, whose last release (0.11) fails on NumPy 2.4 and later. So it is run in an environment
+of its own:
 
     python3 -m venv throw-away
     throw-away/bin/pip install -e . "fastl2lir==0.11" "numpy<2.4"
     throw-away/bin/python benchmarks/ridge.py
 
-docs/ridge.txt is its output.
+docs/ridge.txt has their output. The ratios depend on the machine, so the first line names the processor.
 
 Without voxel selection ours stands beside scikit-learn's and himalaya's ridge. With it, beside fastl2lir, its own code
 with the package's own limit of one BLAS thread. The limit is LAPACK: the time of the bare float64 Cholesky
@@ -18,22 +20,33 @@ factorisations, one for each output, on all cores (one thread each, or all on on
 The work for the Gram matrix is the same for every output count, so the cost of an output is measured as a difference:
 (seconds for many outputs - seconds for few) / (many - few). The time of a whole family is extrapolated from it, and
 marked so. The last line is JSON.
+
+--profile divides the seconds that threads take for an output among selecting voxels, gathering a system from the Gram
+matrix, factorising it in float32, and solving and refining in float64. Beside them stand the factorisation's share of
+the rate of a large float32 product, and the time of an output on the path that a GPU takes, torch's batched
+factorisations, in as many threads.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import platform
 import resource
 import time
 import warnings
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
-from fastl2lir import FastL2LiR  # type: ignore[reportMissingImports]
 from himalaya.ridge import Ridge as HimalayaRidge
 from sklearn.linear_model import Ridge
 
+from feature_decoding import lapack, ridge
 from feature_decoding.ridge import Gram, Scaler, fit
 
 ALPHA = 0.15
@@ -71,8 +84,10 @@ def cholesky_seconds(n: int, count: int) -> float:
     return min(together, apart)
 
 
-def fit_fastl2lir(X: np.ndarray, Y: np.ndarray, n_voxels: int) -> FastL2LiR:
+def fit_fastl2lir(X: np.ndarray, Y: np.ndarray, n_voxels: int) -> Any:
     """Fit with the package itself."""
+    from fastl2lir import FastL2LiR  # type: ignore[reportMissingImports]
+
     model = FastL2LiR()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -132,6 +147,72 @@ def compare_plain(n_images: int, n_voxels: int, n_units: int) -> dict:
     return result
 
 
+def profile(n_images: int, n_all: int, n_voxels: int, n_units: int) -> dict:
+    """Divide our time for an output among what it is spent on."""
+    X, Y = simulate(n_images, n_all, n_units)
+    gram, spent = Gram(X), defaultdict(float)
+    _ = gram.matrix
+    n_threads = torch.get_num_threads()
+
+    def timed(name: str, function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            began = time.perf_counter()
+            result = function(*args)
+            spent[name] += time.perf_counter() - began
+            return result
+
+        return mock.patch.object(lapack if hasattr(lapack, name) else ridge, name, call)
+
+    fit(gram, Y[:, :2], ALPHA, n_voxels)
+    names = ("cholesky", "solve", "subtract_product", "_solve_one")
+    patches = [timed(name, getattr(lapack if hasattr(lapack, name) else ridge, name)) for name in names]
+    with patches[0], patches[1], patches[2], patches[3]:
+        wall = seconds(lambda: fit(gram, Y, ALPHA, n_voxels))
+    refining = spent["solve"] + spent["subtract_product"]
+    parts = {
+        "selecting": max(wall * n_threads - spent["_solve_one"], 0.0),
+        "gathering": spent["_solve_one"] - spent["cholesky"] - refining,
+        "factorising": spent["cholesky"],
+        "solving and refining": refining,
+    }
+    A = torch.randn(2048, 2048)
+    rate = 10 * 2 * 2048**3 / seconds(lambda: [A @ A for _ in range(10)]) / n_threads  # of one thread
+    result = {
+        "n_voxels": n_voxels,
+        "ours_seconds_per_output": round(wall / n_units, 4),
+        **{f"{name}_share": round(part / sum(parts.values()), 2) for name, part in parts.items()},
+        "factorising_share_of_matrix_rate": round((n_voxels + 1) ** 3 / 3 * n_units / spent["cholesky"] / rate, 2),
+        "torch_batched_seconds_per_output": round(batched_seconds(gram, Y, n_voxels, n_threads), 4),
+    }
+    print(json.dumps(result), flush=True)
+    return result
+
+
+def batched_seconds(gram: Gram, Y: np.ndarray, n_voxels: int, n_threads: int) -> float:
+    """Seconds for an output by torch's batched factorisations, a few systems at a time in each of several threads."""
+    r, products = gram.correlation(torch.as_tensor(Y))
+    voxels = ridge.select_voxels(r, n_voxels)
+    J = torch.cat([voxels, voxels.new_full((len(voxels), 1), gram.X.shape[1])], dim=1)
+    few = 4 if n_voxels > 1000 else 16
+    systems = zip(products.gather(1, J).split(few), J.split(few), strict=True)
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        taken = seconds(
+            lambda: list(pool.map(lambda of: ridge._solve_batch(gram.matrix, of[0], of[1], ALPHA), systems))
+        )
+    torch.set_num_threads(n_threads)
+    return taken / len(Y.T)
+
+
+def processor() -> str:
+    """Name the processor."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def true_size() -> dict:
     """One family of targets at NSD's size."""
     n_units, block = 512, 128
@@ -154,11 +235,19 @@ def true_size() -> dict:
 def main() -> None:
     """Print every size, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--true-size", action="store_true", help="only a run at NSD's size (about 2 minutes)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--true-size", action="store_true", help="only a run at NSD's size (about 2 minutes)")
+    what.add_argument("--profile", action="store_true", help="only where our time goes")
     args = parser.parse_args()
-    print(f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads", flush=True)
+    print(
+        f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        flush=True,
+    )
     if args.true_size:
         summary = true_size()
+    elif args.profile:
+        of_sizes = [profile(4000, 3000, 850, 256), profile(4000, 4000, 3000, 32), profile(8859, 11694, 3000, 32)]
+        summary = {"largest_share_of_factorising": max(each["factorising_share"] for each in of_sizes)}
     else:
         compare_plain(1000, 5000, 2000)
         compare_plain(4000, 2000, 2000)

@@ -7,6 +7,10 @@ Reads `decoded/detail.h5`, `decoded/semantic.h5` and `decoded/structural.h5`. Wr
 index, and in `trajectory/` the loss of every iteration and the picture of every `save_every`-th. With each of these
 goes what is needed to continue the batch (`state/`): a run that was killed goes on from there, to the same bytes.
 
+By default stage 2 is the paper's descent through the whole sampler. `experiment.guidance.method: in_sampler` steers one
+pass of the sampler instead, and `before_sampler` descends through the autoencoder's decoder alone; `gradient_steps`,
+`patience` and `experiment.sampler.solver` make a descent cheaper. docs/frontier.md has what each costs and gives.
+
 With `decoding.restore_variance: train` it also writes, in the same form and from `decoded/restored/`,
 `reconstruction/minddiffuser/best_of_k/`: for each image the best by `experiment.restored.guidance.loss` of as many
 noises as that has iterations; and, with `restored.stage2`, `restored_stage2/`, which descends that loss.

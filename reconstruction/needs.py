@@ -52,7 +52,7 @@ def n_passes(m: Means) -> int:
 def stage1(s: Subject, m: Means) -> Row:
     """31: a pass of the sampler an image, or two."""
     n_pictures = n_passes(m) * s.n_test
-    seconds = n_pictures * m.config.experiment.sampler.denoise_steps * m.speed.generate
+    seconds = n_pictures * n_steps(m) * m.speed.generate
     memory = m.models.stable_diffusion + m.speed.generate_memory
     return Row(
         s.name, "31", "stage 1", seconds, m.models.unet, memory, n_pictures * picture(m.config),
@@ -60,31 +60,52 @@ def stage1(s: Subject, m: Means) -> Row:
     )  # fmt: skip
 
 
-def descent(m: Means, guidance: Guidance) -> float:
-    """Seconds to refine an image: passes of the sampler forward, forward again and back, in each iteration."""
-    a_call = 2 * m.speed.refine + m.speed.refine_backward
-    return guidance.n_iterations * m.config.experiment.sampler.denoise_steps * a_call * 1.15
+def refinement(m: Means, guidance: Guidance) -> float:
+    """Seconds to refine an image by `guidance.method`.
+
+    Where gradients pass several steps each is computed anew on the way back. A picture with its gradients takes 1.5
+    times as long as such a step, by the count of operations (benchmarks/stage2.py).
+    """
+    there, back, n = m.speed.refine, m.speed.refine_backward, n_steps(m)
+    picture = 1.5 * (2 * there + back)
+    if guidance.method == "in_sampler":
+        return n * guidance.repeats * (there + back + picture) * 1.1
+    if guidance.method == "before_sampler":
+        return (guidance.n_iterations * picture + n * there) * 1.1
+    n_back = min(guidance.gradient_steps or n, n)
+    return guidance.n_iterations * (n * there + n_back * (there + back) + picture) * 1.1
 
 
 def choice(m: Means, guidance: Guidance) -> float:
     """Seconds to choose among noises for an image: passes of the sampler forward."""
-    return guidance.n_iterations * m.config.experiment.sampler.denoise_steps * m.speed.refine * 1.15
+    return guidance.n_iterations * n_steps(m) * m.speed.refine * 1.15
+
+
+def n_steps(m: Means) -> int:
+    """Count the steps of a pass of the sampler."""
+    sampler = m.config.experiment.sampler
+    return sampler.solver_steps or sampler.denoise_steps
+
+
+def n_moves(m: Means, guidance: Guidance) -> int:
+    """Count the iterations of stage 2, or the steps that it steers."""
+    return n_steps(m) * guidance.repeats if guidance.method == "in_sampler" else guidance.n_iterations
 
 
 def stage2(s: Subject, m: Means) -> Row:
     """32: stage 2, and what is made from restored z and c."""
     experiment = m.config.experiment
     guidance, ours = experiment.guidance, experiment.restored.guidance
-    seconds = n_refined(s, m) * descent(m, guidance)
+    seconds = n_refined(s, m) * refinement(m, guidance)
     if n_passes(m) > 1:
-        each = choice(m, ours) + experiment.restored.stage2 * descent(m, ours)
+        each = choice(m, ours) + experiment.restored.stage2 * refinement(m, ours)
         seconds += min(ours.n_images or s.n_test, s.n_test) * each
     memory = m.models.stable_diffusion + m.clip + m.speed.refine_memory
     kept = () if m.config.execution.checkpoint_steps else ("set execution.checkpoint_steps to true",)
-    n_pictures = n_refined(s, m) * guidance.n_iterations / guidance.save_every
+    n_pictures = n_refined(s, m) * n_moves(m, guidance) / guidance.save_every
     return Row(
         s.name, "32", "stage 2", seconds, m.models.unet, memory, n_pictures * picture(m.config),
-        f"calls of {m.speed.refine:.3g} s, {m.speed.refine_backward:.3g} s back, and 15 %",
+        f"calls of {m.speed.refine:.3g} s, {m.speed.refine_backward:.3g} s back, pictures, and 10 %",
         (*lower_batch(m.config, "refine"), *kept),
     )  # fmt: skip
 
@@ -102,9 +123,9 @@ def picture_controls(s: Subject, m: Means) -> Row:
 def ablations(s: Subject, m: Means) -> Row:
     """34: stage 2 of fewer images, three times and once more among noises."""
     experiment, once = m.config.experiment, stage2(s, m)
-    each = 3 * descent(m, experiment.guidance) + choice(m, experiment.guidance)
+    each = 3 * refinement(m, experiment.guidance) + choice(m, experiment.guidance)
     if n_passes(m) > 1 and experiment.restored.stage2:
-        each += descent(m, experiment.restored.guidance)
+        each += refinement(m, experiment.restored.guidance)
     seconds = n_ablated(s, m) * each
     share = 3 * n_ablated(s, m) / max(n_refined(s, m), 1)
     return once._replace(

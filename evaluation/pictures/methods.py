@@ -27,6 +27,26 @@ def methods(config: Config) -> str:
     rate = f"{guidance.learning_rate:g}, " + (
         "with a cosine schedule" if guidance.schedule == "cosine" else f"times {guidance.decay:g} in each iteration"
     )
+    adam = f"{guidance.n_iterations} iterations of Adam (learning rate {rate})"
+    last = (
+        f" (gradients through the U-Net in its last {guidance.gradient_steps} steps)" if guidance.gradient_steps else ""
+    )
+    repeats = f", each step taken {guidance.repeats} times" if guidance.repeats > 1 else ""
+    way = {
+        "descent": f"{refines} of {refined} were refined by {adam} through the whole sampler{last}, with {noise}, and "
+        f"the result is that of {result}",
+        "in_sampler": f"for {refined}, the noise estimates of one pass of the sampler were steered by the gradient of "
+        f"the loss of the predicted clean picture (relative size {guidance.steering:g}{repeats})",
+        "before_sampler": f"z of {refined} was refined by {adam} through the decoder of the autoencoder alone, and "
+        "then sampled as in stage 1",
+    }[guidance.method]
+    steps = f"DDIM steps of {experiment.models.stable_diffusion}, and its last {sampler.denoise_steps} steps were run"
+    if sampler.solver == "dpm_solver_pp_2m":
+        n_steps = sampler.solver_steps or sampler.denoise_steps
+        steps = (
+            f"steps of {experiment.models.stable_diffusion}, and its last {sampler.denoise_steps} were run in "
+            f"{n_steps} steps of DPM-Solver++ (2M)"
+        )
     fewer = any(nsd.n_sessions(subject, data.sessions) < data.sessions for subject in experiment.subjects)
     sessions = f"the first {data.sessions} sessions" + (", or all where a subject has fewer," if fewer else "")
     sentences = [
@@ -46,12 +66,9 @@ def methods(config: Config) -> str:
         f"with it in the training images: {decoding.n_voxels_semantic} for c, {decoding.n_voxels_detail} for z and "
         f"{' or '.join(map(str, voxels))} for Z_CLIP.",
         f"Test voxels were standardised by statistics of the {scaled} images.",
-        f"Stage 1: the decoded z was noised to step {sampler.noise_index} (counted from 0) of {sampler.n_steps} DDIM "
-        f"steps of {experiment.models.stable_diffusion}, and its last {sampler.denoise_steps} steps were run from the "
-        f"decoded c with a guidance scale of {sampler.guidance_scale:g}.",
-        f"Stage 2: {refines} of {refined} were refined by {guidance.n_iterations} iterations of Adam (learning rate "
-        f"{rate}) through the whole sampler, with {noise}; the loss was {loss} between CLIP features of the picture "
-        f"and the decoded Z_CLIP, and the result is that of {result}.",
+        f"Stage 1: the decoded z was noised to step {sampler.noise_index} (counted from 0) of {sampler.n_steps} "
+        f"{steps} from the decoded c with a guidance scale of {sampler.guidance_scale:g}.",
+        f"Stage 2: {way}; the loss was {loss} between CLIP features of the picture and the decoded Z_CLIP.",
     ]
     if decoding.restore_variance == "train":
         sentences.append(

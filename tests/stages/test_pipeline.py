@@ -221,6 +221,27 @@ def test_a_second_run_changes_nothing(whole_run, tmp_path):
     same_contents(whole_run, tmp_path)
 
 
+@pytest.mark.parametrize(("method", "n_moves"), [("in_sampler", 4), ("before_sampler", 2)])
+def test_stage_2_by_a_way_that_costs_less(whole_run, tmp_path, method, n_moves):
+    """Four steps are steered, or two iterations descended; the picture is that of the sampler's end."""
+    config = copy_until(whole_run, tmp_path, "reconstruction/32_stage2.py")
+    settings = [f"experiment.guidance.method={method}", "experiment.decoding.restore_variance=none"]
+    done = run("reconstruction/32_stage2.py", config, "--subject", "subj01", *(f"--set={each}" for each in settings))
+    assert done.returncode == 0, done.stderr
+    made, usual = (
+        folder / "runs/smallest/subj01/reconstruction/minddiffuser/stage2" for folder in (tmp_path, whole_run)
+    )
+    index = pd.read_csv(made / "index.csv")
+    assert index["iteration"].tolist() == [n_moves] * 4
+    for i, loss in zip(index["stimulus_id"], index["loss"], strict=True):
+        curve = pd.read_csv(made / "trajectory" / f"{i:05d}.csv")["loss"]
+        assert len(curve) == n_moves + 1
+        assert curve.iloc[-1] == pytest.approx(loss, rel=1e-5)
+        assert len(list((made / "trajectory" / f"{i:05d}").glob("*.png"))) == n_moves
+        assert (made / f"{i:05d}.png").read_bytes() != (usual / f"{i:05d}.png").read_bytes()
+    assert not (made / "state").exists()
+
+
 OUTPUT = {
     "miniature/01_make_miniature.py": ["nsd"],
     "data/02_prepare_subject.py": [f"runs/smallest/{s}/prepared.h5" for s in ("subj01", "subj02")],
