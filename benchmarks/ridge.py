@@ -4,8 +4,8 @@
     python benchmarks/ridge.py --true-size  # slow: NSD's size, 8,859 x 11,694 to 512 targets with 4,000 voxels each
     python benchmarks/ridge.py --profile    # where our time goes, and what it could be at most; a minute
 
-All but --profile needs fastl2lir, whose last release (0.11) fails on NumPy 2.4 and later. So it is run in an environment
-of its own:
+All but --profile needs fastl2lir, whose last release (0.11) fails on NumPy 2.4 and later. So it is run in its own
+environment:
 
     python3 -m venv throw-away
     throw-away/bin/pip install -e . "fastl2lir==0.11" "numpy<2.4"
@@ -150,7 +150,7 @@ def compare_plain(n_images: int, n_voxels: int, n_units: int) -> dict:
 def profile(n_images: int, n_all: int, n_voxels: int, n_units: int) -> dict:
     """Divide our time for an output among what it is spent on."""
     X, Y = simulate(n_images, n_all, n_units)
-    gram, spent = Gram(X), defaultdict(float)
+    gram, calls = Gram(X), defaultdict(list)
     _ = gram.matrix
     n_threads = torch.get_num_threads()
 
@@ -158,7 +158,7 @@ def profile(n_images: int, n_all: int, n_voxels: int, n_units: int) -> dict:
         def call(*args: Any) -> Any:
             began = time.perf_counter()
             result = function(*args)
-            spent[name] += time.perf_counter() - began
+            calls[name].append(time.perf_counter() - began)
             return result
 
         return mock.patch.object(lapack if hasattr(lapack, name) else ridge, name, call)
@@ -168,6 +168,7 @@ def profile(n_images: int, n_all: int, n_voxels: int, n_units: int) -> dict:
     patches = [timed(name, getattr(lapack if hasattr(lapack, name) else ridge, name)) for name in names]
     with patches[0], patches[1], patches[2], patches[3]:
         wall = seconds(lambda: fit(gram, Y, ALPHA, n_voxels))
+    spent = {name: sum(times) for name, times in calls.items()}
     refining = spent["solve"] + spent["subtract_product"]
     parts = {
         "selecting": max(wall * n_threads - spent["_solve_one"], 0.0),
@@ -190,7 +191,7 @@ def profile(n_images: int, n_all: int, n_voxels: int, n_units: int) -> dict:
 
 def batched_seconds(gram: Gram, Y: np.ndarray, n_voxels: int, n_threads: int) -> float:
     """Seconds for an output by torch's batched factorisations, a few systems at a time in each of several threads."""
-    r, products = gram.correlation(torch.as_tensor(Y))
+    (r, products), G = gram.correlation(torch.as_tensor(Y)), gram.matrix
     voxels = ridge.select_voxels(r, n_voxels)
     J = torch.cat([voxels, voxels.new_full((len(voxels), 1), gram.X.shape[1])], dim=1)
     few = 4 if n_voxels > 1000 else 16
