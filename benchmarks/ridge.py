@@ -198,9 +198,7 @@ def batched_seconds(gram: Gram, Y: np.ndarray, n_voxels: int, n_threads: int) ->
     systems = zip(products.gather(1, J).split(few), J.split(few), strict=True)
     torch.set_num_threads(1)
     with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        taken = seconds(
-            lambda: list(pool.map(lambda of: ridge._solve_batch(gram.matrix, of[0], of[1], ALPHA), systems))
-        )
+        taken = seconds(lambda: list(pool.map(lambda of: ridge._solve_batch(G, of[0], of[1], ALPHA), systems)))
     torch.set_num_threads(n_threads)
     return taken / len(Y.T)
 
