@@ -77,7 +77,6 @@ def _solver(n: int) -> dict[str, Any]:
 COSINE = {"schedule": "cosine"}
 WAYS = {
     "paper": Way("stage 2"),
-    "75 iterations": Way("stage 2", guidance={"n_iterations": 75, "learning_rate": 0.04, **COSINE}),
     "75 iterations, patience of 10": Way(
         "stage 2", guidance={"n_iterations": 75, "learning_rate": 0.04, "patience": 10, **COSINE}
     ),
@@ -85,8 +84,16 @@ WAYS = {
     "20 iterations, gradient of 1 step": Way(
         "stage 2", guidance={"n_iterations": 20, "learning_rate": 0.08, "gradient_steps": 1, **COSINE}
     ),
-    "20 iterations, DPM-Solver++ in 2 steps": Way(
-        "stage 2", guidance={"n_iterations": 20, "learning_rate": 0.08, **COSINE}, sampler=_solver(2)
+    **{
+        f"{n} iterations, DPM-Solver++ in 2 steps": Way(
+            "stage 2", guidance={"n_iterations": n, "learning_rate": 0.08, **COSINE}, sampler=_solver(2)
+        )
+        for n in (10, 20)
+    },
+    "20 iterations, DPM-Solver++ in 8 of 35 steps": Way(
+        "stage 2",
+        guidance={"n_iterations": 20, "learning_rate": 0.08, **COSINE},
+        sampler={**PAPER_SAMPLER, **_solver(8)},
     ),
     **{
         f"in the sampler, {steering:g}": Way("stage 2", "in_sampler", {"steering": steering})

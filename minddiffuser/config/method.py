@@ -353,9 +353,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # The paper gives no voxel counts: these are of the decoders whose files the authors' reconstruction script opens.
     "as_loaded": {"decoding": {"n_voxels_semantic": 125, "n_voxels_detail": 4000}},
-    # About an eighth of the U-Net calls. Noise at timestep 721 (741 by default), denoising from 681 as by default.
+    # What wins in docs/frontier.md: a fiftieth of the paper's operations, by benchmarks/stage2.py.
     "fast": {
-        "sampler": {"n_steps": 25, "noise_index": 18, "denoise_steps": 18},
-        "guidance": {"n_iterations": 75, "schedule": "cosine", "learning_rate": 0.04},
+        "sampler": {"solver": "dpm_solver_pp_2m", "solver_steps": 8},
+        "guidance": {"n_iterations": 20, "schedule": "cosine", "learning_rate": 0.08},
     },
 }

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from diffusers import DDIMScheduler
 
@@ -12,6 +13,7 @@ from minddiffuser.config.method import PRESETS
 from minddiffuser.config.ozcelik import Ozcelik, ozcelik_form
 from minddiffuser.config.semantic_brain_decoding import SemanticBrainDecoding, concept_form
 from minddiffuser.config.takagi import Takagi, takagi_form
+from reconstruction.sampler import ImageToImage
 
 
 def write(tmp_path, text):
@@ -185,15 +187,14 @@ def test_the_loaded_preset_changes_two_voxel_counts_and_nothing_else(tmp_path):
     assert loaded.model_copy(update={"decoding": loaded.decoding.model_copy(update=back)}) == default
 
 
-def test_the_fast_preset_starts_from_nearly_the_same_noise_and_denoises_from_the_same(tmp_path):
-    scheduler = DDIMScheduler(steps_offset=1)
+def test_the_fast_preset_starts_from_the_papers_noise_and_denoises_from_the_same(tmp_path):
     found = []
     for preset in ("", "preset: fast"):
-        sampler = load(write(tmp_path, f"name: x\n{preset}")).experiment.sampler
-        scheduler.set_timesteps(sampler.n_steps)
-        steps = scheduler.timesteps.flip(0).tolist()
-        found.append((steps[sampler.noise_index], steps[sampler.denoise_steps - 1]))
-    assert found == [(741, 681), (721, 681)]
+        settings = load(write(tmp_path, f"name: x\n{preset}")).experiment.sampler
+        scheduler = DDIMScheduler(steps_offset=1)
+        sampler = ImageToImage(None, None, scheduler, torch.zeros(1), settings, False)  # type: ignore[arg-type]
+        found.append((int(sampler.noise_timestep), int(sampler.timesteps[0]), len(sampler.timesteps)))
+    assert found == [(741, 681, 35), (741, 681, 8)]
 
 
 @pytest.mark.parametrize("override", ["experiment.seed", "name.first=1", "=1", ".=1", "experiment..seed=1"])
