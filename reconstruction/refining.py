@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 
 from feature_decoding import recipes
 from feature_extraction.clip_layers import ClipLayers
+from minddiffuser import stopping
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
 from minddiffuser.config.method import EMBEDDING, Guidance, layer_name
@@ -162,3 +163,4 @@ def _keep(
     for i, picture in zip(ids, to_uint8(images), strict=True):
         write_png(path / "trajectory" / f"{i:05d}" / f"{k:04d}.png", picture)
     write_atomically(state_path, save(state))
+    stopping.saved()
