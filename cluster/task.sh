@@ -17,12 +17,12 @@ record() { # ENDED EXIT
 }
 
 mkdir -p "$folder"
-began=$(date +%s.%3N) asked=
+began=$(date +%s.%3N) asked= child=
 record null null
 echo "== $(date '+%F %T') on $(hostname)${job:+, job $job}: $*"
+trap 'asked=1; kill -TERM "$child" 2>/dev/null' TERM
 "$@" &
 child=$!
-trap 'asked=1; kill -TERM "$child" 2>/dev/null' TERM
 wait "$child"
 code=$?
 while [[ $asked ]]; do # the signal ended the waiting, not the command

@@ -1,11 +1,11 @@
 """Plan a run as jobs of a cluster: what cluster/submit.sh submits, and workflow/Snakefile makes rules of.
 
-    python -m minddiffuser.jobs --config configs/nsd.yaml --shards 8 [--resources FILE] [--json] [TARGET ...] [-- OPTION ...]
+    python -m minddiffuser.jobs --config configs/nsd.yaml --shards 8 [--json] [TARGET ...] [-- OPTION ...]
 
 Prints the commands of SLURM, one after the other, as a person would type them; with --json the jobs themselves. A stage
 that divides its work is an array of shards for each subject, and then one run of the same script that joins what they
-made; any other is a job for each subject, or one for all. TARGET is a list of `minddiffuser/stages.csv`, or a script of it.
-Options after the two dashes go to sbatch.
+made; any other is a job for each subject, or one for all. TARGET is a list of `minddiffuser/stages.csv`, or a script of
+it. Options after the two dashes go to sbatch.
 
 What a job asks for is, in this order, what the file of resources says of its stage; what the doctor estimated, if
 `python -m doctor --estimates` wrote `estimates.csv` into the folder of results; and the file's row "default". Time is
@@ -31,6 +31,7 @@ from minddiffuser.stages import LIST, TARGETS, Stage, read_stages, stages_of
 JOBS, ESTIMATES = "jobs", "estimates.csv"  # in the folder of results: records and logs of tasks; of the doctor
 _RESOURCES = REPOSITORY / "cluster" / "resources.csv"
 _WARNING = 300  # seconds before the end of its time at which a script is asked to stop
+_LEAST_GB = 4  # of a job that was estimated
 _COLUMNS = ("gpus", "cpus", "gb", "hours")
 
 
@@ -216,7 +217,7 @@ def resources(
     of_stage = [row for (stage, of), row in estimates.items() if stage == key and (subject is None or of == subject)]
     found: dict[str, float] = {"gpus": default["gpus"] if has_gpu else 0, **{k: default[k] for k in _COLUMNS[1:]}}
     if of_stage:
-        found["gb"] = 1.25 * max(row["gb"] for row in of_stage)
+        found["gb"] = max(1.25 * max(row["gb"] for row in of_stage), _LEAST_GB)
         seconds = sum(row["seconds"] for row in of_stage)
         if not math.isnan(seconds):
             found["hours"] = 1.5 * seconds / n / 3600 + 0.5

@@ -1,11 +1,16 @@
 """Real jobs on a SLURM: shards, joins, kills and ends of time leave the bytes of a run that was not divided."""
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -96,8 +101,10 @@ def submit(folder: Path, *what: str, options: tuple[str, ...] = (), n: int = 4) 
 
 
 def queue() -> str:
-    line = ["squeue", "--noheader", "--format=%i %T %j %r"]
-    return subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    """Give the jobs of these tests that are in the queue."""
+    line = ["squeue", "--me", "--noheader", "--format=%i %T %j %r"]
+    said = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    return "\n".join(line for line in said.splitlines() if " smallest/" in line)
 
 
 def wait_until(what, seconds: float = 240.0):
@@ -110,7 +117,7 @@ def wait_until(what, seconds: float = 240.0):
 
 
 def wait_for_the_end(seconds: float = 240.0) -> None:
-    wait_until(lambda: not queue().strip(), seconds)
+    wait_until(lambda: not queue(), seconds)
 
 
 def record(folder: Path, task: str, script: str = STAGE2) -> dict:
@@ -181,3 +188,105 @@ def test_two_shards_that_end_together_join_once(folder, undivided):
         if gap < 1:
             return
     pytest.fail("of three pairs none ended in one second")
+
+
+@pytest.mark.slow
+def test_a_task_that_is_killed_and_submitted_again_ends_in_the_same_bytes(folder, undivided):
+    submit(folder, STAGE2)
+    wait_for_the_middle(folder, "2-of-4")
+    (process,) = processes(folder, "--shard 2-of-4")
+    os.kill(process, signal.SIGKILL)
+    wait_for_the_end()
+    assert record(folder, "2-of-4")["exit"] == 128 + signal.SIGKILL
+    assert "exit code 137" in status(folder)
+    assert not (jobs_of(folder, STAGE2) / "joined.json").exists()
+    submit(folder, STAGE2)
+    wait_for_the_end()
+    same_bytes(undivided, folder)
+
+
+def processes(folder: Path, argument: str) -> list[int]:
+    """Find the scripts that run on a folder's configuration with an argument."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if str(folder) in line and argument in line and line.startswith(sys.executable):
+                found.append(int(place.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_time_that_is_too_short_is_made_up_for_by_starting_again(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "alone")
+    for place in (folder, tmp_path / "alone"):
+        config_in(place, n_iterations=400)
+    run_undivided(tmp_path / "alone" / "smallest.yaml", STAGE2)
+    submit(folder, STAGE2, options=("--time=1", "--signal=B:TERM@30"), n=2)
+    wait_for_the_end(1500)
+    assert record(folder, "joined")["exit"] == 0
+    records = [record(folder, f"{k}-of-2") for k in (1, 2)]
+    print("times that the shards were started again:", [found["restarts"] for found in records])
+    assert all(found["restarts"] > 0 for found in records)
+    assert "stopped by SIGTERM" in (jobs_of(folder, STAGE2) / "1-of-2.log").read_text()
+    same_bytes(tmp_path / "alone", folder)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    """Folder in which `make demo` has run, in a place that is free again: what is written has paths in it."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    config = config_in(folder)
+    line = [sys.executable, "-m", "minddiffuser.demo", "--config", str(config), "demo"]
+    done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder.rename(folder.with_name("quiet"))
+
+
+@pytest.fixture
+def place(demo) -> Iterator[Path]:
+    """The place where `demo` was."""
+    folder = demo.with_name("run")
+    config_in(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_whole_demo_in_four_shards_ends_in_the_bytes_of_an_undivided_run(demo, place):
+    submit(place, "demo")
+    wait_for_the_end(1500)
+    said = status(place)
+    assert "FAILED" not in said
+    assert "0 at work" in said
+    same_bytes(demo, place)
+
+
+@pytest.fixture(scope="session")
+def snakemake(tmp_path_factory) -> Path:
+    """Snakemake and its executor, in an environment of their own, as they are to be."""
+    if found := shutil.which("snakemake"):
+        return Path(found)
+    folder = tmp_path_factory.mktemp("snakemake")
+    venv.create(folder, with_pip=True)
+    packages = ["snakemake>=9", "snakemake-executor-plugin-slurm"]
+    done = subprocess.run([folder / "bin/pip", "install", "-q", *packages], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"Snakemake cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+    return folder / "bin/snakemake"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_snakefile_in_four_shards_ends_in_the_bytes_of_an_undivided_run(demo, place, snakemake):
+    settings = [f"configs={place / 'smallest.yaml'}", "shards=4", "target=demo", f"python={sys.executable}"]
+    line = [str(snakemake), "--snakefile", "workflow/Snakefile", "--config", *settings]
+    line += [f"resources={place / 'resources.csv'}", "--executor", "slurm", "--jobs", "20", "--slurm-no-account"]
+    line += ["--slurm-status-command", "squeue", "--latency-wait", "20", "--default-resources", "slurm_partition=debug"]
+    done = subprocess.run(line, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for path in place.rglob("*.done"):
+        path.unlink()
+    same_bytes(demo, place)
