@@ -91,7 +91,7 @@ def all_subjects(experiment: Experiment) -> tuple[str, ...]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this program has."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what is wrong to this file, too")
-    parser.add_argument("--estimates", action="store_true", help="write estimates.csv, for cluster/submit.sh, too")
+    parser.add_argument("--estimates", action="store_true", help="write jobs/estimates.csv, for cluster/submit.sh")
     parser.add_argument(
         "--scripts", nargs="+", metavar="SCRIPT",
         help="look only at what these need, such as reconstruction/31_stage1.py (default: all scripts)",

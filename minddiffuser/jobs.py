@@ -8,8 +8,8 @@ made; any other is a job for each subject, or one for all. TARGET is a list of `
 it. Options after the two dashes go to sbatch.
 
 What a job asks for is, in this order, what the file of resources says of its stage; what the doctor estimated, if
-`python -m doctor --estimates` wrote `estimates.csv` into the folder of results; and the file's row "default". Time is
-half as much again as the estimate, and half an hour; memory a quarter more.
+`python -m doctor --estimates` wrote `jobs/estimates.csv` into the folder of results; and the file's row "default". Time
+is half as much again as the estimate, and half an hour; memory a quarter more.
 """
 
 import argparse
@@ -28,7 +28,8 @@ from minddiffuser.demo import is_simulated
 from minddiffuser.lanes import subjects_of
 from minddiffuser.stages import LIST, TARGETS, Stage, read_stages, stages_of
 
-JOBS, ESTIMATES = "jobs", "estimates.csv"  # in the folder of results: records and logs of tasks; of the doctor
+JOBS = "jobs"  # in the folder of results: records and logs of tasks
+ESTIMATES = f"{JOBS}/estimates.csv"  # of the doctor
 _RESOURCES = REPOSITORY / "cluster" / "resources.csv"
 _WARNING = 300  # seconds before the end of its time at which a script is asked to stop
 _LEAST_GB = 4  # of a job that was estimated
