@@ -21,6 +21,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from minddiffuser.cli import read_config
 from minddiffuser.config import REPOSITORY, Config
@@ -212,7 +213,7 @@ def resources(
     subject: str | None,
     n: int,
     has_gpu: bool,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Choose what a job of a stage asks for: `gpus`, `cpus`, `gb`, `minutes`, and `gpu_gb` that it takes of a GPU."""
     default, own = asked["default"], asked.get(key, {})
     of_stage = [row for (stage, of), row in estimates.items() if stage == key and (subject is None or of == subject)]
