@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,7 @@ BEFORE = [
 RESOURCES = "stage,gpus,cpus,gb,hours\ndefault,0,1,2,0.5\nreconstruction/32,1,,,\n"
 
 
-def config_in(folder: Path, n_iterations: int = 6) -> Path:
+def config_in(folder: Path) -> Path:
     """Configuration of one subject, of whom stage 2 makes eight pictures, one at a time."""
     path = write_config(folder)
     config = yaml.safe_load(path.read_text())
@@ -39,7 +40,7 @@ def config_in(folder: Path, n_iterations: int = 6) -> Path:
     experiment = config["experiment"]
     experiment["subjects"] = ["subj01"]
     experiment["miniature"]["n_shared"] = 10
-    experiment["guidance"] |= {"n_images": 8, "n_iterations": n_iterations}
+    experiment["guidance"] |= {"n_images": 8, "n_iterations": 6}
     experiment["restored"]["guidance"]["n_images"] = 2
     experiment["restored"]["stage2"] = False
     experiment["decoding"]["restore_folds"] = 4
@@ -226,19 +227,25 @@ def processes(folder: Path, argument: str) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_time_that_is_too_short_is_made_up_for_by_starting_again(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "alone")
-    for place in (folder, tmp_path / "alone"):
-        config_in(place, n_iterations=400)
-    run_undivided(tmp_path / "alone" / "smallest.yaml", STAGE2)
-    submit(folder, STAGE2, options=("--time=1", "--signal=B:TERM@30"), n=2)
+def test_a_time_that_is_too_short_is_made_up_for_by_starting_again(folder, undivided):
+    submit(folder, STAGE2, options=("--time=2", "--signal=B:TERM@30"), n=2)
+    wait_for_the_middle(folder, "1-of-2")
+    (process,) = processes(folder, "--shard 1-of-2")
+    os.kill(process, signal.SIGSTOP)  # so that its time is over before its work is
+    wait_until(lambda: is_asked_to_end(process))
+    os.kill(process, signal.SIGCONT)
     wait_for_the_end(1500)
     assert record(folder, "joined")["exit"] == 0
-    records = [record(folder, f"{k}-of-2") for k in (1, 2)]
-    print("times that the shards were started again:", [found["restarts"] for found in records])
-    assert all(found["restarts"] > 0 for found in records)
-    assert "stopped by SIGTERM" in (jobs_of(folder, STAGE2) / "1-of-2.log").read_text()
-    same_bytes(tmp_path / "alone", folder)
+    assert record(folder, "1-of-2")["restarts"] > 0
+    log = (jobs_of(folder, STAGE2) / "1-of-2.log").read_text()
+    assert "stopped by SIGTERM: what is done is kept" in log
+    same_bytes(undivided, folder)
+
+
+def is_asked_to_end(process: int) -> bool:
+    """Tell whether SIGTERM waits for a process that is stopped."""
+    (pending,) = re.findall(r"ShdPnd:\s*(\w+)", Path(f"/proc/{process}/status").read_text())
+    return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,14 @@ import numpy as np
 import pytest
 import yaml
 
+import baselines.mind_animator.needs
+import data.nsd_needs
+import evaluation.pictures.needs
+import feature_extraction.needs
+from doctor.estimates import as_csv
 from minddiffuser import jobs, status, stopping
 from minddiffuser.config import REPOSITORY, load
+from minddiffuser.needs.rows import Row
 from minddiffuser.recipe import Recipe
 from minddiffuser.stages import TARGETS, read_stages, stages_of
 from minddiffuser.store import Artifact, Shard
@@ -134,6 +140,26 @@ def test_keys_of_resources_are_of_stages():
     assert named <= {stage.key for stage in read_stages()}
 
 
+@pytest.mark.parametrize(
+    ("room", "scripts", "keys"),
+    [
+        (
+            feature_extraction.needs.ROOM,
+            "11-13",
+            ["feature_extraction/11", "feature_extraction/12", "feature_extraction/13"],
+        ),
+        (baselines.mind_animator.needs.ROOM, "11", ["mind_animator/11"]),
+        (baselines.mind_animator.needs.ROOM, "31", ["mind_animator/31"]),
+        (evaluation.pictures.needs.ROOM, "42", ["evaluation/42"]),
+        (data.nsd_needs.ROOM, "02", ["data/02"]),
+    ],
+)
+def test_estimates_of_the_doctor_are_for_the_scripts_of_their_room(room, scripts, keys):
+    row = Row("s1", scripts, "x", 60.0, 2e9, 3e9, 0, "")
+    lines = as_csv([(room, row)], on_gpu=True).splitlines()
+    assert lines == ["stage,subject,seconds,gb,gpu_gb", *(f"{key},s1,60,2.60,3.00" for key in keys)]
+
+
 # The commands
 
 
@@ -234,6 +260,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from minddiffuser import cli
+from minddiffuser.needs.rows import Row
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import Artifact
 
