@@ -295,13 +295,14 @@ def snakemake(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_snakefile_in_four_shards_ends_in_the_bytes_of_an_undivided_run(demo, place, snakemake):
-    settings = [f"configs={place / 'smallest.yaml'}", "shards=4", "target=demo", f"python={sys.executable}"]
-    line = [str(snakemake), "--snakefile", "workflow/Snakefile", "--config", *settings]
-    line += [f"resources={place / 'resources.csv'}", "--executor", "slurm", "--jobs", "20", "--slurm-no-account"]
-    line += ["--slurm-status-command", "squeue", "--latency-wait", "20", "--default-resources", "slurm_partition=debug"]
+def test_the_snakefile_in_four_shards_ends_in_the_bytes_of_an_undivided_run(undivided, tmp_path, snakemake):
+    config = config_in(tmp_path / "run")
+    settings = [f"configs={config}", "shards=4", f"target={' '.join([*BEFORE, STAGE2])}", f"python={sys.executable}"]
+    line = [str(snakemake), "--snakefile", "workflow/Snakefile", "--directory", str(tmp_path), "--config", *settings]
+    line += [f"resources={config.with_name('resources.csv')}", "--executor", "slurm", "--jobs", "20"]
+    line += ["--slurm-no-account", "--slurm-status-command", "squeue", "--latency-wait", "20"]
+    line += ["--default-resources", "slurm_partition=debug"]
     done = subprocess.run(line, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    for path in place.rglob("*.done"):
-        path.unlink()
-    same_bytes(demo, place)
+    assert (jobs_of(tmp_path / "run", STAGE2) / "joined.done").is_file()
+    same_bytes(undivided, tmp_path / "run")
