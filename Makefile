@@ -10,83 +10,16 @@ WORDNET := models/wordnet/usr/share/wordnet
 INSTALLED := $(VENV)/.installed
 INSTALLING := $(VENV)/.installing
 
-# All that is run, in order. The tens digit is the stage, the units digit the step. What is listed twice gives a first score
-# and page before stage 2, which takes days on real data.
-SCRIPTS := \
-	miniature/01_make_miniature.py \
-	data/02_prepare_subject.py \
-	miniature/03_make_god.py \
-	feature_extraction/11_semantic.py \
-	feature_extraction/12_detail.py \
-	feature_extraction/13_structural.py \
-	baselines/semantic_brain_decoding/14_bank.py \
-	feature_decoding/21_select_units.py \
-	feature_decoding/22_semantic.py \
-	feature_decoding/23_detail.py \
-	feature_decoding/24_structural.py \
-	feature_decoding/25_accuracy.py \
-	feature_decoding/27_weight_maps.py \
-	feature_decoding/28_controls.py \
-	baselines/semantic_brain_decoding/29_decode_labels.py \
-	reconstruction/31_stage1.py \
-	evaluation/41_score.py \
-	evaluation/43_report.py \
-	reconstruction/32_stage2.py \
-	reconstruction/33_controls.py \
-	reconstruction/34_ablations.py \
-	baselines/takagi/35_decode_takagi.py \
-	baselines/takagi/36_reconstruct_takagi.py \
-	baselines/ozcelik/37_decode_ozcelik.py \
-	baselines/ozcelik/38_reconstruct_ozcelik.py \
-	baselines/semantic_brain_decoding/39_generate.py \
-	evaluation/40_score_concepts.py \
-	evaluation/41_score.py \
-	evaluation/42_compare.py \
-	evaluation/43_report.py
-
-# What `make demo` leaves to `make compare`, and what is of another dataset, `make god`; `make all` runs all of them.
-FOR_COMPARISON := \
-	feature_decoding/25_accuracy.py \
-	feature_decoding/27_weight_maps.py \
-	feature_decoding/28_controls.py \
-	reconstruction/34_ablations.py \
-	baselines/takagi/35_decode_takagi.py \
-	baselines/takagi/36_reconstruct_takagi.py \
-	baselines/ozcelik/37_decode_ozcelik.py \
-	baselines/ozcelik/38_reconstruct_ozcelik.py
-OF_GOD := \
-	miniature/03_make_god.py \
-	baselines/semantic_brain_decoding/14_bank.py \
-	baselines/semantic_brain_decoding/29_decode_labels.py \
-	baselines/semantic_brain_decoding/39_generate.py \
-	evaluation/40_score_concepts.py
-# Of CC2017, the dataset of films; part of no other list.
-CC2017 := \
-	miniature/04_make_cc2017.py \
-	data/05_prepare_films.py \
-	baselines/mind_animator/11_features.py \
-	baselines/mind_animator/21_semantic.py \
-	baselines/mind_animator/22_structure.py \
-	baselines/mind_animator/23_motion.py \
-	baselines/mind_animator/24_retrieval.py \
-	baselines/mind_animator/25_maps.py \
-	baselines/mind_animator/31_reconstruct.py \
-	baselines/mind_animator/32_controls.py \
-	evaluation/44_score_films.py
-# Of them a first look makes the films of one form, and the controls that tell whether motion is decoded.
-FIRST_FILMS := "baselines/mind_animator/31_reconstruct.py --only corrected"
-FIRST_FILM_CONTROLS := "baselines/mind_animator/32_controls.py --only ceiling static other_clip mover no_generator/corrected"
-FIRST_CONTROLS := "reconstruction/33_controls.py --only ceiling shuffled nearest_training mean_image"
-
 # Files of tests are divided between two processes; those that share a costly input stay together (tests/conftest.py).
 SIDE_BY_SIDE := --numprocesses 2
 
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
 RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--jobs $(JOBS))
 
-# Not part of any: data/00_get_models.py (`make models`), data/00_get_nsd.py (`make nsd`), and
-# feature_decoding/26_search.py, which helps to choose settings. Without experiment.miniature in CONFIG there is nothing
-# for miniature/01_make_miniature.py to do, without experiment.semantic_brain_decoding nothing for its scripts.
+# What demo, compare, god, all, film and film-all run is listed in minddiffuser/stages.csv. Not part of any are
+# data/00_get_models.py (`make models`), data/00_get_nsd.py (`make nsd`), and feature_decoding/26_search.py, which helps
+# to choose settings. Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do,
+# without experiment.semantic_brain_decoding nothing for its scripts.
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo compare god all film film-all models nsd wordnet test test-all lint lock clean
@@ -115,23 +48,22 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED) ## reconstruct images from fMRI by both stages, beside four controls (simulated by default)
-	@$(RUN) $(subst reconstruction/33_controls.py,$(FIRST_CONTROLS),$(filter-out $(FOR_COMPARISON) $(OF_GOD),$(SCRIPTS)))
+	@$(RUN) demo
 
 compare: $(INSTALLED) ## the same, with rivals, ablations, all controls, and where and how well each target is decoded
-	@$(RUN) $(filter-out $(OF_GOD),$(SCRIPTS))
+	@$(RUN) compare
 
 god: $(INSTALLED) ## Semantic Brain Decoding, on Generic Object Decoding
-	@$(RUN) $(OF_GOD) evaluation/42_compare.py evaluation/43_report.py
+	@$(RUN) god
 
 all: $(INSTALLED) ## demo, compare and god in one (what is done is not done again)
-	@$(RUN) $(SCRIPTS)
+	@$(RUN) all
 
 film: $(INSTALLED) ## Mind-Animator, on CC2017: from recordings to films that are decoded, scored and shown, beside five controls
-	@$(RUN) $(subst baselines/mind_animator/32_controls.py,$(FIRST_FILM_CONTROLS),$(subst \
-		baselines/mind_animator/31_reconstruct.py,$(FIRST_FILMS),$(filter-out %/25_maps.py,$(CC2017)))) evaluation/43_report.py
+	@$(RUN) film
 
 film-all: $(INSTALLED) ## the same, with films of all forms, all controls, and maps of the cortex
-	@$(RUN) $(CC2017) evaluation/43_report.py
+	@$(RUN) film-all
 
 models: $(INSTALLED) ## download the models that CONFIG names, once (the miniature's are in the repository)
 	@$(BIN)/python data/00_get_models.py --config $(CONFIG)

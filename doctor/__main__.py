@@ -1,6 +1,6 @@
 """Check everything that a run needs before hours are spent on it, and estimate what it will take.
 
-    python -m doctor --config configs/nsd.yaml [--subject subj01] [--json FILE] [--scripts SCRIPT ...]
+    python -m doctor --config configs/nsd.yaml [--subject subj01] [--json FILE] [--estimates] [--scripts SCRIPT ...]
 
 Looks at every file of the dataset, the ROIs, the captions of all images, a little of each session, every run of films,
 the models (each is opened), the device, and the free disk; then estimates time, memory and disk of each stage, and
@@ -34,9 +34,11 @@ import feature_decoding.needs
 import feature_extraction.needs
 import reconstruction.needs
 from doctor.checklist import as_json, checklist
+from doctor.estimates import as_csv
 from doctor.machine import check_disk, check_memory, show
 from minddiffuser.cli import Run, concept_subjects, execute, film_subjects, parse
 from minddiffuser.config import REPOSITORY, Experiment
+from minddiffuser.jobs import ESTIMATES
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.models import device_of
 from minddiffuser.needs.rows import Row
@@ -89,6 +91,7 @@ def all_subjects(experiment: Experiment) -> tuple[str, ...]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what only this program has."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what is wrong to this file, too")
+    parser.add_argument("--estimates", action="store_true", help="write jobs/estimates.csv, for cluster/submit.sh")
     parser.add_argument(
         "--scripts", nargs="+", metavar="SCRIPT",
         help="look only at what these need, such as reconstruction/31_stage1.py (default: all scripts)",
@@ -111,12 +114,17 @@ def examine(run: Run) -> Findings:
         if room.look:
             room.look(findings, names)
     rows: list[tuple[Row, str]] = []
+    estimated: list[tuple[Room, Row]] = []
     for room, names in used:
         findings.part = "" if is_alone else room.part
-        rows += [(row, findings.part) for row in room.rows(findings, names)]
+        estimated += [(room, row) for row in room.rows(findings, names)]
+        rows += [(row, findings.part) for of, row in estimated if of is room]
     rows.sort(key=lambda pair: (pair[0].subject, pair[0].scripts))
     findings.part = ""
     device = device or torch.device("cpu")  # for the estimates
+    if run.own.estimates:
+        on_gpu = not run.device_name.startswith("cpu")  # also where this machine has none
+        write_atomically(run.config.folder() / ESTIMATES, as_csv(estimated, on_gpu))
     check_memory(findings, rows, device)
     findings.check("disk", check_disk, run.config, sum(row.disk for row, _ in rows), bool(findings.assumed))
     if rows:

@@ -171,7 +171,7 @@ def decode_family(
     Returns
     -------
     dict or None
-        None while other shards are at work on the decoder; otherwise what `decoded/<family>.h5` has:
+        None while the decoder is in parts (see `fit_decoder`); otherwise what `decoded/<family>.h5` has:
         c (n_test, n_tokens, width) or z (n_test, 4, height, width), and stimulus_id (n_test,).
     """
     of = read_family(run.config, decoder.recipe.subject, family, len(X_test))
@@ -221,7 +221,7 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
     Returns
     -------
     bool
-        Whether the whole decoder is there (other shards may still be at work).
+        Whether the whole decoder is there (a run without shards joins its parts).
 
     Raises
     ------

@@ -42,7 +42,7 @@ def measure_spread(
     Returns
     -------
     bool
-        Whether the whole files are there (other shards may still be at work).
+        Whether the whole files are there (a run without shards joins their parts).
 
     Raises
     ------

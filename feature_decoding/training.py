@@ -29,6 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
+from minddiffuser import stopping
 from minddiffuser.progress import progress
 from minddiffuser.seeds import seed_of, torch_generator
 from minddiffuser.store import DataError, reading, write_atomically
@@ -130,6 +131,7 @@ def train(
     curve, best = _resume(path, network, optimiser, made_of)
     is_small, kept = sum(weights.numel() for weights in network.parameters()) < _SMALL, time.monotonic()
     loss_of_epoch = losses(len(curve))
+    stopping.defer()
     for epoch in progress(range(len(curve), plan.n_epochs), desc=name, initial=len(curve), total=plan.n_epochs):
         loss_of = next(loss_of_epoch)
         with seeded(seed, name, epoch, "dropout"):
@@ -145,9 +147,12 @@ def train(
         if plan.checkpoint == "best_validation" and all(error < before for *_, before in curve):
             best = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
         curve.append([epoch, optimiser.param_groups[0]["lr"], loss, error])
-        if is_small or epoch == plan.n_epochs - 1 or time.monotonic() - kept > _SECONDS:
+        is_due = is_small or epoch == plan.n_epochs - 1 or time.monotonic() - kept > _SECONDS
+        if is_due or stopping.is_asked():
             _keep(path, network, optimiser, made_of, curve, best)
             kept = time.monotonic()
+            stopping.saved()
+    stopping.release()
     table = pd.DataFrame(curve, columns=_COLUMNS)
     if plan.checkpoint == "best_validation" and best:
         network.load_state_dict(best)

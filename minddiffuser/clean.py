@@ -17,7 +17,7 @@ from minddiffuser.cli import concept_subjects, film_subjects, read_config
 from minddiffuser.config import Config
 from minddiffuser.demo import is_simulated
 
-_MADE = ("evaluation", "bank")  # beside the subjects
+_MADE = ("evaluation", "bank", "jobs")  # beside the subjects
 _MARKERS = "miniature*.json"  # in a folder of simulated data
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minddiffuser import stopping
 from minddiffuser.arguments import shared_parser
 from minddiffuser.config import REPOSITORY, Config, ConfigError, Experiment, load
 from minddiffuser.store import DataError, Shard
@@ -139,9 +140,16 @@ def key_of(script: Path) -> str:
 
 
 def execute(main: Callable[[], None]) -> None:
-    """Run a script's `main`; what is wrong with the input ends with one message and exit code 1."""
+    """Run a script's `main`; what is wrong with the input ends with one message and exit code 1.
+
+    After SIGTERM a script that has kept what it had in hand ends with exit code 75.
+    """
     try:
         main()
+        stopping.release()
+    except stopping.StoppedError:
+        print("stopped by SIGTERM: what is done is kept, and the same command goes on", file=sys.stderr)
+        sys.exit(stopping.AGAIN)
     except DataError as error:
         remedy = error.remedy if _latest is None else remedy_of(error, _latest.config)
         sys.exit(f"error: {error.text}; {remedy}" if remedy else f"error: {error.text}")

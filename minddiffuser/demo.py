@@ -1,6 +1,9 @@
-"""Run scripts in order: what `make demo`, `make compare`, `make god` and the like do, which list them.
+"""Run scripts in order: what `make demo`, `make compare`, `make god` and the like do.
 
+    python -m minddiffuser.demo --config configs/nsd.yaml [--jobs N] demo
     python -m minddiffuser.demo --config configs/nsd.yaml [--jobs N] SCRIPT [SCRIPT ...]
+
+A word such as "demo" stands for its list in `minddiffuser/stages.csv`.
 
 Where the data are real the doctor (`python -m doctor`) looks first at what the scripts need: nothing is started while
 something is wrong that the method needs, and the scripts of a rival that cannot run are left out, which is said here,
@@ -31,6 +34,7 @@ from minddiffuser import terminal
 from minddiffuser.cli import read_config
 from minddiffuser.config import Config, Experiment
 from minddiffuser.lanes import ScriptError, can_fork, lanes_of, run, usual_jobs
+from minddiffuser.stages import TARGETS, stages_of
 
 # What `make demo` leaves to others: by the command, what it adds, and what the folder of results has afterwards.
 _LATER = {
@@ -47,8 +51,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--jobs", type=int, help="processes side by side (default: see above)")
-    parser.add_argument("scripts", nargs="+", metavar="SCRIPT", help="in order, relative to the repository")
+    parser.add_argument("scripts", nargs="+", metavar="SCRIPT", help="in order, relative to the repository; or a list")
     args = parser.parse_args(argv)
+    args.scripts = [script for name in args.scripts for script in listed(name)]
     if args.jobs is not None and args.jobs < 1:
         parser.error(f"--jobs {args.jobs}: at least 1 is needed")
     config = read_config(parser, args.config)
@@ -74,6 +79,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(130)
     of_films = any(script.startswith(_OF_FILMS) for script in args.scripts)
     print("", *closing(config, args.config, list(left_out), time.monotonic() - began, of_films), sep="\n")
+
+
+def listed(name: str) -> list[str]:
+    """Give the scripts that a word stands for: those of a target, or itself."""
+    return [stage.command for stage in stages_of(name)] if name in TARGETS else [name]
 
 
 def closing(config: Config, path: Path, left_out: list[str], seconds: float, of_films: bool = False) -> list[str]:

@@ -13,13 +13,10 @@ from typing import NamedTuple
 from minddiffuser import terminal
 from minddiffuser.cli import concept_subjects, film_subjects
 from minddiffuser.config import REPOSITORY, Config, Experiment
+from minddiffuser.stages import read_stages
 
 # The scripts that take all subjects in one go: they simulate, or gather what all subjects have.
-_TOGETHER = (
-    *("data/00", "miniature/01", "miniature/03", "miniature/04"),
-    *("baselines/mind_animator/11", "baselines/semantic_brain_decoding/14"),
-    *("evaluation/40", "evaluation/41", "evaluation/42", "evaluation/43", "evaluation/44"),
-)
+_TOGETHER = ("data/00", *(stage.place for stage in read_stages() if stage.takes_all))
 # Datasets whose subjects have names of their own, and what the names of their scripts begin with.
 _OTHERS = {
     ("baselines/semantic_brain_decoding/",): concept_subjects,
@@ -55,7 +52,7 @@ def usual_jobs(config: Config) -> int:
 
     At most half as many again as cores: three on two are faster than two and then one.
     """
-    of_others = [len(subjects_of(config.experiment)) for subjects_of in _OTHERS.values()]
+    of_others = [len(names_of(config.experiment)) for names_of in _OTHERS.values()]
     n_subjects = max(len(config.experiment.subjects), *of_others)
     return min(n_subjects, n_cores() + n_cores() // 2) if config.execution.device == "cpu" else 1
 
@@ -95,17 +92,17 @@ def lanes_of(scripts: Sequence[str], experiment: Experiment) -> list[list[Lane]]
             continue
         of_subjects: dict[str, list[str]] = {}
         for script in of_group:
-            for subject in _subjects_of(script, experiment):
+            for subject in subjects_of(script, experiment):
                 of_subjects.setdefault(subject, []).append(script)
         found.append([Lane(subject, own) for subject, own in of_subjects.items()])
     return [lanes for lanes in found if lanes]
 
 
-def _subjects_of(script: str, experiment: Experiment) -> tuple[str, ...]:
+def subjects_of(script: str, experiment: Experiment) -> tuple[str, ...]:
     """Subjects of the dataset that a script is of."""
-    for beginnings, subjects_of in _OTHERS.items():
+    for beginnings, names_of in _OTHERS.items():
         if script.startswith(beginnings):
-            return subjects_of(experiment)
+            return names_of(experiment)
     return experiment.subjects
 
 

@@ -6,7 +6,9 @@ do, another one that something else is in the way. `open_made` opens what an ear
 nothing but what the present configuration would make.
 
 Nothing here needs locks. Files are written under names of their own and renamed; several processes, on several
-machines, may make parts of one artifact at the same time, and who comes second finds the finished file.
+machines, may make parts of one artifact at the same time, and who comes second finds the finished file. Shards make
+parts only: a run that is not divided joins them, so that it does not matter which shard ends last, nor whether it sees
+at once what others wrote on another machine.
 """
 
 import errno
@@ -26,9 +28,11 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from minddiffuser import stopping
 from minddiffuser.recipe import Recipe
 
 _PACKAGES = ("numpy", "scipy", "torch", "diffusers", "transformers", "open_clip_torch")
+PARTS = "parts.json"  # says how many parts a file will have
 _ABANDONED = 24 * 3600.0  # seconds after which nobody is still writing a partial file
 
 
@@ -278,6 +282,7 @@ class Artifact:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.path = recipe, recipe.path
+        self._shard = Shard()  # whose parts were asked for
         self._began = time.monotonic()
 
     @property
@@ -316,22 +321,29 @@ class Artifact:
 
     def parts_to_do(self, n_rows: int, rows_per_part: int, shard: Shard = Shard()) -> list[tuple[int, slice]]:
         """List the number and the rows of each part that this shard still has to make."""
+        self._shard = shard
         if self.path.exists():
             return []  # another process has joined them, and deleted them
-        return [
+        starts, there = range(0, n_rows, rows_per_part), self._parts_there()
+        todo = [
             (number, slice(start, min(start + rows_per_part, n_rows)))
-            for number, start in enumerate(range(0, n_rows, rows_per_part))
-            if shard.holds(number) and not self._part(number).exists()
+            for number, start in enumerate(starts)
+            if shard.holds(number) and number not in there
         ]
+        if todo:
+            self._announce(len(starts))
+            stopping.defer()
+        return todo
 
     def write_part(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one part; it survives a kill."""
         while not self.path.exists():  # where the file is there, another process has made this part, and joined all
             try:
-                return write_arrays(self._part(number), arrays, {})
+                write_arrays(self._part(number), arrays, {})
+                break
             except FileNotFoundError:
                 continue  # another process deleted the folder of parts in this moment
-        return None
+        stopping.saved()
 
     def join(
         self,
@@ -339,7 +351,7 @@ class Artifact:
         rows_per_part: int,
         constants: Callable[[Callable[[], Iterator[h5py.File]]], Mapping[str, np.ndarray]] | None = None,
     ) -> bool:
-        """Put the parts together, row after row, once all are there.
+        """Put the parts together, row after row, once all are there; a shard leaves that to a run without shards.
 
         Parameters
         ----------
@@ -376,7 +388,7 @@ class Artifact:
     def reduce(
         self, n_parts: int, make: Callable[[Callable[[], Iterator[h5py.File]]], Mapping[str, np.ndarray]]
     ) -> bool:
-        """Make the file of its parts, once all are there.
+        """Make the file of its parts, once all are there; a shard leaves that to a run without shards.
 
         Parameters
         ----------
@@ -393,8 +405,14 @@ class Artifact:
 
     def _finish(self, n_parts: int, write: Callable[[Callable[[], Iterator[h5py.File]]], None]) -> bool:
         """Write the file, unless parts are missing, or another process does it in the meantime and deletes them."""
+        stopping.release()
+        there = self._parts_there()
+        if self._shard.n > 1 and not self.is_done():
+            n_there = len(there.intersection(range(n_parts)))
+            print(f"{self.path.name}: {n_there} of {n_parts} parts are there; a run without --shard joins them")
+            return False
         gone = None
-        if missing := [number for number in range(n_parts) if not self._part(number).exists()]:
+        if missing := [number for number in range(n_parts) if number not in there]:
             gone = self._part(missing[0])
         else:
             self._write_provenance()
@@ -413,13 +431,26 @@ class Artifact:
             return True
         if not missing:
             raise DataError(f"{gone} was deleted while {self.path} was made of it; run this again")
-        print(f"{self.path.name}: {len(missing)} of {n_parts} parts are left to other shards; the last joins them")
+        print(f"{self.path.name}: {len(missing)} of {n_parts} parts are missing")
         return False
 
     def _delete_parts(self) -> None:
         """Delete the parts, and those that were to become a file of other settings, whose place this one has."""
         for parts in self.path.parent.glob(f".{self.path.name}.*.parts"):
             shutil.rmtree(parts, ignore_errors=True)
+
+    def _parts_there(self) -> set[int]:
+        """List the parts that are there: of a folder that is read, a network file system shows what is new."""
+        return {int(part.stem) for part in self._parts.glob("[0-9]*.h5")}
+
+    def _announce(self, n_parts: int) -> None:
+        """Say beside the parts how many there will be, for who looks from outside (`minddiffuser/status.py`)."""
+        about = self._parts / PARTS
+        if not about.exists():
+            record = {"made_by": self.recipe.made_by, "subject": self.recipe.subject, "n_parts": n_parts}
+            write_atomically(about, json.dumps(record) + "\n")
+            if self.path.exists():  # joined in this moment by another process
+                self._delete_parts()
 
     def _part(self, number: int) -> Path:
         return self._parts / f"{number:05d}.h5"

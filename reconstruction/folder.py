@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from minddiffuser import stopping
 from minddiffuser.progress import progress
 from minddiffuser.recipe import Recipe
 from minddiffuser.store import DataError, Shard, describe, reading, sweep, write_atomically
@@ -111,7 +112,10 @@ class ReconstructionFolder:
         batches = [
             np.arange(start, min(start + size, len(stimulus_ids))) for number, start in starts if shard.holds(number)
         ]
-        return [rows for rows in batches if not all(self._is_done(i) for i in stimulus_ids[rows])]
+        todo = [rows for rows in batches if not all(self._is_done(i) for i in stimulus_ids[rows])]
+        if todo:
+            stopping.defer()
+        return todo
 
     def each(self, batches: Sequence[np.ndarray], what: str) -> Iterator[np.ndarray]:
         """Yield batches with a progress bar, and time each by itself: from here until it is saved."""
@@ -152,6 +156,7 @@ class ReconstructionFolder:
             if flagged is not None:
                 record["flagged"] = bool(flagged[k])
             write_atomically(self._record(stimulus_id), json.dumps(record) + "\n")
+        stopping.saved()
 
     def write_index(self) -> int:
         """Gather the records of all pictures that are done, of all shards, into index.csv; give their number.
@@ -171,6 +176,7 @@ class ReconstructionFolder:
 
     def finish(self) -> None:
         """Write the index, and say how much of the folder is there."""
+        stopping.release()
         n = self.write_index()
         rest = "" if n >= self._n_images else f"; {self._n_images - n} are left to other shards, or to the next run"
         what = "pictures" if self._n_frames is None else "films"

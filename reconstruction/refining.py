@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 
 from feature_decoding import recipes
 from feature_extraction.clip_layers import ClipLayers
+from minddiffuser import stopping
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
 from minddiffuser.config.method import EMBEDDING, Guidance, layer_name
@@ -174,6 +175,9 @@ class _Keeper:
         """Hand copies of them to the thread, once it has written the last ones."""
         self.wait()
         self._written = self._writer.submit(self._write, k, to_uint8(images), save(state) if state else None)
+        if state and stopping.is_asked():
+            self.wait()
+            stopping.saved()
 
     def wait(self) -> None:
         """Wait until all is written, or raise what went wrong."""

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         if any(form.noise == "decoded" for form in forms.values()):
             invert_training_images(run, subject, models)
             needed.append(recipes.inversion(run.config, subject))
-        if all(recipe.path.exists() for recipe in needed):  # made by this shard, or meanwhile by another
+        if all(recipe.path.exists() for recipe in needed):  # no shard comes here: a run without shards joins
             for name, form in forms.items():
                 decode_images(run, subject, name, form)
 

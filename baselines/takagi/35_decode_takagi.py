@@ -18,7 +18,7 @@ Reads NSD's betas, stimuli and captions, `prepared.h5`, and for the form "minddi
     decoders/           of the form "minddiffuser"
     decoded/<form>.h5   z (n_test, 4, height, width), c (n_test, n_tokens, width), stimulus_id
 
-Sessions and parts of the features are divided among shards; the last of these to finish does the rest.
+Sessions and parts of the features are divided among shards; a run without shards then does the rest.
 Peak memory: 15 GB at the real size, by count: the trials twice, targets by trials of 20,000 outputs three times, and
 their weights.
 """
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
             write_trials(run, subject)
             extract(run, subject, models)
             needed = [recipes.trials(run.config, subject), recipes.targets(run.config, subject)]
-            if all(recipe.path.exists() for recipe in needed):  # made by this shard, or meanwhile by another
+            if all(recipe.path.exists() for recipe in needed):  # no shard comes here: a run without shards joins
                 decode_streams(run, subject, streams)
         for name, form in forms.items():
             if form.decoder == "voxel_selection":

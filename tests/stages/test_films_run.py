@@ -141,7 +141,7 @@ def test_variations_are_of_training_clips_and_differ_from_each_other(films):
 def test_shards_end_in_the_same_targets_as_one_run(films, copy, monkeypatch):
     monkeypatch.setattr(targets, "ROWS_PER_PART", 7)  # of which films have no whole number
     shutil.rmtree(results(copy) / "films")
-    for shard in ("2-of-2", "1-of-2"):
+    for shard in ("2-of-2", "1-of-2", "1-of-1"):  # the last joins
         done = run_in(copy, f"{ROOT}/11_features.py", "--shard", shard)
         assert done.returncode == 0, done.stderr
     for name in ("clips.h5", "varied.h5"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from smallest import CONCEPTS, ENVIRONMENT, command, write_config
+from smallest import CONCEPTS, ENVIRONMENT, command, run, write_config
 from test_pipeline import same_contents
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
@@ -104,5 +104,7 @@ def test_twenty_pairs_of_shards_at_the_same_time(whole_run, tmp_path):
         for shard in shards:
             _, err = shard.communicate()
             assert shard.returncode == 0, err.decode()
+        joined = run(str(script), config)
+        assert joined.returncode == 0, joined.stderr
         same_contents(whole_run, folder)
         shutil.rmtree(folder)

@@ -70,8 +70,8 @@ def test_killed_and_run_again_is_the_same_file(whole, tmp_path, monkeypatch, n_p
 
 @pytest.mark.parametrize("n", [2, 3, 7])
 def test_shards_give_the_same_file_as_one_run(whole, tmp_path, n):
-    complete = [fit_to_file(tmp_path, f"{k}-of-{n}")[1] for k in np.roll(np.arange(1, n + 1), 1)]
-    assert complete == [False] * (n - 1) + [True] or n > 5  # of seven shards the last two have no part
+    shards = [f"{k}-of-{n}" for k in np.roll(np.arange(1, n + 1), 1)]  # of seven the last two have no part
+    assert [fit_to_file(tmp_path, shard)[1] for shard in [*shards, "1-of-1"]] == [False] * n + [True]
     assert (tmp_path / "a.h5").read_bytes() == whole
 
 
@@ -270,8 +270,8 @@ def test_shards_measure_the_same_spread_as_one_run(tmp_path, monkeypatch, n):
     path, _ = spread_to_file(tmp_path / "whole")
     monkeypatch.setattr("feature_decoding.spread._UNITS_AT_ONCE", 5)  # blocks matter in last digits alone
     spread_to_file(tmp_path / "in blocks")
-    complete = [spread_to_file(tmp_path, f"{k}-of-{n}")[1] for k in range(1, n + 1)]
-    assert complete == [False] * 2 + [True] * (n - 2) if n > 2 else complete == [False, True]
+    shards = [f"{k}-of-{n}" for k in range(1, n + 1)]
+    assert [spread_to_file(tmp_path, shard)[1] for shard in [*shards, "1-of-1"]] == [False] * n + [True]
     with h5py.File(path) as whole, h5py.File(tmp_path / "spread.h5") as shards:
         assert shards["n"][:].tolist() == [27, 27, 26]
         for name in ("mean", "std"):

@@ -396,10 +396,10 @@ def test_two_volumes_of_a_clip_are_columns_one_after_the_other(world, prepared, 
 
 
 def test_shards_make_the_same_bytes_as_one_process(world, prepared, tmp_path, capsys):
-    for k in (3, 1, 2):
-        found = prepare(tmp_path, world[0], "--subject", "Subject03", "--shard", f"{k}-of-3")
-        assert ("Subject03" in found) == (k == 2)
-    assert "parts are left to other shards" in capsys.readouterr().out
+    for shard in ("3-of-3", "1-of-3", "2-of-3", "1-of-1"):  # the last joins
+        found = prepare(tmp_path, world[0], "--subject", "Subject03", "--shard", shard)
+        assert ("Subject03" in found) == (shard == "1-of-1")
+    assert "a run without --shard joins them" in capsys.readouterr().out
     for key, values in prepared["Subject03"].items():
         assert_array_equal(found["Subject03"][key], values)
 

@@ -65,9 +65,15 @@ def test_parts_join_to_the_whole(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.json"]
 
 
-def test_shards_in_any_order_make_the_same_bytes_as_one_run(tmp_path):
+def test_shards_in_any_order_make_parts_and_one_run_joins_them_to_the_same_bytes(tmp_path, capsys):
     make(artifact(tmp_path / "one"))
-    assert [make(artifact(tmp_path / "many"), Shard(k, 3)) for k in (3, 1, 2)] == [False, False, True]
+    assert [make(artifact(tmp_path / "many"), Shard(k, 3)) for k in (3, 1, 2)] == [False] * 3
+    assert [line.split(" parts")[0] for line in capsys.readouterr().out.splitlines()] == [
+        f"a.h5: {n} of 3" for n in (1, 2, 3)
+    ]
+    assert not (tmp_path / "many" / "a.h5").exists()
+    assert artifact(tmp_path / "many").parts_to_do(10, 4) == []
+    assert make(artifact(tmp_path / "many"))
     assert (tmp_path / "one" / "a.h5").read_bytes() == (tmp_path / "many" / "a.h5").read_bytes()
 
 
@@ -85,7 +91,7 @@ def test_a_part_that_is_missing_is_not_passed_over(tmp_path, capsys):
     for number in (0, 2):
         a.write_part(number, {"x": np.full(2, number)})
     assert not a.reduce(3, lambda _: pytest.fail("made of two parts of three"))
-    assert "1 of 3 parts are left" in capsys.readouterr().out
+    assert "1 of 3 parts are missing" in capsys.readouterr().out
     assert not a.path.exists()
 
 
