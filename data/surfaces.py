@@ -9,6 +9,7 @@ have no data. Earlier versions of its Python compare places that are counted fro
 1: they leave out the first voxels, and read past the last; that is not done here. It takes voxels without data for 0.
 """
 
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,10 +172,10 @@ def read_gifti(path: Path) -> dict[str, np.ndarray]:
         return {array.meta["Name"]: np.asarray(array.data) for array in image.darrays}
 
 
-def as_mgh(maps: Mapping[str, np.ndarray]) -> bytes:
+def as_mgz(maps: Mapping[str, np.ndarray]) -> bytes:
     """Give maps of a hemisphere as FreeSurfer's format, (n_vertices, 1, 1, n_maps), which has no names."""
     values = np.stack(list(maps.values()), axis=-1).astype(np.float32)
-    return nib.MGHImage(values[:, None, None], np.eye(4)).to_bytes()
+    return gzip.compress(nib.MGHImage(values[:, None, None], np.eye(4)).to_bytes(), compresslevel=1, mtime=0)
 
 
 def to_fs_lr(folder: Path) -> dict[str, np.ndarray]:

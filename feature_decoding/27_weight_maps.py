@@ -10,8 +10,8 @@ Reads `prepared.h5`, `decoders/` and NSD's transforms. Writes to `maps/`, for th
     <family>_weights.nii.gz        the authors' recipe: |mean weight over outputs|, scaled to reach from 0 to 1
     <family>_patterns.nii.gz       root mean square correlation of the voxel with what is decoded (Haufe et al. 2014)
     noise_ceiling, c_minus_z       percent of variance; patterns of c less those of z, each over its mean of all voxels
-    [lr]h.native.func.gii, .mgh    all maps on the subject's surface (n_vertices), [lr]h.native_rois.label.gii the ROIs
-    [lr]h.fsaverage.func.gii, .mgh the same on fsaverage (163842), [lr]h.fsaverage_rois.label.gii the ROIs
+    [lr]h.native.func.gii, .mgz    all maps on the subject's surface (n_vertices), [lr]h.native_rois.label.gii the ROIs
+    [lr]h.fsaverage.func.gii, .mgz the same on fsaverage (163842), [lr]h.fsaverage_rois.label.gii the ROIs
     flat.png, inflated.png, maps.png    all on fsaverage5; in the volume, as slices
     maps.csv                       mean of each map by ROI
     shares.csv, index.csv, hierarchy.json   share of each ROI, c against z, and along the visual hierarchy, with 95 %
@@ -100,8 +100,8 @@ def make(run: Run, subject: str, output: Files) -> None:
     print(f"{subject}: index of c against z in each ROI, with a 95 % interval over images")
     print(index.round(3).to_string(index=False, line_width=terminal.width()))
     if rises:
-        print("Spearman's rho of index and level in the visual hierarchy: {rho:.3f} [{rho_low:.3f}, {rho_high:.3f}], "
-              "p {p:.3f} by permuted labels\n".format(**rises))  # fmt: skip
+        text = "correlation of index and level in the visual hierarchy: {r:.3f} [{r_low:.3f}, {r_high:.3f}], p {p:.3f}"
+        print(f"{text.format(**rises)}\n")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,10 +4,9 @@ A view is worked out once: which vertex each of its pixels shows (`see`). Every 
 page of results shows under the pointer. Meshes are those that nilearn ships: nothing is downloaded.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib as mpl
 import nibabel as nib
@@ -25,13 +24,13 @@ from data.surfaces import HEMISPHERES, NILEARN
 from minddiffuser.figures import as_png
 
 SEQUENTIAL, DIVERGING = "YlOrRd", "RdBu_r"
-_EDGE, _ON_NO_DATA = (0.15, 0.15, 0.2), (0.6, 0.82)  # colours: outlines; sulci and gyri without data
+_EDGE, _ON_NO_DATA = (0.25, 0.25, 0.3), (0.6, 0.82)  # colours: outlines; sulci and gyri without data
 _MARGIN = 3  # mm of a flat map around the ROIs
 # What is to the right, above, and toward whom looks at a left hemisphere: "front", "up", "out" (away from the middle)
 # or the opposite. Of a right hemisphere right and left are exchanged.
 VIEWS = {"lateral": ("-front", "up", "out"), "medial": ("front", "up", "-out"), "ventral": ("-front", "out", "-up")}
 _FLAT_WIDTH, _INFLATED_WIDTH = 145, 190  # pixels
-_LEAST_PIXELS = 40  # of an ROI that is named
+_LEAST_PIXELS, _ROOM = 40, (26, 12)  # of an ROI that is named, and of a name
 CEILING, DIFFERENCE = "noise_ceiling", "c_minus_z"
 TITLES = {"semantic": "c", "detail": "z", CEILING: "noise ceiling, %", DIFFERENCE: "patterns of c less of z"}
 MEASURES = {"weights": "weights (authors)", "patterns": "patterns (r)"}
@@ -59,10 +58,10 @@ class Shown(NamedTuple):
 
 
 def shown(title: str, values: Mapping[str, np.ndarray], is_difference: bool = False) -> Shown:
-    """Choose the ends of the colours: from 0 to the largest value, or as far on both sides of 0."""
+    """Choose the ends of the colours: from 0 to the 99th percentile, or as far on both sides of 0."""
     both = np.concatenate([values[side] for side in HEMISPHERES])
-    top = float(np.nanmax(np.abs(both))) if np.isfinite(both).any() else 1.0
-    top = top or 1.0
+    top = float(np.nanquantile(np.abs(both), 0.99)) if np.isfinite(both).any() else 0.0
+    top = top or 1.0  # where all is 0, or nowhere are data
     return Shown(title, values, -top, top, DIVERGING) if is_difference else Shown(title, values, 0.0, top)
 
 
@@ -189,14 +188,21 @@ def paint(pixels: np.ndarray, side: str, of: Shown, labels: np.ndarray) -> np.nd
 
 
 def middles(pixels: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Find where each ROI is widest in a view, (column, row), unless it is too small there for its name."""
-    found, of_pixel = {}, np.where(pixels < 0, -1, labels[pixels])
+    """Find where the names of ROIs are written in a view, (column, row): where each is widest.
+
+    The larger comes first; one that would lie on the name of another is left out, as one that is too small.
+    """
+    of_pixel, places = np.where(pixels < 0, -1, labels[pixels]), []
     for number, name in enumerate(names):
         pieces, n = label(of_pixel == number)
         if n and (sizes := np.bincount(pieces.ravel())[1:]).max() >= _LEAST_PIXELS:
             depth = distance_transform_edt(pieces == 1 + sizes.argmax())
             row, column = np.unravel_index(np.argmax(depth), depth.shape)
-            found[name] = int(column), int(row)
+            places.append((sizes.max(), name, int(column), int(row)))
+    found: dict[str, tuple[int, int]] = {}
+    for _, name, column, row in sorted(places, reverse=True):
+        if all(abs(column - x) >= _ROOM[0] or abs(row - y) >= _ROOM[1] for x, y in found.values()):
+            found[name] = column, row
     return found
 
 
@@ -205,68 +211,70 @@ def draw_flat(
 ) -> bytes:
     """Draw rows of flat maps, each left and right, with the names of ROIs."""
     views = {side: flat(side, labels[side] >= 0) for side in HEMISPHERES}
-    starts = dict(zip(HEMISPHERES, (0, _FLAT_WIDTH + 4), strict=True))
-    named = {side: middles(views[side], labels[side], names) for side in HEMISPHERES}
-    shape = max(len(pixels) for pixels in views.values()), 2 * _FLAT_WIDTH + 4, 4
-    figure, axes = _canvas(rows, shape, title)
-    for axis, of in zip(axes, itertools.chain(*rows), strict=True):
-        panel = np.zeros(shape)
-        for side, left in starts.items():
-            panel[: len(views[side]), left : left + _FLAT_WIDTH] = paint(views[side], side, of, labels[side])
-            for name, (x, y) in named[side].items():
-                _write(axis, left + x, y, name)
-        _show(axis, panel, of)
-    return as_png(figure)
+    starts = {side: k * (_FLAT_WIDTH + 4) for k, side in enumerate(HEMISPHERES)}
+    shape = max(len(pixels) for pixels in views.values()), 2 * _FLAT_WIDTH + 4
+    written = [
+        (name, starts[side] + x, y)
+        for side, pixels in views.items()
+        for name, (x, y) in middles(pixels, labels[side], names).items()
+    ]
+    placed = [(side, pixels, 0, starts[side]) for side, pixels in views.items()]
+    return _lay_out(rows, placed, labels, shape, written, title)
 
 
 def draw_inflated(rows: Sequence[Sequence[Shown]], labels: Mapping[str, np.ndarray], title: str) -> bytes:
     """Draw rows of inflated hemispheres, the left one above the right one, from the side, the middle and below."""
     views = {(side, view): inflated(side, view) for side in HEMISPHERES for view in VIEWS}
     height = max(len(pixels) for pixels in views.values()) + 4
-    shape = 2 * height, len(VIEWS) * _INFLATED_WIDTH, 4
-    figure, axes = _canvas(rows, shape, title)
-    for axis, of in zip(axes, itertools.chain(*rows), strict=True):
-        panel = np.zeros(shape)
-        for k, side in enumerate(HEMISPHERES):
-            for j, view in enumerate(VIEWS):
-                picture = paint(views[side, view], side, of, labels[side])
-                top, left = k * height + (height - len(picture)) // 2, j * _INFLATED_WIDTH
-                panel[top : top + len(picture), left : left + _INFLATED_WIDTH] = picture
-        _show(axis, panel, of)
-    return as_png(figure)
+    placed = []
+    for (side, view), pixels in views.items():
+        top = HEMISPHERES.index(side) * height + (height - len(pixels)) // 2
+        placed.append((side, pixels, top, list(VIEWS).index(view) * _INFLATED_WIDTH))
+    return _lay_out(rows, placed, labels, (2 * height, len(VIEWS) * _INFLATED_WIDTH), [], title)
 
 
-def _canvas(rows: Sequence[Sequence[Shown]], shape: tuple[int, int, int], title: str) -> tuple[Any, list[Any]]:
-    """Make a figure with an axis for each panel of this shape, in rows."""
-    dpi, head, gap = 110, 44, 34  # pixels; dpi of `as_png`
+def _lay_out(
+    rows: Sequence[Sequence[Shown]],
+    placed: Sequence[tuple[str, np.ndarray, int, int]],
+    labels: Mapping[str, np.ndarray],
+    shape: tuple[int, int],
+    written: Sequence[tuple[str, int, int]],
+    title: str,
+) -> bytes:
+    """Draw rows of panels of one shape, (height, width), each with its title and a bar of its colours.
+
+    Parameters
+    ----------
+    placed : sequence of (side, pixels, top, left)
+        The views of a panel, and where they are in it.
+    written : sequence of (text, column, row)
+        What is written in each panel.
+    """
+    dpi, head, gap, edge = 110, 40, 32, 8  # pixels; dpi of `as_png`
     n_columns = max(map(len, rows))
-    width, height = n_columns * (shape[1] + 12), head + len(rows) * (shape[0] + gap)
-    figure, axes = plt.figure(figsize=(width / dpi, height / dpi)), []
-    for k, row in enumerate(rows):
-        for j in range(len(row)):
-            left, bottom = 6 + j * (shape[1] + 12), height - head - (k + 1) * (shape[0] + gap) + 6
-            place = left / width, bottom / height, shape[1] / width, shape[0] / height
-            axes.append(figure.add_axes(place))
-            axes[-1].axis("off")
-    figure.text(6 / width, 1 - 0.5 * head / height, title, fontsize=11, va="center")
-    return figure, axes
-
-
-def _show(axis: Any, panel: np.ndarray, of: Shown) -> None:
-    """Show a panel with its title, and a bar of its colours at the right end of that."""
-    axis.imshow(panel, interpolation="nearest")
-    axis.text(0, 1 + 7 / len(panel), of.title, fontsize=8, transform=axis.transAxes)
-    bar = axis.inset_axes((1 - 75 / panel.shape[1], 1 + 9 / len(panel), 40 / panel.shape[1], 7 / len(panel)))
-    bar.imshow(np.linspace(0, 1, 64)[None], cmap=of.colours, aspect="auto")
-    bar.axis("off")
-    for x, align, value in ((-0.06, "right", of.low), (1.06, "left", of.high)):
-        text = f"{value:.2g}".replace("-", "−")
-        bar.text(x, 0.4, text, fontsize=7, transform=bar.transAxes, ha=align, va="center")
-
-
-def _write(axis: Any, x: float, y: float, text: str) -> None:
+    height, width = head + len(rows) * (shape[0] + gap), n_columns * (shape[1] + edge) + edge
+    picture = np.ones((height, width, 4))
+    figure = plt.figure(figsize=(width / dpi, height / dpi))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.axis("off")
+    axis.text(edge, head / 2, title, fontsize=11, va="center")
     halo = [patheffects.withStroke(linewidth=2, foreground="white")]
-    axis.text(x, y, text, fontsize=6, ha="center", va="center", path_effects=halo, color="black")
+    for k, row in enumerate(rows):
+        for j, of in enumerate(row):
+            top, left = head + k * (shape[0] + gap) + gap - 8, edge + j * (shape[1] + edge)
+            for side, pixels, y, x in placed:
+                painted, there = paint(pixels, side, of, labels[side]), pixels >= 0
+                picture[top + y : top + y + len(pixels), left + x : left + x + pixels.shape[1]][there] = painted[there]
+            bar = slice(top - 14, top - 7), slice(left + shape[1] - 70, left + shape[1] - 30)
+            picture[bar] = mpl.colormaps[of.colours](np.linspace(0, 1, 40))
+            axis.text(left, top - 10, of.title, fontsize=8, va="center")
+            for place, align, value in ((-73, "right", of.low), (-27, "left", of.high)):
+                text = f"{value:.2g}".replace("-", "−")
+                axis.text(left + shape[1] + place, top - 10, text, fontsize=7, ha=align, va="center")
+            for text, x, y in written:
+                axis.text(left + x, top + y, text, fontsize=6, ha="center", va="center", path_effects=halo)
+    axis.imshow(picture, interpolation="nearest")
+    return as_png(figure)
 
 
 def draw_slices(maps: Mapping[str, np.ndarray], affine: np.ndarray, title: str) -> bytes:

@@ -19,7 +19,7 @@ from data.surfaces import (
     Surface,
     as_gifti,
     as_labels,
-    as_mgh,
+    as_mgz,
     labels_at,
     read_gifti,
     to_fs_lr,
@@ -127,7 +127,7 @@ def surface_files(maps: Mapping[str, Mapping[str, np.ndarray]], anatomy: Anatomy
         nearest = anatomy.surfaces[side].nearest
         there = {name: values[nearest] for name, values in own.items()}
         files[f"{side}.native.func.gii"], files[f"{side}.{CORTEX}"] = as_gifti(own, side), as_gifti(there, side)
-        files[f"{side}.native.mgh"], files[f"{side}.fsaverage.mgh"] = as_mgh(own), as_mgh(there)
+        files[f"{side}.native.mgz"], files[f"{side}.fsaverage.mgz"] = as_mgz(own), as_mgz(there)
         files[f"{side}.native_rois.label.gii"] = as_labels(labels[side], anatomy.names, side)
         files[f"{side}.{ROIS}"] = as_labels(labels[side][nearest], anatomy.names, side)
     return files

@@ -21,7 +21,7 @@ from minddiffuser.store import write_atomically
 N_NATIVE = 2562  # as fsaverage4 has
 _KEPT, _LOST = 0.97, 0.01  # of these the share that a subject has, and of those the share without a place
 _DEPTHS = (-0.02, 0.0, 0.02)  # of the three layers, in radii of the brain
-_INNER, _OUTER = 0.5, 0.95  # radii that the sheet folds between; the shell of `nsd.write_rois` is a little thicker
+_INNER, _OUTER = 0.65, 0.85  # radii that the sheet folds between, in the middle of the shell of `nsd.write_rois`
 
 
 def write_surfaces(root: Path, subject: int, space: str, shape: tuple[int, ...], seed: int) -> None:

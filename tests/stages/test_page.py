@@ -134,7 +134,7 @@ def make_cortex():
         ("c less z", [("", webp(grey), -2.54, 2.54, "RdBu_r")]),
     ]
     index = pd.DataFrame({"roi": ["V1", "hV4"], "level": [1, 4], "index": [-0.2, 0.3], "low": [-0.3, 0.2], "high": 0.4})
-    rises = {"rho": 0.9, "rho_low": 0.8, "rho_high": 1.0, "p": 0.002}
+    rises = {"r": 0.9, "r_low": 0.8, "r_high": 1.0, "p": 0.002}
     return FlatMaps(webp(rois), ["V1", "hV4"], [("V1", 10, 10), ("hV4", 48, 10)], pairs, index, rises)
 
 

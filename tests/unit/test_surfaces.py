@@ -219,9 +219,9 @@ def test_labels_come_back_with_their_names(tmp_path):
     assert image.darrays[0].intent == 1002  # of labels
 
 
-def test_mgh_comes_back_map_by_map(tmp_path):
-    path = tmp_path / "maps.mgh"
-    path.write_bytes(surfaces.as_mgh(MAPS))
+def test_mgz_comes_back_map_by_map(tmp_path):
+    path = tmp_path / "maps.mgz"
+    path.write_bytes(surfaces.as_mgz(MAPS))
     image = nib.load(path)
     assert image.shape == (3, 1, 1, 2)
     np.testing.assert_array_equal(np.squeeze(image.dataobj).T, np.stack(list(MAPS.values())).astype(np.float32))
