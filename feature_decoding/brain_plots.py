@@ -250,7 +250,7 @@ def _lay_out(
     written : sequence of (text, column, row)
         What is written in each panel.
     """
-    dpi, head, gap, edge = 110, 40, 32, 8  # pixels; dpi of `as_png`
+    dpi, head, gap, edge = 110, 40, 32, 12  # pixels; dpi of `as_png`
     n_columns = max(map(len, rows))
     height, width = head + len(rows) * (shape[0] + gap), n_columns * (shape[1] + edge) + edge
     picture = np.ones((height, width, 4))
@@ -265,10 +265,10 @@ def _lay_out(
             for side, pixels, y, x in placed:
                 painted, there = paint(pixels, side, of, labels[side]), pixels >= 0
                 picture[top + y : top + y + len(pixels), left + x : left + x + pixels.shape[1]][there] = painted[there]
-            bar = slice(top - 14, top - 7), slice(left + shape[1] - 70, left + shape[1] - 30)
+            bar = slice(top - 14, top - 7), slice(left + shape[1] - 78, left + shape[1] - 38)
             picture[bar] = mpl.colormaps[of.colours](np.linspace(0, 1, 40))
             axis.text(left, top - 10, of.title, fontsize=8, va="center")
-            for place, align, value in ((-73, "right", of.low), (-27, "left", of.high)):
+            for place, align, value in ((-81, "right", of.low), (-35, "left", of.high)):
                 text = f"{value:.2g}".replace("-", "−")
                 axis.text(left + shape[1] + place, top - 10, text, fontsize=7, ha=align, va="center")
             for text, x, y in written:

@@ -61,7 +61,7 @@ async function showCortex(place) {
     context.clearRect(0, 0, drawing.width, drawing.height);
     context.imageSmoothingEnabled = false;
     context.drawImage(small, 0, 0, drawing.width, drawing.height);
-    Object.assign(context, { font: "22px sans-serif", textAlign: "center", textBaseline: "middle", lineWidth: 5 });
+    Object.assign(context, { font: "24px sans-serif", textAlign: "center", textBaseline: "middle", lineWidth: 5 });
     for (const [name, x, y] of middles) {
       context.strokeStyle = "#fff";
       context.strokeText(name, 2 * x, 2 * y);
@@ -87,7 +87,9 @@ async function showCortex(place) {
       return;
     }
     const side = x < rois.width / 2 ? WORDS.lh : WORDS.rh, value = valueOf(shown, map.at[k]);
-    said.value = `${side} ${roi >= NO_ROI ? names[roi - NO_ROI] : "no region"}: ${value === null ? "no data" : format(value)}`;
+    const beyond = map.at[k] === 255 ? "≥ " : shown.low < 0 && map.at[k] === 1 ? "≤ " : ""; // the ends hold what is beyond
+    const text = value === null ? "no data" : beyond + format(value);
+    said.value = `${side} ${roi >= NO_ROI ? names[roi - NO_ROI] : "no region"}: ${text}`;
   }
   choices.forEach((button, k) => button.addEventListener("click", () => turn("family", k - state.family, families.length)));
   recipes.forEach((button, k) => button.addEventListener("click", () => turn("map", k - state.map, recipes.length)));

@@ -24,7 +24,7 @@ from feature_decoding.recipes import maps
 from minddiffuser.config import Config
 from minddiffuser.store import Files
 
-WIDTH, _GAP = 260, 8  # pixels: of a hemisphere, and between them
+WIDTH, _GAP = 220, 8  # pixels: of a hemisphere, and between them
 COLOURS = {
     name: [to_hex(mpl.colormaps[name](k / 254)) for k in range(255)]
     for name in (brain_plots.SEQUENTIAL, brain_plots.DIVERGING)
@@ -89,10 +89,10 @@ def flat_maps(folder: Path, index: pd.DataFrame, hierarchy: dict[str, float]) ->
 
 
 def _map(of: brain_plots.Shown, title: str, views: dict[str, np.ndarray]) -> tuple[str, bytes, float, float, str]:
-    grey = {
-        side: np.where(np.isfinite(values), 1 + np.rint(254 * (np.nan_to_num(values) - of.low) / (of.high - of.low)), 0)
-        for side, values in of.values.items()
-    }
+    grey = {}
+    for side, values in of.values.items():
+        share = np.clip((values - of.low) / (of.high - of.low), 0, 1)
+        grey[side] = np.where(np.isfinite(values), 1 + np.rint(254 * np.nan_to_num(share)), 0)
     return title, _picture(grey, views), float(f"{of.low:.4g}"), float(f"{of.high:.4g}"), of.colours
 
 
