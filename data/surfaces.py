@@ -147,7 +147,7 @@ def as_labels(labels: np.ndarray, names: list[str], side: str) -> bytes:
     image = GiftiImage(darrays=[array], meta=_structure(side))
     for number, name in enumerate(["???", *names]):
         shade = number / len(names)
-        label = GiftiLabel(number, shade, 0.5, 1 - shade, float(number > 0))
+        label: Any = GiftiLabel(number, shade, 0.5, 1 - shade, float(number > 0))
         label.label = name
         image.labeltable.labels.append(label)
     return image.to_bytes()
@@ -174,7 +174,7 @@ def read_gifti(path: Path) -> dict[str, np.ndarray]:
 
 def as_mgz(maps: Mapping[str, np.ndarray]) -> bytes:
     """Give maps of a hemisphere as FreeSurfer's format, (n_vertices, 1, 1, n_maps), which has no names."""
-    values = np.stack(list(maps.values()), axis=-1).astype(np.float32)
+    values: Any = np.stack(list(maps.values()), axis=-1).astype(np.float32)
     return gzip.compress(nib.MGHImage(values[:, None, None], np.eye(4)).to_bytes(), compresslevel=1, mtime=0)
 
 

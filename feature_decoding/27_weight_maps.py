@@ -95,7 +95,7 @@ def make(run: Run, subject: str, output: Files) -> None:
         "maps.csv": means.to_csv(float_format="%.4f"),
         "shares.csv": shares.share_table(families, *by, *seeded).to_csv(index=False, float_format="%.4f"),
         "index.csv": index.to_csv(index=False, float_format="%.4f"),
-        "hierarchy.json": json.dumps(rises, indent=1) + "\n",
+        "hierarchy.json": json.dumps(rises) + "\n",
     })  # fmt: skip
     print(f"{subject}: index of c against z in each ROI, with a 95 % interval over images")
     print(index.round(3).to_string(index=False, line_width=terminal.width()))

@@ -130,8 +130,8 @@ def inflated(side: str, view: str, width: int = _INFLATED_WIDTH) -> np.ndarray:
     mesh = load_surf_mesh(fetch_surf_fsaverage("fsaverage5")[f"infl_{NILEARN[side]}"])
     (x, front, up), turned = np.asarray(mesh.coordinates, float).T, 1 if side == "lh" else -1
     along = {"front": front, "up": up, "out": -turned * x}
-    axes = [-along[name[1:]] if name.startswith("-") else along[name] for name in VIEWS[view]]
-    return see(turned * axes[0], *axes[1:], mesh.faces, width)
+    right, above, toward = (-along[name[1:]] if name.startswith("-") else along[name] for name in VIEWS[view])
+    return see(turned * right, above, toward, mesh.faces, width)
 
 
 def flat(side: str, vertices: np.ndarray, width: int = _FLAT_WIDTH) -> np.ndarray:
@@ -149,7 +149,7 @@ def flat(side: str, vertices: np.ndarray, width: int = _FLAT_WIDTH) -> np.ndarra
     if used.any():
         low, high = places[used].min(axis=0) - _MARGIN, places[used].max(axis=0) + _MARGIN
         triangles = triangles[((places >= low) & (places <= high)).all(axis=1)[triangles].all(axis=1)]
-    return see(*places.T, np.zeros(len(places)), triangles, width)
+    return see(places[:, 0], places[:, 1], np.zeros(len(places)), triangles, width)
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 
 from data.cortex import Atlas, dense_scalars, read_atlas
 from data.nsd_surfaces import read_surfaces
@@ -64,7 +65,7 @@ class Anatomy(NamedTuple):
 
     def places(self) -> np.ndarray:
         """Give where each voxel lies, in mm: (n_voxels, 3)."""
-        return nib.affines.apply_affine(self.affine, np.stack(np.unravel_index(self.index, self.shape), axis=1))
+        return apply_affine(self.affine, np.stack(np.unravel_index(self.index, self.shape), axis=1))
 
     def labels(self) -> dict[str, np.ndarray]:
         """Give the number of the ROI of each vertex, by hemisphere: (n_vertices,), -1 where there is none."""

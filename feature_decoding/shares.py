@@ -104,8 +104,8 @@ def hierarchy(
     rng, chance = numpy_generator(seed, "permuted labels"), []
     for _ in range(N_PERMUTATIONS):
         other = permuted_labels(places, roi, rng)
-        means = [np.bincount(other, of.by_voxel) / n_voxels for of in (c, z)]
-        chance.append(index(*means, n_voxels))
+        of_c, of_z = (np.bincount(other, of.by_voxel) / n_voxels for of in (c, z))
+        chance.append(index(of_c, of_z, n_voxels))
     n_as_extreme = (np.abs(r_of(np.array(chance))) >= abs(r) - 1e-12).sum()
     return {
         "r": r, "r_low": float(low), "r_high": float(high), "p": float((1 + n_as_extreme) / (1 + N_PERMUTATIONS)),
@@ -147,8 +147,8 @@ def _counts(n_images: int, n_bootstrap: int, seed: int) -> np.ndarray:
 
 
 def _index_draws(c: Explained, z: Explained, n_voxels: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
-    draws = [resampled(of.by_image, n_bootstrap, seed) for of in (c, z)]
-    return index(*draws, n_voxels)
+    of_c, of_z = (resampled(of.by_image, n_bootstrap, seed) for of in (c, z))
+    return index(of_c, of_z, n_voxels)
 
 
 def permuted_labels(places: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> np.ndarray:

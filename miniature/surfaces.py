@@ -7,6 +7,7 @@ shell, with 2,562 places of a hemisphere less some, in an order of its own, so t
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -80,6 +81,6 @@ def as_fine_as_fsaverage(places: np.ndarray, triangles: np.ndarray) -> np.ndarra
     return places * np.linalg.norm(places[0]) / np.linalg.norm(places, axis=1, keepdims=True)
 
 
-def _mgz(values: np.ndarray) -> bytes:
-    """Compressed MGH with the same bytes for the same values, (n_vertices, n)."""
+def _mgz(values: Any) -> bytes:
+    """Compressed MGH with the same bytes for the same values, an array of shape (n_vertices, n)."""
     return gzip.compress(nib.MGHImage(values[:, :, None], np.eye(4)).to_bytes(), compresslevel=1, mtime=0)
