@@ -7,11 +7,12 @@ NSD is free for those who accept its terms, which forbid passing on its data: be
 `prepared.h5` that are made of them. This asks once whether you accept them (`--accept-terms` answers), and keeps the
 answer in the data's folder, `execution.nsd`. The files come from NSD's public bucket, without an account of AWS.
 
-These files are fetched: the stimuli, the design and the table of stimuli; of each subject the volumes of ROIs, and the
-betas of as many sessions as `experiment.data.sessions` says; and COCO's captions and categories, unpacked. A file that
-is there with the right size is left alone. A broken download goes on where it ended. A file appears under its name when
-it is whole: it then has the size, and where the server tells one the MD5, that the server says. `fetched.json` in the
-folder has the sizes, with which the doctor compares the files. Proxies are those of the environment (`https_proxy`).
+These files are fetched: the stimuli, the design and the table of stimuli; of each subject the volumes of ROIs, the
+transforms to the cortical surface, and the betas of as many sessions as `experiment.data.sessions` says; and COCO's
+captions and categories, unpacked. A file that is there with the right size is left alone. A broken download goes on
+where it ended. A file appears under its name when it is whole: it then has the size, and where the server tells one the
+MD5, that the server says. `fetched.json` in the folder has the sizes, with which the doctor compares the files. Proxies
+are those of the environment (`https_proxy`).
 
 Peak memory: 0.2 GB.
 """
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from data import fetching, nsd, nsd_betas, nsd_rois
 from data.fetching import Remote
+from data.nsd_surfaces import transform_files
 from minddiffuser.cli import Run, execute, parse
 from minddiffuser.progress import progress
 from minddiffuser.store import DataError, write_atomically
@@ -74,6 +76,7 @@ def wanted(run: Run, root: Path) -> dict[Path, str]:
     data, names = run.config.experiment.data, [nsd.STIMULI, nsd.DESIGN, nsd.STIMULUS_INFO]
     for subject in run.subjects:
         names += nsd_rois.roi_files(subject, data.space, data.rois, run.config.experiment.takagi is not None)
+        names += [name for of_side in transform_files(subject, data.space).values() for name in of_side]
         for session in range(1, nsd.n_sessions(subject, data.sessions) + 1):
             path = nsd_betas.session_file(subject, data.space, data.betas, session)
             if not (root / path).with_suffix(".nii.gz").is_file():

@@ -1,14 +1,15 @@
-"""Vertices of the cortex in files of HCP's format (CIFTI-2), and the areas of HCP-MMP 1.0 that they are in."""
+"""Vertices of the cortex in files of HCP's format (CIFTI-2), read and written, and the areas of HCP-MMP 1.0."""
 
 import importlib.util
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import nibabel as nib
 import numpy as np
-from nibabel.cifti2 import BrainModelAxis, LabelAxis
+from nibabel.cifti2 import BrainModelAxis, LabelAxis, ScalarAxis
 
 from minddiffuser.store import DataError, reading
 
@@ -38,6 +39,20 @@ class Cortex:
     hemisphere: np.ndarray
     vertex: np.ndarray
     column: np.ndarray
+
+
+class Vertices(Protocol):
+    """What says of which vertex each value is: `Cortex`, `Atlas` and others."""
+
+    @property
+    def hemisphere(self) -> np.ndarray:
+        """(n_vertices,), "L" or "R"."""
+        ...
+
+    @property
+    def vertex(self) -> np.ndarray:
+        """(n_vertices,), int: number in the mesh fs_LR 32k of the hemisphere, from 0."""
+        ...
 
 
 class Atlas(NamedTuple):
@@ -175,3 +190,32 @@ def _labels_of(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, Path]:
         names = {key: name for key, (name, _) in axes[0].label[0].items() if re.match("[LR]_", name)}
         labels = np.array([names.get(key, "") for key in keys.tolist()], str)
     return cortex.hemisphere, cortex.vertex, labels, path
+
+
+def dense_scalars(maps: Mapping[str, tuple[Vertices, np.ndarray]], atlas: Atlas) -> bytes:
+    """Give maps as a CIFTI-2 file of dense scalars (.dscalar.nii), which Connectome Workbench opens.
+
+    Parameters
+    ----------
+    maps : mapping of str to (Vertices, array of shape (n_vertices,))
+        By name.
+    atlas : Atlas
+        Its vertices are those of the file, left and right, and those of the maps. What a map is not of is NaN.
+
+    Returns
+    -------
+    bytes
+    """
+    models, place = [], np.full((2, N_SURFACE), -1)
+    for k, (side, structure) in enumerate(zip("LR", (_LEFT, _RIGHT), strict=True)):
+        own = [vertices.vertex[vertices.hemisphere == side] for vertices, _ in maps.values()]
+        numbers = np.unique(np.concatenate([atlas.vertex[atlas.hemisphere == side], *own]))
+        place[k, numbers] = np.arange(len(numbers)) + sum(map(len, models))
+        models.append(BrainModelAxis.from_surface(numbers, N_SURFACE, structure))
+    data = np.full((len(maps), sum(map(len, models))), np.nan, np.float32)
+    for line, (vertices, values) in zip(data, maps.values(), strict=True):
+        line[place[(vertices.hemisphere == "R").astype(int), vertices.vertex]] = values
+    image: Any = nib.Cifti2Image(data, (ScalarAxis(list(maps)), models[0] + models[1]))
+    image.update_headers()
+    image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SCALARS")
+    return image.to_bytes()

@@ -1,4 +1,4 @@
-"""Read the Natural Scenes Dataset from its own files; with `nsd_betas` and `nsd_rois` what knows their names.
+"""Read the Natural Scenes Dataset from its own files; with other modules `nsd_...` what knows their names.
 
 Sizes are read from the files, never assumed, so that the miniature is read by the same code. Ids are 0-based
 everywhere in this project ("nsd_id" is a row of the 73,000 stimuli); NSD's design file counts from 1.

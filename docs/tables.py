@@ -4,7 +4,7 @@
     python docs/tables.py --take runs/miniature    # copy the run's result files and pictures to docs/ first
     python docs/tables.py --check                  # change nothing; name what is stale, with exit code 1
 
-Reads docs/results/ (copies of what 02, 25, 40 and 41 write, and of films 05, 25 and 44), what papers print
+Reads docs/results/ (copies of what 02, 25, 27, 40 and 41 write, and of films 05, 25 and 44), what papers print
 (baselines/published.csv, published_films.csv), and what benchmarks have written to docs/. A block between
 `<!-- table: NAME -->` and `<!-- /table -->` is replaced by the table of that name, or, where the name is that of a text
 file in docs/, by the text. What stands between `<!-- n: EXPRESSION -->` and `<!-- /n -->` is replaced by a number. A
@@ -57,6 +57,10 @@ TAKEN = {
     **{f"results/{subject}/accuracy.csv": f"{subject}/decoded/accuracy.csv" for subject in SUBJECTS},
     **{f"results/{subject}/noise_ceiling.csv": f"{subject}/noise_ceiling.csv" for subject in SUBJECTS},
     **{f"results/{name}": path for name, path in film_tables.TAKEN.items()},
+    **{f"results/{subject}/shares.csv": f"{subject}/maps/shares.csv" for subject in SUBJECTS},
+    **{f"results/{subject}/index.csv": f"{subject}/maps/index.csv" for subject in SUBJECTS},
+    **{f"hierarchy_{subject}.txt": f"{subject}/maps/hierarchy.json" for subject in SUBJECTS},
+    **{f"cortex_{subject}.png": f"{subject}/maps/flat.png" for subject in SUBJECTS},
     "card.png": "evaluation/card.png",
     "examples.png": "evaluation/examples.png",
     "concepts.png": "evaluation/concepts/examples.png",
@@ -88,6 +92,8 @@ class Results(NamedTuple):
     permutation: pd.DataFrame
     accuracy: pd.DataFrame  # of all subjects
     ceilings: pd.DataFrame
+    shares: pd.DataFrame
+    index: pd.DataFrame
     films: Films
 
 
@@ -148,8 +154,9 @@ def read(docs: Path) -> Results:
     summary, paired, spread, concepts, concepts_paired = (table(name) for name in SCORES)
     permutation = table("concepts/permutation.csv")
     accuracy, ceilings = of_subjects("accuracy.csv"), of_subjects("noise_ceiling.csv")
-    films = film_tables.read(docs / "results")
-    return Results(docs, summary, paired, spread, concepts, concepts_paired, permutation, accuracy, ceilings, films)
+    of_maps = of_subjects("shares.csv"), of_subjects("index.csv")
+    of_concepts, films = (concepts, concepts_paired, permutation), film_tables.read(docs / "results")
+    return Results(docs, summary, paired, spread, *of_concepts, accuracy, ceilings, *of_maps, films)
 
 
 def rewrite(text: str, results: Results, name: str) -> tuple[str, list[str]]:
@@ -327,6 +334,23 @@ def noise_ceilings(results: Results) -> tables.Rows:
     return [head, *found.values()]
 
 
+def cortex(results: Results) -> tables.Rows:
+    """Lay out each ROI's share of c and z, and the index, with intervals."""
+    head, found = ["ROI", "level"], {}
+    for subject in SUBJECTS:
+        head += [f"{subject}: share of c", "share of z", "index"]
+        shares = results.shares[results.shares["subject"] == subject].set_index(["family", "roi"])
+        index = results.index[results.index["subject"] == subject].set_index("roi").sort_values("level", kind="stable")
+        for roi, row in index.iterrows():
+            values = [(shares.loc[family, roi], "share") for family in ("semantic", "detail")]
+            cells = [
+                f"{tables.number(of[key])} [{tables.number(of['low'])}, {tables.number(of['high'])}]"
+                for of, key in [*values, (row, "index")]
+            ]
+            found.setdefault(roi, [str(roi), f"{row['level']:.0f}"]).extend(cells)
+    return [head, *found.values()]
+
+
 def ridge(results: Results) -> tables.Rows:
     """Lay out what benchmarks/ridge.py printed."""
     found = [
@@ -378,6 +402,7 @@ TABLES: dict[str, Callable[[Results], tables.Rows]] = {
     "accuracy": accuracy,
     "by_roi": by_roi,
     "noise_ceilings": noise_ceilings,
+    "cortex": cortex,
     "labels": lambda results: compared_concepts(results)[0],
     "labels_minus": lambda results: compared_concepts(results)[1],
     "label_pictures": lambda results: compared_concepts(results)[2],

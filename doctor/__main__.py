@@ -49,6 +49,7 @@ ROOMS: tuple[Room, ...] = (
     data.nsd_needs.ROOM,
     feature_extraction.needs.ROOM,
     feature_decoding.needs.ROOM,
+    feature_decoding.needs.MAPS,
     reconstruction.needs.ROOM,
     baselines.takagi.needs.ROOM,
     baselines.ozcelik.needs.ROOM,

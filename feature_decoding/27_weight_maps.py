@@ -1,106 +1,120 @@
-"""Where in the brain each target is decoded from (paper, figures 9 to 11).
+"""Where in the brain each target is decoded from (paper, figures 9 to 11), in the volume and on the cortical surface.
 
     python feature_decoding/27_weight_maps.py [--config configs/miniature.yaml] [--subject subj01]
+    python feature_decoding/27_weight_maps.py --subject subj01 --map FILE.nii.gz      # draws any map of their volume
+    python feature_decoding/27_weight_maps.py --fs-lr FOLDER      # also for fs_LR, by HCP's resample_fsaverage
 
-Reads `prepared.h5` and `decoders/`. Writes, for the target families semantic, detail and structural (its six layers
-together), in the subject's own space:
+Reads `prepared.h5`, `decoders/` and NSD's transforms. Writes to `maps/`, for the target families semantic (c), detail
+(z), each CLIP layer, and structural (the layers together):
 
-    maps/<family>_weights.nii.gz   the authors' recipe: |mean weight over outputs|, scaled to reach from 0 to 1
-    maps/<family>_patterns.nii.gz  root mean square correlation of the voxel with what is decoded (Haufe et al. 2014)
-    maps/maps.csv                  mean of both by ROI
-    maps/maps.png                  both, as slices
+    <family>_weights.nii.gz        the authors' recipe: |mean weight over outputs|, scaled to reach from 0 to 1
+    <family>_patterns.nii.gz       root mean square correlation of the voxel with what is decoded (Haufe et al. 2014)
+    noise_ceiling, c_minus_z       percent of variance; patterns of c less those of z, each over its mean of all voxels
+    [lr]h.native.func.gii, .mgz    all maps on the subject's surface (n_vertices), [lr]h.native_rois.label.gii the ROIs
+    [lr]h.fsaverage.func.gii, .mgz the same on fsaverage (163842), [lr]h.fsaverage_rois.label.gii the ROIs
+    flat.png, inflated.png, maps.png    all on fsaverage5; in the volume, as slices
+    maps.csv                       mean of each map by ROI
+    shares.csv, index.csv, hierarchy.json   share of each ROI, c against z, and along the visual hierarchy, with 95 %
+                                   intervals over images (`shares.py`)
 
-Voxels outside the ROIs are NaN. Peak memory: 3 GB at the real size, by count: voxels of the training
-images in float64, and a block of 1,024 outputs.
+Voxels outside the ROIs are NaN. With --map, `<name>_flat.png` and the like are of that map alone; with --fs-lr, there
+is `maps.dscalar.nii`. Data other than NSD's have no transforms: of those, only volumes. Peak memory: 3 GB at the real
+size, by count: voxels of the training images in float64, and a block of 1,024 outputs.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
-import gzip
-from collections.abc import Iterator
+import argparse
+import json
+from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from nilearn.plotting import plot_img
 
 from data.recipes import prepared
-from feature_decoding import recipes
-from feature_decoding.decoders import UNITS_PER_PART
-from feature_decoding.maps import mean_weights, pattern_strength
-from feature_decoding.ridge import Decoder, Scaler, predict
+from feature_decoding import brain_plots, recipes, shares
+from feature_decoding.decoders import read_blocks
+from feature_decoding.maps import explained, mean_weights
+from feature_decoding.projection import as_fs_lr, as_nifti, draw_map, draw_maps, on_surface, read_anatomy, surface_files
+from feature_decoding.ridge import Scaler, predict
 from minddiffuser import terminal
-from minddiffuser.cli import execute, parse
+from minddiffuser.cli import Run, execute, parse
 from minddiffuser.config.method import EMBEDDING
-from minddiffuser.figures import as_png
 from minddiffuser.progress import progress
-from minddiffuser.recipe import Recipe
-from minddiffuser.store import Files, open_made
+from minddiffuser.store import DataError, Files, open_made, write_atomically
 
 
 def main(argv: list[str] | None = None) -> None:
     """Map each subject's decoders."""
-    run = parse(__doc__, argv, divides=False)
+    run = parse(__doc__, argv, add_arguments, divides=False)
+    if run.own.map and len(run.subjects) != 1:
+        raise DataError("--map: a map is of one subject: give --subject")
     for subject in run.subjects:
         output = Files(recipes.maps(run.config, subject))
-        if output.is_done(run.overwrite):
-            print(f"{output.recipe.path.parent} is there already")
-            continue
-        with open_made(prepared(run.config, subject)) as rows:
-            betas, roi_of = rows["betas"][int(rows["is_test"][:].sum()) :], rows["roi"][:].astype(str)
-            shape, affine, index = (rows[name][:] for name in ("volume_shape", "affine", "voxel_index"))
-        X = Scaler.of(betas).apply(betas)
-        del betas
-        maps, table, files, images = {}, pd.DataFrame({"roi": roi_of}), {}, {}
-        for family in progress(recipes.SCRIPTS, desc=f"{subject} maps"):
-            decoders = [recipes.decoder(run.config, subject, name) for name in recipes.names_of(run.config, family)]
-            decoders = [decoder for decoder in decoders if EMBEDDING not in decoder.name]
-            maps[f"{family}_weights"] = mean_weights(read_blocks(decoders), X.shape[1])
-            maps[f"{family}_patterns"] = pattern_strength((predict(X, d) for d in read_blocks(decoders)), X)
-        for name, values in maps.items():
-            volume = np.full(np.prod(shape), np.nan, np.float32)
-            volume[index] = values
-            images[name] = nib.Nifti1Image(volume.reshape(shape), affine)
-            files[f"{name}.nii.gz"] = gzip.compress(images[name].to_bytes(), mtime=0)  # the same map is the same file
-            table[name] = values
-        means = table.groupby("roi", sort=False).mean()
-        output.write({**files, "maps.csv": means.to_csv(float_format="%.4f"), "maps.png": draw(images, subject)})
-        print(f"{subject}: mean over the voxels of each ROI\n{means.round(3).to_string(line_width=terminal.width())}\n")
+        folder = output.recipe.path.parent
+        if run.own.map:
+            draw_map(run.own.map, read_anatomy(run.config, subject), folder)
+        elif output.is_done(run.overwrite):
+            print(f"{folder} is there already")
+        else:
+            make(run, subject, output)
+        if run.own.fs_lr:
+            write_atomically(folder / "maps.dscalar.nii", as_fs_lr(folder, run.own.fs_lr))
+            print(f"{folder}/maps.dscalar.nii: for Connectome Workbench")
 
 
-def read_blocks(decoders: list[Recipe]) -> Iterator[Decoder]:
-    """Yield stored decoders, at most 1,024 outputs at a time."""
-    for decoder in decoders:
-        with open_made(decoder) as file:
-            for start in range(0, len(file["bias"]), UNITS_PER_PART):
-                here = slice(start, start + UNITS_PER_PART)
-                yield Decoder(file["voxels"][here], file["weights"][here], file["bias"][here])
+def make(run: Run, subject: str, output: Files) -> None:
+    """Map all families, and say what the maps show."""
+    anatomy = read_anatomy(run.config, subject)
+    with open_made(prepared(run.config, subject)) as rows:
+        betas, ceiling = rows["betas"][int(rows["is_test"][:].sum()) :], rows["noise_ceiling"][:]
+    X = Scaler.of(betas).apply(betas)
+    layers = [name for name in recipes.names_of(run.config, "structural") if name != EMBEDDING]
+    families, maps, single = {}, {}, X.astype(np.float32)
+    for name in progress([*recipes.FAMILIES, *layers], desc=f"{subject} maps"):
+        families[name] = explained((predict(X, d) for d in read_blocks(run.config, subject, name)), single, anatomy.roi)
+        maps[f"{name}_weights"] = mean_weights(read_blocks(run.config, subject, name), X.shape[1])
+        maps[f"{name}_patterns"] = np.sqrt(families[name].by_voxel)
+    of_layers = [families[name] for name in layers]
+    together = np.average([of.by_voxel for of in of_layers], axis=0, weights=[of.n_outputs for of in of_layers])
+    maps["structural_weights"] = mean_weights(read_blocks(run.config, subject, *layers), X.shape[1])
+    maps["structural_patterns"] = np.sqrt(together)
+    c, z = maps["semantic_patterns"], maps["detail_patterns"]
+    maps |= {brain_plots.CEILING: ceiling, brain_plots.DIFFERENCE: c / c.mean() - z / z.mean()}
+
+    by = anatomy.names, anatomy.roi
+    seeded = run.config.experiment.evaluation.n_bootstrap, run.config.experiment.seed
+    index = shares.index_table(families["semantic"], families["detail"], *by, *seeded)
+    rises = shares.hierarchy(families["semantic"], families["detail"], *by, anatomy.places(), *seeded)
+    means = pd.DataFrame({"roi": np.array(anatomy.names)[anatomy.roi], **maps}).groupby("roi", sort=False).mean()
+    volumes = {name: anatomy.volume(values) for name, values in maps.items()}
+    output.write({
+        **{f"{name}.nii.gz": as_nifti(volume, anatomy.affine) for name, volume in volumes.items()},
+        **draw_maps(volumes, anatomy, subject),
+        **surface_files(on_surface(volumes, anatomy), anatomy),
+        "maps.csv": means.to_csv(float_format="%.4f"),
+        "shares.csv": shares.share_table(families, *by, *seeded).to_csv(index=False, float_format="%.4f"),
+        "index.csv": index.to_csv(index=False, float_format="%.4f"),
+        "hierarchy.json": json.dumps(rises) + "\n",
+    })  # fmt: skip
+    print(f"{subject}: index of c against z in each ROI, with a 95 % interval over images")
+    print(index.round(3).to_string(index=False, line_width=terminal.width()))
+    if rises:
+        text = "correlation of index and level in the visual hierarchy: {r:.3f} [{r_low:.3f}, {r_high:.3f}], p {p:.3f}"
+        print(f"{text.format(**rises)}\n")
 
 
-def draw(images: dict[str, nib.Nifti1Image], subject: str) -> bytes:
-    """Draw slices of every map: families from top to bottom, the two measures side by side."""
-    figure = plt.figure(figsize=(12, 5.4))
-    figure.suptitle(f"{subject}: where targets are decoded from (axial slices, ROIs only)", fontsize=11)
-    for k, (name, image) in enumerate(images.items()):
-        values = image.get_fdata()
-        box = tuple(slice(where.min(), where.max() + 1) for where in np.nonzero(np.isfinite(values)))
-        shown = image.slicer[box]
-        family, measure = name.split("_")
-        left, bottom = 0.02 + 0.5 * (k % 2), 0.64 - 0.3 * (k // 2)
-        label = "|mean weight|, 0 to 1" if measure == "weights" else "correlation with what is decoded"
-        figure.text(left, bottom + 0.235, f"{family}: {label}", fontsize=9)
-        axis = figure.add_axes((left, bottom, 0.41, 0.22))
-        top = float(np.nanmax(values))
-        plain = nib.Nifti1Image(np.nan_to_num(shown.get_fdata()), shown.affine)
-        cuts = {"display_mode": "z", "cut_coords": 5, "annotate": False, "colorbar": False}
-        plot_img(plain, axes=axis, cmap="inferno", vmin=0, vmax=top, **cuts)
-        colours = ScalarMappable(Normalize(0, top), "inferno")
-        bar = figure.colorbar(colours, cax=figure.add_axes((left + 0.42, bottom, 0.008, 0.22)), ticks=[0, top])
-        bar.ax.set_yticklabels(["0", f"{top:.2f}"], fontsize=8)
-    return as_png(figure)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what draws other maps, and writes other files."""
+    parser.add_argument(
+        "--map", type=Path, metavar="FILE", help="draw this map of the subject's volume (NIfTI) instead"
+    )
+    parser.add_argument(
+        "--fs-lr",
+        type=Path,
+        metavar="FOLDER",
+        help="also write maps.dscalar.nii, by HCP's resample_fsaverage in FOLDER",
+    )
 
 
 if __name__ == "__main__":

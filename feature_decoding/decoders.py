@@ -1,6 +1,6 @@
 """Fit a decoder of a target family to a file, and apply it: what all scripts have in common that decode with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import h5py
@@ -241,6 +241,15 @@ def fit_decoder(run: Run, artifact: Artifact, gram: Gram, targets: np.ndarray, n
         part = {"voxels": decoder.voxels, "weights": weights, "bias": decoder.bias}
         artifact.write_part(number, {**part, "mean": scaler.mean, "std": scaler.std})
     return artifact.join(n_units, UNITS_PER_PART)
+
+
+def read_blocks(config: Config, subject: str, *names: str) -> Iterator[Decoder]:
+    """Yield stored decoders, at most 1,024 outputs at a time."""
+    for name in names:
+        with open_made(recipes.decoder(config, subject, name)) as file:
+            for start in range(0, len(file["bias"]), UNITS_PER_PART):
+                here = slice(start, start + UNITS_PER_PART)
+                yield Decoder(file["voxels"][here], file["weights"][here], file["bias"][here])
 
 
 def decode(decoder: Recipe, X: np.ndarray, spread: Recipe | None = None, strength: float = 1.0) -> np.ndarray:

@@ -1,6 +1,8 @@
 """What decoding takes; it needs what the rooms before it need."""
 
 from data.nsd_needs import subjects_of
+from data.nsd_surfaces import read_surfaces
+from data.own import is_own
 from feature_extraction.needs import known
 from minddiffuser.config import Config
 from minddiffuser.needs.findings import Findings, Room
@@ -8,8 +10,26 @@ from minddiffuser.needs.rows import FLOAT32, FLOAT64, Means, Row, Subject
 
 
 def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
-    """Estimate what 21 to 28 take."""
+    """Estimate what 21 to 28 take, but for 27."""
     return [row(subject, means) for subject, means in known(findings, names) for row in ROWS]
+
+
+def look_at_surfaces(findings: Findings, names: tuple[str, ...]) -> None:
+    """Check the transforms to the cortical surface."""
+    config = findings.run.config
+    for name in () if is_own(config) else names:
+        findings.check(f"{name} surface", check_surfaces, config, name)
+
+
+def check_surfaces(config: Config, subject: str) -> tuple[bool, str]:
+    """Read the transforms of both hemispheres."""
+    found = read_surfaces(config.nsd, subject, config.experiment.data.space)
+    return True, ", ".join(f"{surface.places.shape[1]} vertices in {side}" for side, surface in found.items())
+
+
+def rows_of_maps(findings: Findings, names: tuple[str, ...]) -> list[Row]:
+    """Estimate what 27 takes."""
+    return [maps(subject, means) for subject, means in known(findings, names)]
 
 
 def families(s: Subject, m: Means) -> list[tuple[int, int]]:
@@ -119,7 +139,7 @@ def maps(s: Subject, m: Means) -> Row:
     """27: where targets are decoded from."""
     n_outputs, block = sum(n for n, _ in families(s, m)), 5 * s.n_train * 1024 * FLOAT64
     return Row(
-        s.name, "27", "maps", 4 * n_outputs * s.n_train * s.n_voxels / m.speed.multiply,
+        s.name, "27", "maps", 8 * n_outputs * s.n_train * s.n_voxels / m.speed.multiply,
         s.n_train * s.n_voxels * (FLOAT64 + FLOAT32) + block, 0, 1e7,
         f"{n_outputs} outputs of all training images on the CPU", ("leave out ROIs (experiment.data.rois)",),
     )  # fmt: skip
@@ -136,5 +156,7 @@ def decoder_controls(s: Subject, m: Means) -> Row:
     )  # fmt: skip
 
 
-ROWS = (units, decoders, accuracy, search, maps, decoder_controls)
+ROWS = (units, decoders, accuracy, search, decoder_controls)
 ROOM = Room(subjects_of, rows, scripts=("feature_decoding/",))
+# Those who fetched NSD before its transforms were needed have everything else.
+MAPS = Room(subjects_of, rows_of_maps, look_at_surfaces, part="maps of the brain", scripts=("feature_decoding/27",))

@@ -127,5 +127,5 @@ def search(config: Config, subject: str) -> Recipe:
 def maps(config: Config, subject: str) -> Recipe:
     """Recipe of the maps of the brain, in `maps/`."""
     inputs = tuple(decoder(config, subject, name) for name in n_voxels(config) if name != EMBEDDING)
-    script = "feature_decoding/27_weight_maps.py"
-    return Recipe(config.folder(subject), "maps/maps.json", subject, script, {}, inputs)
+    script, settings = "feature_decoding/27_weight_maps.py", pick(config.experiment, "seed", "evaluation.n_bootstrap")
+    return Recipe(config.folder(subject), "maps/maps.json", subject, script, settings, inputs)

@@ -3,8 +3,9 @@
     python miniature/01_make_miniature.py [--config configs/miniature.yaml]
 
 Reads nothing. Writes, under `execution.nsd`, what NSD and COCO have: stimuli (64 x 64), experimental design,
-table of stimuli, captions and instances, ROI volumes, and the betas of every session, in HDF5 for subj01 and in
-NIfTI for subj02. Takes half a minute. A killed run goes on with the next file. Peak memory: 0.9 GB.
+table of stimuli, captions and instances, ROI volumes, transforms to the cortical surface, and the betas of every
+session, in HDF5 for subj01 and in NIfTI for subj02. Takes half a minute. A killed run goes on with the next file.
+Peak memory: 0.9 GB.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
@@ -18,7 +19,7 @@ from minddiffuser.cli import execute, parse
 from minddiffuser.progress import progress
 from minddiffuser.recipe import Recipe, pick
 from minddiffuser.store import DataError, reading, write_atomically
-from miniature import nsd
+from miniature import nsd, surfaces
 
 SCRIPT, MARKER = "miniature/01_make_miniature.py", "miniature.json"
 
@@ -39,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
             is_complete, changes = found.pop("complete"), recipe.differences({MARKER: found})
         if changes and not run.overwrite:
             raise DataError(f"{root} was made with other settings: {changes}; use --overwrite to make it again")
-        if is_complete and not run.overwrite:
+        # Those that an earlier version made have no transforms, which are then added.
+        if is_complete and not run.overwrite and surfaces.are_there(root, experiment.subjects, data.space):
             print(f"{root} is there already")
             return
         if changes:
@@ -55,6 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     nsd.write_stimuli(root, pictures, design, experiment.seed)
     subjects = range(1, n_subjects + 1)
     labels = [nsd.write_rois(root, number, size.roi_scale, data.space, experiment.seed) for number in subjects]
+    for number in subjects:
+        surfaces.write_surfaces(root, number, data.space, labels[number - 1].shape, experiment.seed)
     is_stopped = threading.Event()
 
     def done() -> None:

@@ -39,7 +39,7 @@ from baselines.mind_animator import maps, recipes
 from baselines.mind_animator.decoding import distinct_forms, load_rows, of_training, open_targets
 from baselines.mind_animator.masks import visible
 from baselines.mind_animator.networks import MotionGenerator, SemanticDecoder, StructureDecoder
-from data.cortex import AREAS, N_SURFACE, Atlas, read_atlas
+from data.cortex import AREAS, N_SURFACE, Atlas, dense_scalars, read_atlas
 from data.film_recipes import prepared
 from feature_decoding.maps import from_0_to_1
 from minddiffuser import terminal
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
             "released.csv": pd.concat(bars)[["form", "target", "area", "released_label", "mean"]].to_csv(
                 index=False, float_format="%.6g"
             ),
-            "maps.dscalar.nii": maps.dense_scalars({" ".join(key): each for key, each in found.items()}, atlas),
+            "maps.dscalar.nii": dense_scalars({" ".join(key): each for key, each in found.items()}, atlas),
             "maps.png": draw(found, table, atlas, subject, shown),
         })  # fmt: skip
         show(subject, table, ratio)

@@ -15,7 +15,7 @@ Neither is a sign of information: a network has weights for vertices that only h
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +23,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
-from nibabel.cifti2 import BrainModelAxis, ScalarAxis
 from safetensors import safe_open
 from torch import nn
 
 from baselines.mind_animator.decoding import Ridge, Rows
 from baselines.mind_animator.networks import MotionGenerator, Network, SemanticDecoder
-from data.cortex import AREAS, N_SURFACE, OTHER, Atlas
+from data.cortex import AREAS, N_SURFACE, OTHER
 from minddiffuser.pretrained.files import misfit
 from minddiffuser.recipe import Recipe
 from minddiffuser.seeds import numpy_generator, torch_generator
@@ -45,7 +44,6 @@ _BARS = [
 ]  # fmt: skip
 # What four bars of the structure decoder's figure are called there, by what they are.
 _MISNAMED = {"R_V2": "R_TPOJ2", "R_TPOJ1": "L_V1", "R_TPOJ2": "R_V2", "L_V1": "R_TPOJ1"}
-_STRUCTURES = {"L": "CIFTI_STRUCTURE_CORTEX_LEFT", "R": "CIFTI_STRUCTURE_CORTEX_RIGHT"}
 
 
 Decode = Callable[[torch.Tensor, slice], torch.Tensor]
@@ -311,35 +309,6 @@ def released_bars(values: np.ndarray, vertices: Vertices, is_structure: bool) ->
     found = pd.Series(values[values != 0]).groupby(name[values != 0]).mean().reindex(_BARS, fill_value=0.0)
     labels = [_MISNAMED.get(bar, bar) if is_structure else bar for bar in _BARS]
     return pd.DataFrame({"area": _BARS, "released_label": labels, "mean": found.to_numpy()})
-
-
-def dense_scalars(maps: Mapping[str, tuple[Vertices, np.ndarray]], atlas: Atlas) -> bytes:
-    """Give maps as a CIFTI-2 file of dense scalars (.dscalar.nii), which Connectome Workbench opens.
-
-    Parameters
-    ----------
-    maps : mapping of str to (Vertices, array of shape (n_vertices,))
-        By name.
-    atlas : Atlas
-        Its vertices are those of the file, left and right, and those of the maps. What a map is not of is NaN.
-
-    Returns
-    -------
-    bytes
-    """
-    models, place = [], np.full((2, N_SURFACE), -1)
-    for k, (side, structure) in enumerate(_STRUCTURES.items()):
-        own = [vertices.vertex[vertices.hemisphere == side] for vertices, _ in maps.values()]
-        numbers = np.unique(np.concatenate([atlas.vertex[atlas.hemisphere == side], *own]))
-        place[k, numbers] = np.arange(len(numbers)) + sum(map(len, models))
-        models.append(BrainModelAxis.from_surface(numbers, N_SURFACE, structure))
-    data = np.full((len(maps), sum(map(len, models))), np.nan, np.float32)
-    for line, (vertices, values) in zip(data, maps.values(), strict=True):
-        line[place[(vertices.hemisphere == "R").astype(int), vertices.vertex]] = values
-    image: Any = nib.Cifti2Image(data, (ScalarAxis(list(maps)), models[0] + models[1]))
-    image.update_headers()
-    image.nifti_header.set_intent("NIFTI_INTENT_CONNECTIVITY_DENSE_SCALARS")
-    return image.to_bytes()
 
 
 def flat_mesh(side: str) -> tuple[np.ndarray, np.ndarray]:

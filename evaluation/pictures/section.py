@@ -13,6 +13,7 @@ from evaluation.page.shell import Section
 from evaluation.pictures import brain
 from evaluation.pictures.catalogue import CATALOGUE, CEILING, GROUPS, SHUFFLED, STAGE1, STAGE2
 from evaluation.pictures.comparison import PAPER, QUOTED_AS, label
+from evaluation.pictures.cortex import COLOURS, as_data
 from evaluation.pictures.examples import card, examples, spread_by_rule, strip
 from evaluation.pictures.methods import methods
 from evaluation.pictures.shown import CONSTANT, SubjectResults, pictures_per_trajectory, read_subject, some_of
@@ -31,7 +32,7 @@ from evaluation.tables import (
 from minddiffuser.config import REPOSITORY, Config
 from minddiffuser.store import DataError
 
-_LINKS = ("Scores", "Images", "Differences", "Plots", "Decoding", "Published")
+_LINKS = ("Scores", "Images", "Differences", "Plots", "Decoding", "Cortex", "Published")
 _LEVELS = {"shuffled": SHUFFLED, "ceiling": CEILING}  # what stands under each heading
 _WORDS = {(STAGE2, STAGE1): ("stage 2 improves", "stage 2 worsens")}
 
@@ -102,6 +103,14 @@ def section(
         for subject in subjects
         if subject.accuracy is None
     ]
+    missing += [
+        (
+            f"maps of the cortex: {subject.name}",
+            "not made yet, or of data without transforms; made by: python feature_decoding/27_weight_maps.py",
+        )
+        for subject in subjects
+        if subject.cortex is None
+    ]
     if any(subject.categories is None for subject in subjects):
         missing.append(("the filter by category", "COCO's instances_*2017.json is not there"))
     of_brain = tables.get(brain.TABLE)
@@ -150,7 +159,7 @@ def section(
         strip=strip_shown,
         methods=methods(config),
         choices=choices,
-        scripts=("plots.js", "sheet.js", "viewer.js"),
+        scripts=("plots.js", "sheet.js", "viewer.js", "cortex.js"),
         data={
             "subjects": names,
             "kinds": TABULATED,
@@ -166,6 +175,10 @@ def section(
             "method": method_of(pictured),
             "similarity": SIMILARITY,
             "accuracy": accuracies,
+            "cortex": {
+                subject.name: as_data(subject.name, subject.cortex, album) for subject in subjects if subject.cortex
+            },
+            "colours": COLOURS if any(subject.cortex for subject in subjects) else {},
             **_images(subjects, tables["scores"], album),
         },
     )

@@ -15,6 +15,7 @@ from evaluation.catalogue import TABULATED
 from evaluation.page.album import evenly_spaced, thumbnail, thumbnails
 from evaluation.pictures import systems
 from evaluation.pictures.catalogue import CATALOGUE, STAGE2
+from evaluation.pictures.cortex import FlatMaps, read_flat_maps
 from evaluation.scores import place_of
 from feature_decoding.recipes import accuracy
 from minddiffuser.config import Config
@@ -48,6 +49,7 @@ class SubjectResults:
     trajectories: dict[int, Trajectory] = field(default_factory=dict)
     accuracy: pd.DataFrame | None = None  # of decoding, by target and ROI: accuracy.csv
     noise_ceiling: pd.DataFrame | None = None  # by region
+    cortex: FlatMaps | None = None  # where targets are decoded from
 
 
 def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures: int) -> SubjectResults:
@@ -82,6 +84,7 @@ def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures:
         else {},
         accuracy=read_accuracy(config, subject),
         noise_ceiling=ceiling_by_roi(ceiling),
+        cortex=read_flat_maps(config, subject),
     )
 
 

@@ -15,6 +15,7 @@ from evaluation.page.album import Album, thumbnail, thumbnails
 from evaluation.page.shell import page as page_of
 from evaluation.pictures import section as of_pictures
 from evaluation.pictures.catalogue import CEILING, STAGE1, STAGE2
+from evaluation.pictures.cortex import FlatMaps
 from evaluation.pictures.shown import SubjectResults, Trajectory, pictures_per_trajectory
 from minddiffuser.config import REPOSITORY, load
 
@@ -112,7 +113,29 @@ def make_subject(name, rng):
             columns=["target", "roi", "measure", "r", "floor"],
         ),
         noise_ceiling=pd.DataFrame({"roi": ["V1"], "n_voxels": [100], "median": [20.5], "mean": [21.25]}),
+        cortex=make_cortex(),
     )
+
+
+def webp(grey):
+    content = io.BytesIO()
+    Image.fromarray(grey.astype(np.uint8)).save(content, "webp", lossless=True)
+    return content.getvalue()
+
+
+def make_cortex():
+    """Flat maps of 60 x 20 pixels: left V1, right hV4, a strip of cortex without data, and nothing."""
+    rois = np.zeros((20, 60))
+    rois[:, :20], rois[:, 20:25], rois[:, 35:] = 3, 1, 4
+    grey = np.where(rois >= 3, np.arange(60) * 4 + 1, 0)
+    pairs = [
+        ("c", [("weights", webp(grey), 0.0, 1.0, "YlOrRd"), ("patterns", webp(grey), 0.0, 0.254, "YlOrRd")]),
+        ("z", [("weights", webp(grey), 0.0, 1.0, "YlOrRd"), ("patterns", webp(grey[:, ::-1]), 0.0, 0.254, "YlOrRd")]),
+        ("c less z", [("", webp(grey), -2.54, 2.54, "RdBu_r")]),
+    ]
+    index = pd.DataFrame({"roi": ["V1", "hV4"], "level": [1, 4], "index": [-0.2, 0.3], "low": [-0.3, 0.2], "high": 0.4})
+    rises = {"r": 0.9, "r_low": 0.8, "r_high": 1.0, "p": 0.002}
+    return FlatMaps(webp(rois), ["V1", "hV4"], [("V1", 10, 10), ("hV4", 48, 10)], pairs, index, rises)
 
 
 def make_page(subjects=SUBJECTS, stage2=True, light=0):
@@ -497,7 +520,7 @@ def test_every_view_has_an_address_that_a_reload_keeps(page, open_page, path):
     for seen in (page, other):
         assert seen.get_by_role("dialog").get_by_role("heading", level=2).inner_text() == title
         assert seen.locator("#sheet .heads span").all_text_contents() == texts
-        assert seen.locator("[aria-pressed=true]").inner_text() == "subj02"
+        assert seen.locator("[data-choose][aria-pressed=true]").inner_text() == "subj02"
         assert seen.locator("#metric").input_value() == "ssim"
         assert seen.locator("#find").input_value() == "another caption of 2"
         seen.keyboard.press("Escape")
@@ -694,3 +717,78 @@ def test_photographs_become_small_and_small_pictures_stay_exact():
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(thumbnail(Image.fromarray(small))))), small)
     wide = Image.open(io.BytesIO(thumbnail(Image.new("RGB", (640, 320)))))
     assert wide.size == (128, 64)
+
+
+def cortex_of(page, subject):
+    page.locator(f'[data-choose="{subject}"]').click()
+    place = page.locator(f'[data-cortex="{subject}"]')
+    page.wait_for_function("place => place.querySelector('canvas')?.dataset.shown", arg=place.element_handle())
+    return place
+
+
+def wait_for_map(page, place, shown):
+    canvas = place.locator("canvas").element_handle()
+    page.wait_for_function("([canvas, shown]) => canvas.dataset.shown === shown", arg=[canvas, shown])
+
+
+def point_at(page, place, x, y):
+    """Move the pointer to a pixel of the flat map, of 60 x 20."""
+    canvas = place.locator("canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + (x + 0.5) / 60 * box["width"], box["y"] + (y + 0.5) / 20 * box["height"])
+    return place.locator("output").inner_text()
+
+
+def test_the_cortex_says_region_and_value_under_the_pointer(page):
+    place = cortex_of(page, "subj02")
+    wait_for_map(page, place, "c: patterns")
+    assert point_at(page, place, 10, 5) == "left V1: 0.040"  # grey 41, of 1 to 255, is 40 / 254 of .254
+    assert point_at(page, place, 50, 5) == "right hV4: 0.200"
+    assert point_at(page, place, 22, 5) == "left no region: no data"
+    assert point_at(page, place, 30, 5) == ""
+    place.get_by_role("button", name="z", exact=True).click()
+    wait_for_map(page, place, "z: patterns")
+    assert point_at(page, place, 10, 5) == "left V1: 0.196"
+    place.get_by_role("button", name="weights").click()
+    wait_for_map(page, place, "z: weights")
+    assert point_at(page, place, 10, 5) == "left V1: 0.157"
+
+
+def test_keys_on_the_cortex_change_target_and_recipe(page):
+    place = cortex_of(page, "subj01")
+    wait_for_map(page, place, "c: patterns")
+    place.locator("canvas").focus()
+    for key, shown in (
+        ("ArrowRight", "z: patterns"), ("ArrowUp", "z: weights"), ("ArrowLeft", "c: weights"),
+        ("ArrowLeft", "c less z: "),
+    ):  # fmt: skip
+        page.keyboard.press(key)
+        wait_for_map(page, place, shown)
+    assert place.get_by_role("button", name="weights").is_disabled()
+    assert place.locator(".scale").inner_text().replace("\n", "") == "−2.5402.540"
+    assert point_at(page, place, 50, 5) == "right hV4: 1.460"
+    colours = place.locator("canvas").evaluate(
+        """canvas => {
+            const copy = new OffscreenCanvas(120, 40).getContext("2d", { willReadFrequently: true });
+            copy.drawImage(canvas, 0, 0);
+            return [20, 60, 100].map((x) => [...copy.getImageData(x, 4, 1, 1).data]);
+        }"""
+    )
+    assert colours[1][3] == 0  # nothing between the hemispheres
+    assert colours[0][2] > colours[0][0]  # below 0 is blue
+    assert colours[2][0] > colours[2][2]
+
+
+def test_the_cortex_fits_a_phone_and_is_touched(open_page, path):
+    page = open_page(path, viewport={"width": 375, "height": 700}, has_touch=True, is_mobile=True)
+    place = cortex_of(page, "subj01")
+    box = place.locator("canvas").bounding_box()
+    assert 250 < box["width"] <= 375
+    place.locator("canvas").scroll_into_view_if_needed()
+    box = place.locator("canvas").bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.5)
+    assert place.locator("output").inner_text().startswith("left V1")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    assert page.noises == []
+    page.close()

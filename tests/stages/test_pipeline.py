@@ -118,7 +118,7 @@ def test_weight_maps_lie_on_the_rois(whole_run):
         folder = whole_run / "runs" / "smallest" / subject
         with open_arrays(folder / "prepared.h5", "", subject) as prepared:
             index, shape, affine = (prepared[name][:] for name in ("voxel_index", "volume_shape", "affine"))
-        for family in ("semantic", "detail", "structural"):
+        for family in ("semantic", "detail", "structural", *(f"linear_{k:02d}" for k in range(2, 13, 2))):
             for measure in ("weights", "patterns"):
                 image = nib.load(folder / "maps" / f"{family}_{measure}.nii.gz")
                 values = np.asarray(image.dataobj)

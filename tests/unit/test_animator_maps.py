@@ -17,7 +17,7 @@ from baselines.mind_animator.decoding import Ridge, Rows, of_training
 from baselines.mind_animator.maps import Vertices, jacobian_norm, weight_product
 from baselines.mind_animator.masks import visible
 from baselines.mind_animator.networks import MotionGenerator, SemanticDecoder, StructureDecoder
-from data.cortex import AREAS, N_SURFACE, Atlas, cortex_of
+from data.cortex import AREAS, N_SURFACE, Atlas, cortex_of, dense_scalars
 from feature_decoding.maps import from_0_to_1
 from feature_decoding.training import seeded
 from minddiffuser.recipe import Recipe
@@ -237,7 +237,7 @@ ATLAS = Atlas(np.array(["L"] * 4 + ["R"] * 3), np.array([0, 5, 7, 32491, 2, 3, 9
 def test_scalars_come_back_through_nibabel_at_their_vertices(tmp_path):
     a = vertices_of([("R", 3, "V2"), ("L", 32491, "V4")])
     b = vertices_of([("L", 0, "V1"), ("L", 6, "other")])  # 6 is not in the atlas
-    content = maps.dense_scalars({"first map": (a, np.array([1.5, 2.5])), "second": (b, np.array([3.0, 4]))}, ATLAS)
+    content = dense_scalars({"first map": (a, np.array([1.5, 2.5])), "second": (b, np.array([3.0, 4]))}, ATLAS)
     path = tmp_path / "maps.dscalar.nii"
     path.write_bytes(content)
     image: Any = nib.load(path)
@@ -254,7 +254,7 @@ def test_scalars_come_back_through_nibabel_at_their_vertices(tmp_path):
     np.testing.assert_array_equal(
         image.get_fdata(), [[nan, nan, nan, nan, 2.5, nan, 1.5, nan], [3, nan, 4, nan, nan, nan, nan, nan]]
     )
-    again = maps.dense_scalars({"first map": (a, np.array([1.5, 2.5])), "second": (b, np.array([3.0, 4]))}, ATLAS)
+    again = dense_scalars({"first map": (a, np.array([1.5, 2.5])), "second": (b, np.array([3.0, 4]))}, ATLAS)
     assert again == content
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from feature_decoding.accuracy import correlation_and_floor
-from feature_decoding.maps import mean_weights, pattern_strength
+from feature_decoding.maps import explained, mean_weights
 from feature_decoding.ridge import Scaler, fit, predict
 from feature_decoding.search import cross_validate
 
@@ -60,7 +60,7 @@ def test_maps_show_the_voxels_that_carry_the_targets():
     X = rng.normal(size=(300, 40))
     Y = X[:, :4] @ rng.normal(size=(4, 10)) + 0.5 * rng.normal(size=(300, 10))
     decoder = fit(X, Scaler.of(Y).apply(Y), 1.0, 8)
-    strength = pattern_strength([predict(X, decoder)], X)
+    strength = np.sqrt(explained([predict(X, decoder)], X, np.zeros(X.shape[1], int)).by_voxel)
     assert strength[:4].min() > 2 * strength[4:].max()
     expected = np.corrcoef(X.T, predict(X, decoder).T)[:40, 40:]
     np.testing.assert_allclose(strength, np.sqrt((expected**2).mean(axis=1)), atol=1e-12)
@@ -79,9 +79,27 @@ def test_a_voxel_that_only_cancels_noise_has_a_weight_but_no_pattern():
     X = np.c_[y + noise, noise]
     X = Scaler.of(X).apply(X)
     decoder = fit(X, y[:, None], 0.1, 2)
-    strength = pattern_strength([predict(X, decoder)], X)
+    strength = np.sqrt(explained([predict(X, decoder)], X, np.zeros(X.shape[1], int)).by_voxel)
     assert abs(decoder.weights[0, 1]) > 0.5
     assert strength[1] < 0.15 < 0.5 < strength[0]
+
+
+def test_pseudo_values_of_images_are_the_influence_that_they_have():
+    rng, group = np.random.default_rng(7), np.repeat([0, 1], [4, 6])
+    X, decoded = rng.normal(size=(200, 10)), rng.normal(size=(200, 5))
+    X += decoded @ rng.normal(size=(5, 10))
+
+    def mean_of(images):
+        r = np.corrcoef(X[images].T, decoded[images].T)[:10, 10:]
+        return np.array([(r[group == k] ** 2).mean() for k in (0, 1)])
+
+    found = explained([decoded[:, :2], decoded[:, 2:]], X, group)
+    whole = mean_of(np.arange(200))
+    np.testing.assert_allclose(found.by_image.mean(axis=0), whole, rtol=1e-10)
+    jackknife = np.array([200 * whole - 199 * mean_of(np.delete(np.arange(200), i)) for i in range(200)])
+    assert np.corrcoef(found.by_image[:, 0], jackknife[:, 0])[0, 1] > 0.995
+    np.testing.assert_allclose(found.by_image.std(axis=0), jackknife.std(axis=0), rtol=0.02)
+    assert found.n_outputs == 5
 
 
 def test_an_image_is_decoded_alone_as_among_others():

@@ -34,6 +34,7 @@ from minddiffuser.needs.findings import Findings, Problem, Room
 from minddiffuser.needs.rows import Means, Models, Row, Speed, Subject
 from minddiffuser.store import DataError, Shard
 from miniature import nsd as miniature
+from miniature.surfaces import write_surfaces
 
 SIZE, DATA = Miniature(n_shared=4, n_own=10, sessions=3, roi_scale=0.02), Data(sessions=3)
 BETAS = f"nsd/nsddata_betas/ppdata/subj01/{DATA.space}/{DATA.betas}"
@@ -49,6 +50,7 @@ def original(tmp_path_factory):
     design = miniature.make_design(SIZE, 1, seed=0)
     miniature.write_stimuli(root, pictures, design, seed=0)
     labels = miniature.write_rois(root, 1, SIZE.roi_scale, DATA.space, seed=0)
+    write_surfaces(root, 1, DATA.space, labels.shape, seed=0)
     miniature.write_betas(root, 1, labels, pictures, design, SIZE, f"{DATA.space}/{DATA.betas}", 0, done=lambda: None)
     for name in ("stable-diffusion", "clip", "scoring_clip", "icgan", "instance_encoder"):
         shutil.copytree(REPOSITORY / "miniature" / "weights" / name, folder / name)
@@ -520,6 +522,7 @@ def rows_at_real_size(**settings):
         data.nsd_needs.prepare(subject),
         feature_extraction.needs.features(subject, means),
         *(row(subject, means) for row in (*feature_decoding.needs.ROWS, *reconstruction.needs.ROWS)),
+        feature_decoding.needs.maps(subject, means),
         takagi.decoding(subject, means, STREAMS),
         takagi.pictures(subject, means),
         ozcelik.decoding(subject, means, STEP),

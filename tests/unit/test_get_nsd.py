@@ -26,6 +26,7 @@ from minddiffuser.config.method import Data
 from minddiffuser.config.miniature import Miniature
 from minddiffuser.store import DataError
 from miniature import nsd as miniature
+from miniature.surfaces import write_surfaces
 
 get_nsd = importlib.import_module("data.00_get_nsd")
 SIZE, DATA = Miniature(n_shared=4, n_own=10, sessions=2, roi_scale=0.02), Data(sessions=2)
@@ -284,6 +285,7 @@ def original(tmp_path_factory):
     pictures, design = miniature.draw_pictures(14, seed=0), miniature.make_design(SIZE, 1, seed=0)
     miniature.write_stimuli(root, pictures, design, seed=0)
     labels = miniature.write_rois(root, 1, SIZE.roi_scale, DATA.space, seed=0)
+    write_surfaces(root, 1, DATA.space, labels.shape, seed=0)
     miniature.write_betas(root, 1, labels, pictures, design, SIZE, f"{DATA.space}/{DATA.betas}", 0, done=lambda: None)
     annotations = io.BytesIO()
     with zipfile.ZipFile(annotations, "w", zipfile.ZIP_DEFLATED) as file:
