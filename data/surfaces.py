@@ -104,7 +104,7 @@ def _read_at(volume: np.ndarray, places: np.ndarray, order: int) -> tuple[np.nda
     """Interpolate values, 0 where there are no data, and coverage: both (n_layers, n_vertices)."""
     has_data = np.isfinite(volume)
     last = np.array(volume.shape) - 1
-    inside = ((places >= 0) & (places <= last)).all(axis=-1)  # a place that is NaN is not
+    inside = np.all((places >= 0) & (places <= last), axis=-1)  # a place that is NaN is not
     at = np.where(inside[..., None], places, 0).reshape(-1, 3).T  # (3, n_layers * n_vertices)
 
     def read(values: np.ndarray) -> np.ndarray:
