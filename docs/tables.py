@@ -62,6 +62,7 @@ TAKEN = {
     **{f"results/{subject}/index.csv": f"{subject}/maps/index.csv" for subject in SUBJECTS},
     **{f"hierarchy_{subject}.txt": f"{subject}/maps/hierarchy.json" for subject in SUBJECTS},
     **{f"cortex_{subject}.png": f"{subject}/maps/flat.png" for subject in SUBJECTS},
+    **{f"cortex_inflated_{subject}.png": f"{subject}/maps/inflated.png" for subject in SUBJECTS},
     "card.png": "evaluation/card.png",
     "examples.png": "evaluation/examples.png",
     "concepts.png": "evaluation/concepts/examples.png",

@@ -127,6 +127,15 @@ def test_nothing_is_wrong_with_the_intact_miniature(folder, capsys):
     assert "37 and denoise_steps 35 of 50 disagree" in printed
 
 
+def test_a_transform_that_is_missing_leaves_out_the_maps_of_the_brain_alone(folder, capsys, timed):
+    path = folder / "nsd/nsddata/ppdata/subj01/transforms/rh.white-to-fsaverage.mgz"
+    path.unlink()
+    (line,) = problems(folder, settings(folder))
+    assert f"subj01 surface: a transform to the surface is missing: expected {path}" in line
+    assert "(`make all` leaves it out: maps of the brain)" in line
+    assert re.search(r"ok     subj01 ROIs", capsys.readouterr().out)
+
+
 def delete(name):
     return lambda folder, _: (folder / name).unlink()
 
