@@ -34,7 +34,7 @@ import feature_decoding.needs
 import feature_extraction.needs
 import reconstruction.needs
 from doctor.checklist import as_json, checklist
-from doctor.machine import check_disk, check_memory, show
+from doctor.machine import advise, check_disk, check_memory, show
 from minddiffuser.cli import Run, concept_subjects, execute, film_subjects, parse
 from minddiffuser.config import REPOSITORY, Experiment
 from minddiffuser.needs.findings import Findings, Room
@@ -116,11 +116,14 @@ def examine(run: Run) -> Findings:
         rows += [(row, findings.part) for row in room.rows(findings, names)]
     rows.sort(key=lambda pair: (pair[0].subject, pair[0].scripts))
     findings.part = ""
-    device = device or torch.device("cpu")  # for the estimates
+    if device is None:  # for the estimates
+        device = torch.device("cuda" if run.device_name.startswith("cuda") else "cpu")
     check_memory(findings, rows, device)
     findings.check("disk", check_disk, run.config, sum(row.disk for row, _ in rows), bool(findings.assumed))
     if rows:
         show([row for row, _ in rows], run.config, device, findings.assumed)
+    if rows and device.type == "cuda":
+        advise(run.config, device)
     return findings
 
 
