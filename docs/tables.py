@@ -28,6 +28,7 @@ would take the line for HTML.
 """
 
 import argparse
+import itertools
 import json
 import re
 import shlex
@@ -48,6 +49,7 @@ from evaluation.pictures import comparison as of_pictures
 from evaluation.pictures.catalogue import CATALOGUE, CEILING, RESTORED, STAGE1, STAGE2
 from evaluation.significance import holm
 from minddiffuser.config import REPOSITORY
+from minddiffuser.needs import card_memory
 from minddiffuser.store import write_atomically
 
 SUBJECTS = ("subj01", "subj02")
@@ -384,6 +386,39 @@ def regime(results: Results) -> tables.Rows:
     return [["subject", *names.values()], *([subject, *row] for subject, row in zip(SUBJECTS, texts, strict=True))]
 
 
+def card_counts(_: Results) -> tables.Rows:
+    """Lay out what batches take of a card, in GiB, as predicted."""
+    sizes = [n for n in card_memory.table()[card_memory.WORKS[0], "float32"] if n]
+    found = [["work", "precision", "weights", *(f"{n} picture{'s' if n > 1 else ''}" for n in sizes)]]
+    for work, precision in card_memory.table():
+        n_bytes = [card_memory.weights(work), *(card_memory.predicted(work, precision, n) for n in sizes)]
+        name = "float32, TF32" if precision == "float32" else precision
+        found.append([work, name, *(tables.number(each / 2**30, ".1f") for each in n_bytes)])
+    return found
+
+
+def card_batches(_: Results) -> tables.Rows:
+    """Lay out the largest batches that cards have room for."""
+    found = [["card", "precision", *card_memory.OF_KIND]]
+    for card, (name, precision) in itertools.product(
+        card_memory.CARDS, (("float32, TF32", "float32"), ("float16", "float16"))
+    ):
+        most = [card_memory.largest_batch(kind, precision, card * 2.0**30) for kind in card_memory.OF_KIND]
+        found.append([f"{card} GiB", name, *(str(n) if n else "none" for n in most)])
+    return found
+
+
+def card_measured(_: Results) -> tables.Rows:
+    """Lay out what a card took beside what was counted, in GiB, and the correction that follows."""
+    found = [["card", "work", "precision", "pictures", "counted", "measured", "correction"]]
+    for row in card_memory.measured():
+        counted = card_memory.counted(row.work, row.precision, row.batch_size)
+        sizes = [tables.number(n_bytes / 2**30, ".1f") for n_bytes in (counted, row.n_bytes)]
+        correction = tables.number(card_memory.correction(row.work, row.precision), ".3f")
+        found.append([row.card, row.work, row.precision, str(row.batch_size), *sizes, correction])
+    return found
+
+
 def of_films(make: Callable[..., Any]) -> Callable[..., Any]:
     """Give what makes a table or a number of films from all results."""
     return lambda results, *names: make(results.films, *names)
@@ -413,6 +448,9 @@ TABLES: dict[str, Callable[[Results], tables.Rows]] = {
     "concepts_paper": lambda results: compared_concepts(results)[5],
     "ridge": ridge,
     "regime": regime,
+    "card_memory": card_counts,
+    "card_batches": card_batches,
+    "card_measured": card_measured,
     **{name: of_films(table) for name, table in film_tables.TABLES.items()},
 }
 

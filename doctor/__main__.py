@@ -35,7 +35,7 @@ import feature_extraction.needs
 import reconstruction.needs
 from doctor.checklist import as_json, checklist
 from doctor.estimates import as_csv
-from doctor.machine import check_disk, check_memory, show
+from doctor.machine import advise, check_disk, check_memory, show
 from minddiffuser.cli import Run, concept_subjects, execute, film_subjects, parse
 from minddiffuser.config import REPOSITORY, Experiment
 from minddiffuser.jobs import ESTIMATES
@@ -122,14 +122,16 @@ def examine(run: Run) -> Findings:
         rows += [(row, findings.part) for of, row in estimated if of is room]
     rows.sort(key=lambda pair: (pair[0].subject, pair[0].scripts))
     findings.part = ""
-    device = device or torch.device("cpu")  # for the estimates
+    if device is None:  # for the estimates
+        device = torch.device("cuda" if run.device_name.startswith("cuda") else "cpu")
     if run.own.estimates:
-        on_gpu = not run.device_name.startswith("cpu")  # also where this machine has none
-        write_atomically(run.config.folder() / ESTIMATES, as_csv(estimated, on_gpu))
+        write_atomically(run.config.folder() / ESTIMATES, as_csv(estimated, on_gpu=device.type == "cuda"))
     check_memory(findings, rows, device)
     findings.check("disk", check_disk, run.config, sum(row.disk for row, _ in rows), bool(findings.assumed))
     if rows:
         show([row for row, _ in rows], run.config, device, findings.assumed)
+    if rows and device.type == "cuda":
+        advise(run.config, device)
     return findings
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from minddiffuser.config import Config
+from minddiffuser.needs import card_memory
 from minddiffuser.needs.findings import Findings, Problem
 from minddiffuser.needs.rows import PROCESS, Row
 from minddiffuser.needs.speed import name_of
@@ -43,10 +44,11 @@ def check_memory(findings: Findings, rows: list[tuple[Row, str]], device: torch.
     device : torch.device
     """
     ram, on_gpu = available_memory(), device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else 0
+    is_here = on_gpu and torch.cuda.is_available()
+    free = torch.cuda.mem_get_info(device)[0] if is_here else 0
     for row, part in rows:
         needs = [("RAM", ram_of(row, on_gpu), ram, "a machine")]
-        needs += [(f"memory on the {name_of(device)}", row.on_device, free, "a GPU")] if on_gpu else []
+        needs += [(f"memory on the {name_of(device)}", row.on_device, free, "a GPU")] if is_here else []
         for what, needed, there, other in needs:
             if needed <= there:
                 continue
@@ -108,6 +110,25 @@ def show(rows: list[Row], config: Config, device: torch.device, assumed: Collect
         f"in float64 on {torch.get_num_threads()} threads. Times are of one process; --shard divides most scripts. RAM "
         f"that is free: {available_memory() / 1e9:.1f} GB"
     )
+
+
+def advise(config: Config, device: torch.device) -> None:
+    """Print which batch sizes a card has room for: this one, or, where it is not here, cards of the usual sizes.
+
+    The table that says so is of pictures of 512 pixels.
+    """
+    if config.experiment.detail.image_size != card_memory.IMAGE_SIZE:
+        return
+    cards = {f"{size} GiB": size * 2.0**30 for size in card_memory.CARDS}
+    if torch.cuda.is_available():
+        cards = {f"this {name_of(device)}": float(torch.cuda.get_device_properties(device).total_memory)}
+    precision, size = config.experiment.sampler.precision, config.execution.batch_size
+    print(f"\nexecution.batch_size that a card has room for, with experiment.sampler.precision {precision}:")
+    for name, n_bytes in cards.items():
+        most = {kind: card_memory.largest_batch(kind, precision, n_bytes) for kind in card_memory.OF_KIND}
+        above = [kind for kind, n in most.items() if getattr(size, kind) > n]
+        sizes = ", ".join(f"{kind} {n}" if n else f"{kind} none" for kind, n in most.items())
+        print(f"  {name}: {sizes}{'; set too high here: ' + ', '.join(above) if above else ''}")
 
 
 def readable(seconds: float) -> str:

@@ -10,7 +10,7 @@ from minddiffuser.config import Config
 from minddiffuser.config.method import layer_name
 from minddiffuser.needs import models
 from minddiffuser.needs.findings import Findings, Room
-from minddiffuser.needs.rows import FLOAT32, Means, Row, Subject, lower_batch, vae_picture
+from minddiffuser.needs.rows import FLOAT32, Means, Row, Subject, encoding_memory, lower_batch
 from minddiffuser.needs.speed import weight_bytes
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import DataError
@@ -63,11 +63,11 @@ def rows(findings: Findings, names: tuple[str, ...]) -> list[Row]:
 
 def features(s: Subject, m: Means) -> Row:
     """11 to 13: targets of all images."""
-    n_units, batch = sum(m.layers.values()), m.config.execution.batch_size.encode
+    n_units = sum(m.layers.values())
     largest = max(m.models.vae, m.models.text_encoder, m.clip)
     return Row(
         s.name, "11-13", "features", s.n_images * m.speed.generate / 4, 2 * 256 * n_units * FLOAT32,
-        largest + batch * vae_picture(m.config, m.models), s.n_images * FLOAT32 * (n_units + m.n_z + m.n_c),
+        largest + encoding_memory(m.config, m.models), s.n_images * FLOAT32 * (n_units + m.n_z + m.n_c),
         "a quarter of a U-Net call an image", lower_batch(m.config, "encode"),
     )  # fmt: skip
 

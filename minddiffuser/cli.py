@@ -186,6 +186,25 @@ def remedy_of(error: DataError, config: Config) -> str:
     return error.remedy
 
 
+def _of_table(script: str, kind: str) -> str:
+    """Say how many pictures the table of memory gives for the card that memory did not suffice on."""
+    import torch
+
+    from minddiffuser.needs import card_memory
+
+    assert _latest
+    experiment = _latest.config.experiment
+    is_of_table = experiment.detail.image_size == card_memory.IMAGE_SIZE and kind in card_memory.OF_KIND
+    if not is_of_table or not _latest.device_name.startswith("cuda") or not torch.cuda.is_available():
+        return ""
+    takagi, precision = experiment.takagi, experiment.sampler.precision if script in _WITH_SAMPLER else "float32"
+    if script == _TAKAGI and takagi and takagi.sampler:
+        precision = takagi.sampler.precision
+    card = torch.cuda.get_device_properties(_latest.device_name).total_memory
+    n = card_memory.largest_batch(kind, precision, card)
+    return f"; the table in docs/performance.md has {n or 'not even 1'} for this card of {card / 2**30:.0f} GiB"
+
+
 def _levers() -> str:
     """Say what takes less memory, of what is not yet set so; the first changes no result."""
     if _latest is None:
@@ -193,7 +212,11 @@ def _levers() -> str:
     experiment, execution = _latest.config.experiment, _latest.config.execution
     script, on_a_cpu = key_of(Path(sys.argv[0])), _latest.device_name.startswith("cpu")
     sizes = {kind: getattr(execution.batch_size, kind) for kind in BATCHES.get(script, ())}
-    found = [f"lower execution.batch_size.{kind} (now {size})" for kind, size in sizes.items() if size > 1]
+    found = [
+        f"lower execution.batch_size.{kind} (now {size}{_of_table(script, kind)})"
+        for kind, size in sizes.items()
+        if size > 1
+    ]
     if script in (_STAGE2, _ABLATIONS) and not execution.checkpoint_steps:
         found.append("set execution.checkpoint_steps to true")
     section = "takagi.sampler" if script == _TAKAGI else "sampler"

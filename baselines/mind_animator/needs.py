@@ -19,7 +19,7 @@ from minddiffuser.config.mind_animator import animator_form
 from minddiffuser.needs import models
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.models import V1_4, device_of
-from minddiffuser.needs.rows import FLOAT32, FLOAT64, Means, Row, lower_batch, vae_picture
+from minddiffuser.needs.rows import FLOAT32, FLOAT64, Means, Row, encoding_memory, generating_memory, lower_batch
 from minddiffuser.needs.speed import now
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.store import DataError
@@ -159,11 +159,10 @@ def features(s: Recorded, m: Means, n: Sizes) -> Row:
     tokens = (n.n_c + m.models.width) * FLOAT16
     disk = n_posteriors * n_frames * n.d * FLOAT16 + s.n_clips * tokens + n_variations * tokens
     disk += (s.n_clips * 2 + n_variations * (1 + n_crops)) * settings.semantic.width * FLOAT32
-    batch = m.config.execution.batch_size.encode
     pictures = 120 * settings.clips.size**2 * 3 * (1 + FLOAT32)
     return Row(
         "", "11", "targets of films", (n_frames / 4 + n_embedded * EMBEDDING) * m.speed.generate, 2 * pictures,
-        m.models.vae + m.models.text_encoder + 6e8 + batch * vae_picture(m.config, m.models), 2 * disk,
+        m.models.vae + m.models.text_encoder + 6e8 + encoding_memory(m.config, m.models), 2 * disk,
         f"a quarter of a U-Net call a frame, a fiftieth for each of {n_embedded:,} embeddings",
         lower_batch(m.config, "encode"),
     )  # fmt: skip
@@ -294,7 +293,7 @@ def _pictures(s: Recorded, m: Means, script: str, name: str, calls: float, folde
     clips = film_needs.settings_of(m.config).clips
     n_frames, share = s.n_test * clips.n_frames, (clips.size / 512) ** 2
     at_once = 2 * clips_at_once(m.config) * clips.n_frames * FRAME * share * m.models.unet / V1_4.unet
-    batch = m.config.execution.batch_size.generate * vae_picture(m.config, m.models)
+    batch = generating_memory(m.config, m.models)
     return Row(
         s.name, script, name, n_frames * calls * m.speed.generate, 4 * clips.n_frames * clips.size**2 * 3 * FLOAT32,
         m.models.stable_diffusion + max(at_once, batch), folders * n_frames * 1.5 * clips.size**2,

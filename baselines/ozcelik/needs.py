@@ -10,6 +10,7 @@ from feature_extraction.needs import known
 from minddiffuser.cli import Run
 from minddiffuser.config import Config
 from minddiffuser.config.ozcelik import ozcelik_form
+from minddiffuser.needs import card_memory
 from minddiffuser.needs.findings import Findings, Room
 from minddiffuser.needs.models import device_of
 from minddiffuser.needs.rows import FLOAT32, FLOAT64, Means, Row, Subject, lower_batch, picture
@@ -105,11 +106,18 @@ def decoding(s: Subject, m: Means, step: Inversion) -> Row:
     memory = 4 * s.n_train * s.n_voxels * FLOAT64 + s.n_train**2 * FLOAT64 + s.n_train * n_outputs * FLOAT32
     return Row(
         s.name, "37", "Ozcelik", inversion + operations / m.speed.multiply, memory,
-        step.weights + INSTANCE_ENCODER,
+        inverting_memory(m.config, step),
         2 * s.n_train * n_outputs * FLOAT32,
         f"a step of the inversion, {step.seconds:.3g} s a picture; regressions by count, on the CPU",
         (*lower_batch(m.config, "refine"), *lower_batch(m.config, "encode")),
     )  # fmt: skip
+
+
+def inverting_memory(config: Config, step: Inversion) -> float:
+    """Bytes of a batch of the inversion on the device: of the table, or for a smaller generator a share of that."""
+    work, weights = "IC-GAN inversion", step.weights + INSTANCE_ENCODER
+    beside = card_memory.beside_weights(work, "float32", config.execution.batch_size.refine)
+    return weights + beside * weights / card_memory.weights(work)
 
 
 def pictures(s: Subject, m: Means, step: Inversion) -> Row:

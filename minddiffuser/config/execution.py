@@ -9,29 +9,29 @@ from minddiffuser.config.section import Place, Section
 
 
 class BatchSize(Section):
-    """Images at a time, by kind of work: as many as a card of 24 GB holds at the real size, and somewhat fewer.
+    """Images at a time, by kind of work: what a card of 16 GiB holds at the real size, and somewhat fewer.
 
-    A plain number in its place is for all kinds. Results do not depend on it.
+    docs/performance.md has what larger batches take, and which fit cards of 16 to 80 GiB. A plain number in its place
+    is for all kinds. Results do not depend on it.
     """
 
     encode: int = Field(
         default=4,
         ge=1,
-        description="stimuli through encoders (11 to 14, 29, 35, and 37's instances): the autoencoder takes up to "
-        "2.5 GB a picture of 512 pixels in float32",
+        description="stimuli through encoders (11 to 14, 29, 35, and 37's instances); the autoencoder takes most "
+        "for them",
     )
     generate: int = Field(
         default=4,
         ge=1,
-        description="pictures without gradients (31, 33, 36, 38, 39): 4.3 GB of weights in float32, and up to 2.5 GB a "
-        "picture in the autoencoder's decoder; of films (31 and 32 of Mind-Animator) the U-Net takes a clip at least",
+        description="pictures without gradients (31, 33, 36, 38, 39): beside the weights, what a picture takes in "
+        "the autoencoder's decoder; of films (31 and 32 of Mind-Animator) the U-Net takes a clip at least",
     )
     refine: int = Field(
         default=1,
         ge=1,
         description="pictures with gradients (32, 34, and 37's inversion): those of one guided call of the U-Net, of "
-        "one block of the decoder, and of CLIP, some 10 GB a picture where checkpoint_steps is true (in float16, 8 "
-        "pictures took 25 GB in all on an H100)",
+        "one block of the decoder, and of CLIP, where checkpoint_steps is true; where it is not, those of all calls",
     )
     score: int = Field(
         default=16,

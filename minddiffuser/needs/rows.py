@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from minddiffuser.config import Config
+from minddiffuser.needs import card_memory
 
-# By count and by measurement at Stable Diffusion's size (512 pixels), in float32; smaller models need less.
-VAE_PICTURE = 2.5e9  # of a picture in the autoencoder
-UNET_PICTURE = 6e9  # of the gradients of a guided call of the U-Net
-DECODER_PICTURE = 4e9  # of the gradients of the autoencoder's decoder and of CLIP
+UNET_PICTURE = 6e9  # of the gradients of a guided call of the U-Net, of a picture of 512 pixels in float32
 PROCESS = 6e8  # of Python with torch
 FLOAT32, FLOAT64 = 4, 8
 
@@ -165,17 +163,30 @@ def picture(config: Config) -> float:
     return config.experiment.detail.image_size**2 * 1.5
 
 
-def vae_picture(config: Config, models: Models) -> float:
-    """Bytes that a picture takes in the autoencoder, by count."""
-    return VAE_PICTURE * (config.experiment.detail.image_size / 512) ** 2 * models.vae / 335e6
+def encoding_memory(config: Config, models: Models) -> float:
+    """Bytes of a batch in the autoencoder's encoder, beside weights: those of the table, or a share of them."""
+    n_bytes = card_memory.beside_weights("VAE encoding", "float32", config.execution.batch_size.encode)
+    return n_bytes * _share(config) * models.vae / card_memory.weights("VAE encoding")
 
 
-def refining_picture(config: Config, models: Models) -> float:
-    """Bytes that the gradients of a picture take, by count; without checkpoints those of all steps stay."""
-    n_steps = 1 if config.execution.checkpoint_steps else config.experiment.sampler.denoise_steps
-    unet = UNET_PICTURE * models.unet / 3.44e9
-    decoder = DECODER_PICTURE * models.vae / 335e6
-    return (config.experiment.detail.image_size / 512) ** 2 * (n_steps * unet + decoder)
+def generating_memory(config: Config, models: Models) -> float:
+    """Bytes of a batch in stage 1, beside weights: those of the table, or a share of them."""
+    precision, n = config.experiment.sampler.precision, config.execution.batch_size.generate
+    n_bytes = card_memory.beside_weights("stage 1", precision, n)
+    return n_bytes * _share(config) * models.vae / card_memory.weights("VAE encoding")
+
+
+def refining_memory(config: Config, models: Models) -> float:
+    """Bytes of a batch in stage 2, beside weights, as of the table; without checkpoints those of all steps stay."""
+    sampler, n = config.experiment.sampler, config.execution.batch_size.refine
+    n_steps = 0 if config.execution.checkpoint_steps else sampler.denoise_steps - 1
+    n_bytes = card_memory.beside_weights("stage 2", sampler.precision, n) + n_steps * n * UNET_PICTURE
+    return n_bytes * _share(config) * (models.unet + models.vae) / card_memory.weights("stage 1")
+
+
+def _share(config: Config) -> float:
+    """Pixels of a picture, as a share of those that the table is of."""
+    return (config.experiment.detail.image_size / card_memory.IMAGE_SIZE) ** 2
 
 
 def lower_batch(config: Config, kind: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from minddiffuser.config import Config
-from minddiffuser.needs.rows import Models, Speed, lower_batch, refining_picture, vae_picture
+from minddiffuser.needs.rows import Models, Speed, generating_memory, lower_batch, refining_memory
 from minddiffuser.precision import autocast, products
 from minddiffuser.store import DataError
 
@@ -20,7 +20,7 @@ ENOUGH = 5.0  # seconds after which nothing is timed again
 def name_of(device: torch.device) -> str:
     """Name a device as people know it."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.get_device_name(device) if torch.cuda.is_available() else "a GPU, which is not here"
     return f"{device} with {torch.get_num_threads()} threads"
 
 
@@ -39,8 +39,7 @@ def measure_speed(config: Config, device: torch.device, parts: dict[str, Any], m
         with room_for("refine", config, device):
             refine, backward, refine_memory = time_unet(parts, config, device, size.refine, gradients=True)
     if device.type != "cuda":
-        generate_memory = size.generate * vae_picture(config, models)
-        refine_memory = size.refine * refining_picture(config, models)
+        generate_memory, refine_memory = generating_memory(config, models), refining_memory(config, models)
     factorise, multiply = cholesky_rate(device), product_rate()
     speed = Speed(generate, refine, backward, factorise, multiply, generate_memory, refine_memory)
     text = f"{generate:.3g} s a picture and U-Net call, forward and back {refine + backward:.3g} s; "
@@ -48,10 +47,10 @@ def measure_speed(config: Config, device: torch.device, parts: dict[str, Any], m
 
 
 def not_measured(config: Config, models: Models) -> Speed:
-    """Give a speed that is not known, with the memory of batches by count."""
-    size, unknown = config.execution.batch_size, math.nan
-    generate, refine = size.generate * vae_picture(config, models), size.refine * refining_picture(config, models)
-    return Speed(unknown, unknown, unknown, unknown, unknown, generate, refine)
+    """Give a speed that is not known, with the memory of batches of the table."""
+    unknown = math.nan
+    memory = generating_memory(config, models), refining_memory(config, models)
+    return Speed(unknown, unknown, unknown, unknown, unknown, *memory)
 
 
 @contextmanager

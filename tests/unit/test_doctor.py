@@ -348,7 +348,9 @@ def test_a_gpu_that_is_not_there_is_found(folder, capsys):
     config = settings(folder)
     config["execution"]["device"] = "cuda"
     assert any("sees no GPU, but cuda was asked for" in line for line in problems(folder, config))
-    assert estimates(capsys.readouterr().out)["subj01 31 stage 1"][0] == "?"
+    out = capsys.readouterr().out
+    assert estimates(out)["subj01 31 stage 1"][0] == "?"
+    assert re.search(r"subj01 32 stage 2 +\? +[\d.]+ GB +[\d.]+ GB +[\d.]+ GB", out), "RAM, the GPU's memory, and disk"
 
 
 # What is estimated whatever is wrong
