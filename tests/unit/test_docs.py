@@ -9,7 +9,6 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from benchmarks import cards
 from docs import film_tables
 from evaluation.videos import verdict
 
@@ -215,8 +214,3 @@ def test_scripts_targets_and_configurations_exist(name):
 def test_every_page_is_named_in_readme():
     readme = (REPOSITORY / "README.md").read_text()
     assert [name for name in NAMES[1:] if f"({name})" not in readme] == []
-
-
-def test_the_table_of_cards_is_that_of_its_program():
-    text = (REPOSITORY / "docs/cluster.md").read_text()
-    assert "\n".join(["<!-- by python benchmarks/cards.py -->", "", *cards.table(), "", "<!-- end -->"]) in text
