@@ -19,9 +19,9 @@ intervals, over images, of paired differences to the paper's run. A way is of eq
 SSIM or two-way identification is below -.005, and the upper ends of their intervals are above zero.
 
 Writes `docs/frontier.csv`, `docs/frontier.md` and `docs/frontier.png`. A further table is of solvers alone: stage 1
-with the paper's 35 steps of DDIM, and with fewer of DPM-Solver++. With --test it writes `docs/frontier_test.csv`, of the
-first 32 test images of each subject, in which differences are to stage 1: the paper's run takes too long to be made
-once more.
+with the paper's 35 steps of DDIM, and with fewer of DPM-Solver++. With --test it writes `docs/frontier_test.csv`, of
+the first 32 test images of each subject, in which differences are to stage 1: the paper's run takes too long to be
+made once more.
 """
 
 import argparse
