@@ -61,7 +61,7 @@ TAKEN = {
     **{f"results/{subject}/noise_ceiling.csv": f"{subject}/noise_ceiling.csv" for subject in SUBJECTS},
     **{f"results/{name}": path for name, path in film_tables.TAKEN.items()},
     **{f"results/{subject}/shares.csv": f"{subject}/maps/shares.csv" for subject in SUBJECTS},
-    **{f"results/{subject}/index.csv": f"{subject}/maps/index.csv" for subject in SUBJECTS},
+    **{f"results/{subject}/c_against_z.csv": f"{subject}/maps/c_against_z.csv" for subject in SUBJECTS},
     **{f"hierarchy_{subject}.txt": f"{subject}/maps/hierarchy.json" for subject in SUBJECTS},
     **{f"cortex_{subject}.png": f"{subject}/maps/flat.png" for subject in SUBJECTS},
     **{f"cortex_inflated_{subject}.png": f"{subject}/maps/inflated.png" for subject in SUBJECTS},
@@ -158,7 +158,7 @@ def read(docs: Path) -> Results:
     summary, paired, spread, concepts, concepts_paired = (table(name) for name in SCORES)
     permutation = table("concepts/permutation.csv")
     accuracy, ceilings = of_subjects("accuracy.csv"), of_subjects("noise_ceiling.csv")
-    of_maps = of_subjects("shares.csv"), of_subjects("index.csv")
+    of_maps = of_subjects("shares.csv"), of_subjects("c_against_z.csv")
     of_concepts, films = (concepts, concepts_paired, permutation), film_tables.read(docs / "results")
     return Results(docs, summary, paired, spread, *of_concepts, accuracy, ceilings, *of_maps, films)
 

@@ -14,8 +14,8 @@ Reads `prepared.h5`, `decoders/` and NSD's transforms. Writes to `maps/`, for th
     [lr]h.fsaverage.func.gii, .mgz the same on fsaverage (163842), [lr]h.fsaverage_rois.label.gii the ROIs
     flat.png, inflated.png, maps.png    all on fsaverage5; in the volume, as slices
     maps.csv                       mean of each map by ROI
-    shares.csv, index.csv, hierarchy.json   share of each ROI, c against z, and along the visual hierarchy, with 95 %
-                                   intervals over images (`shares.py`)
+    shares.csv, c_against_z.csv    share of each ROI, and the index of c against z, with 95 % intervals over images
+    hierarchy.json                 that index along the visual hierarchy (`shares.py`)
 
 Voxels outside the ROIs are NaN. With --map, `<name>_flat.png` and the like are of that map alone; with --fs-lr, there
 is `maps.dscalar.nii`. Data other than NSD's have no transforms: of those, only volumes. Peak memory: 3 GB at the real
@@ -94,7 +94,7 @@ def make(run: Run, subject: str, output: Files) -> None:
         **surface_files(on_surface(volumes, anatomy), anatomy),
         "maps.csv": means.to_csv(float_format="%.4f"),
         "shares.csv": shares.share_table(families, *by, *seeded).to_csv(index=False, float_format="%.4f"),
-        "index.csv": index.to_csv(index=False, float_format="%.4f"),
+        "c_against_z.csv": index.to_csv(index=False, float_format="%.4f"),
         "hierarchy.json": json.dumps(rises) + "\n",
     })  # fmt: skip
     print(f"{subject}: index of c against z in each ROI, with a 95 % interval over images")

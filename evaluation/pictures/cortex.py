@@ -45,7 +45,7 @@ class FlatMaps(NamedTuple):
     pairs : list of (str, list of (str, bytes, low, high, colours))
         A family, and for each of its maps the title, picture, ends and colour map.
     index : DataFrame
-        index.csv of 27.
+        c_against_z.csv of 27.
     hierarchy : dict
         hierarchy.json of 27.
     """
@@ -65,7 +65,7 @@ def read_flat_maps(config: Config, subject: str) -> FlatMaps | None:
     if not recipe.path.is_file() or not Files(recipe).is_done() or not (folder / "flat.png").is_file():
         return None
     hierarchy = json.loads((folder / "hierarchy.json").read_text())
-    return flat_maps(folder, pd.read_csv(folder / "index.csv"), hierarchy)
+    return flat_maps(folder, pd.read_csv(folder / "c_against_z.csv"), hierarchy)
 
 
 def flat_maps(folder: Path, index: pd.DataFrame, hierarchy: dict[str, float]) -> FlatMaps:

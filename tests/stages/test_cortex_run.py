@@ -72,7 +72,7 @@ def test_labels_on_the_surface_are_of_the_side_and_place_of_their_rois(whole_run
 
 def test_tables_say_what_the_maps_show(whole_run):
     folder = maps_of(whole_run)
-    shares, index = (pd.read_csv(folder / f"{name}.csv") for name in ("shares", "index"))
+    shares, index = (pd.read_csv(folder / f"{name}.csv") for name in ("shares", "c_against_z"))
     np.testing.assert_allclose(shares.groupby("family")["share"].sum(), 1, atol=2e-3)
     assert set(index["roi"]) == set(shares["roi"])
     rises = json.loads((folder / "hierarchy.json").read_text())
