@@ -17,7 +17,8 @@ Both use the paper's schedule (50 steps, the last 35 run). Printed are
     speedup_at_equal_quality without --full: TFLOP of the paper's run over those of the cheapest second stage whose
                              pictures are as good, by what benchmarks/frontier.py found (docs/frontier.csv)
 
-Without --full it also prints the operations that an image takes at Stable Diffusion's size, counted and not timed. The
+It also prints seconds an image of ways that cost less (`guidance.method`, `gradient_steps`, `sampler.solver`), timed
+once. Without --full it prints the operations that an image takes at Stable Diffusion's size, counted and not timed. The
 last line is JSON.
 """
 
@@ -42,7 +43,7 @@ from minddiffuser.config.method import LAYERS, Guidance, Sampler, layer_name
 from minddiffuser.precision import autocast, products
 from minddiffuser.pretrained.clip import open_clip_model, random_clip
 from minddiffuser.pretrained.stable_diffusion import random_stable_diffusion
-from reconstruction.guidance import Targets, feature_loss, refine
+from reconstruction.guidance import Targets, feature_loss, refine, refine_before, steer
 from reconstruction.sampler import ImageToImage, open_sampler
 
 FRONTIER = REPOSITORY / "docs" / "frontier.csv"
@@ -110,7 +111,9 @@ def main() -> None:
     result["speedup_vs_as_released"] = round(released_seconds / per_image, 2)
     print(f"as released: {released_seconds:.3f} s an iteration of one image; ours {per_image:.3f} s an image")
     days = per_image * 300 / 86400
-    print(f"images a day at 300 iterations: {1 / days:.0f}")
+    print(f"images a day at 300 iterations: {1 / days:.0f}", flush=True)
+    for name, seconds in other_ways(sampler, encoder, problem, device).items():
+        print(f"{name}: {seconds:.2f} s an image, {86400 / seconds:,.0f} images a day", flush=True)
     if not args.full:
         result["speedup_at_equal_quality"] = speedup_at_equal_quality(pd.read_csv(FRONTIER))
     print(json.dumps(result))
@@ -236,6 +239,32 @@ class Iteration:
     def __call__(self) -> None:
         """Run it."""
         refine(*self.arguments, self.sampler, *self.rest, precision=self.sampler.precision)
+
+
+def other_ways(sampler: ImageToImage, encoder: ClipLayers, problem: Any, device: torch.device) -> dict[str, float]:
+    """Time ways of stage 2 that cost less: seconds an image, of what they do as often as they do it."""
+    z, c, noise, targets = problem
+    n_iterations, n_steps = 20, 8
+    settings = Sampler(solver="dpm_solver_pp_2m", solver_steps=n_steps, precision=sampler.precision)
+    parts = sampler.unet, sampler.vae, sampler.scheduler, sampler.unconditional
+    few = ImageToImage(*parts, settings, sampler.checkpoint_steps)
+
+    def seconds(way: Callable[..., Any], of: ImageToImage, guidance: Guidance) -> float:
+        given = (z, c, of, lambda x: encoder(x, "bicubic"), lambda _: noise, targets, guidance, of.precision)
+        (taken,) = alternate([lambda: way(*given)], device, n_times=1)
+        return taken / len(z)
+
+    once, thrice = (seconds(refine_before, sampler, Guidance(method="before_sampler", n_iterations=n)) for n in (1, 3))
+    one, in_sampler = Guidance(n_iterations=1), Guidance(method="in_sampler")
+    last = Guidance(n_iterations=1, gradient_steps=1)
+    return {
+        f"{n_iterations} iterations": n_iterations * seconds(refine, sampler, one),
+        f"{n_iterations} iterations, gradient of 1 step": n_iterations * seconds(refine, sampler, last),
+        f"{n_iterations} iterations, {n_steps} steps of DPM-Solver++": n_iterations * seconds(refine, few, one),
+        "in the sampler": seconds(steer, sampler, in_sampler),
+        f"in the sampler, {n_steps} steps of DPM-Solver++": seconds(steer, few, in_sampler),
+        f"before the sampler, {n_iterations} iterations": once + (n_iterations - 1) * (thrice - once) / 2,
+    }
 
 
 class BareUNet:
