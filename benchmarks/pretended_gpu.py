@@ -67,6 +67,8 @@ class Answers(TorchDispatchMode):
         self._asked_any = self._asked_any or func.overloadpacket is _ATEN.any
         if func is _ATEN.kthvalue.default:
             self.n_chosen = args[0].shape[1] - args[1] + 1
+        if func is _ATEN._pin_memory.default:
+            return args[0]
         if func is _ATEN.nonzero.default:
             return args[0].new_zeros((len(args[0]) * self.n_chosen, args[0].ndim), dtype=torch.int64)
         if func is _ATEN.index.Tensor and len(args[1]) == 1 and args[1][0].dtype == torch.bool:

@@ -303,8 +303,10 @@ def differentiate(
     for scale in scales:
         with products(precision):
             made = measure()
-            gradients = torch.autograd.grad(made[0].sum() * scale, variables)
-        gradients = tuple(gradient / scale for gradient in gradients)
+            for variable in variables:
+                variable.grad = None
+            (made[0].sum() * scale).backward(inputs=list(variables))
+        gradients = tuple(variable.grad / scale for variable in variables if variable.grad is not None)
         finite = torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
         if len(scales) == 1 or finite:  # only the second waits for the GPU
             break
@@ -313,7 +315,9 @@ def differentiate(
 
 def _check(broken: torch.Tensor, settings: Guidance, precision: Precision) -> None:
     """Raise if gradients of an iteration were not finite."""
-    if (k := int(broken)) < settings.n_iterations:
+    is_sound = broken == settings.n_iterations
+    if not is_sound:
+        k = int(broken)
         raise FloatingPointError(f"gradients are not finite at iteration {k}; {_way_out(k, precision)}")
 
 
