@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from feature_extraction.latents import decode
 from feature_extraction.text import embed_captions
@@ -17,6 +18,8 @@ from minddiffuser.pretrained.stable_diffusion import open_scheduler, open_text_e
 from minddiffuser.seeds import torch_generator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 
@@ -91,8 +94,7 @@ class ImageToImage:
             n_held = 0 if gradient_steps is None else len(self.timesteps) - gradient_steps
             for k in range(len(self.timesteps)):
                 if self.checkpoint_steps and torch.is_grad_enabled() and k >= n_held:
-                    options: Any = {"use_reentrant": False, "preserve_rng_state": False}
-                    x, clean = checkpoint(self._step, k, x, both, clean, **options)  # type: ignore[misc]
+                    x, clean = _Recomputed.apply(partial(self._step, k), x, both, clean)
                 else:
                     x, clean = self._step(k, x, both, clean, held=k < n_held)
             return x
@@ -169,6 +171,40 @@ class ImageToImage:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not held):
             e, _ = self.estimate(k, x, both)
         return self.advance(k, x, e, last)
+
+
+class _Recomputed(torch.autograd.Function):
+    """Call a function of tensors, keep its inputs alone, and call it again in the backward pass.
+
+    Gradients reach those inputs, and no weight. torch's checkpoints do the same with a call of Python for each tensor
+    that the function saves, which takes 6 % of an iteration's time on a CPU (benchmarks/stage2.py). Its reentrant ones,
+    which make no such calls, refuse a backward pass to chosen tensors.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., tuple[torch.Tensor, ...]], *inputs: torch.Tensor | None) -> Any:
+        ctx.function = function
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs)
+        return function(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
+        needed = ctx.needs_input_grad[1:]
+        pairs = zip(ctx.saved_tensors, needed, strict=True)
+        inputs = [x.detach().requires_grad_() if is_needed else x for x, is_needed in pairs]
+        with torch.enable_grad():
+            outputs = ctx.function(*inputs)
+        reached = [k for k, gradient in enumerate(gradients) if gradient is not None]
+        found = torch.autograd.grad(
+            [outputs[k] for k in reached],
+            [inputs[k] for k in range(len(inputs)) if needed[k]],
+            [gradients[k] for k in reached],
+            allow_unused=True,
+        )
+        in_turn = iter(found)
+        return None, *(next(in_turn) if is_needed else None for is_needed in needed)
 
 
 def _scales(alpha: float) -> tuple[float, float, float]:
