@@ -32,6 +32,11 @@ def shared_parser(doc: str | None, divides: bool = True) -> argparse.ArgumentPar
     return parser
 
 
+def is_default(config: Path) -> bool:
+    """Tell whether a configuration is the one that is taken where none is named."""
+    return config.absolute() == _CONFIG
+
+
 def plain_parser(doc: str | None) -> argparse.ArgumentParser:
     """Make a parser without arguments, whose help begins with `doc` as it is written."""
     return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minddiffuser import stopping
-from minddiffuser.arguments import shared_parser
+from minddiffuser.arguments import is_default, shared_parser
 from minddiffuser.config import REPOSITORY, Config, ConfigError, Experiment, load
 from minddiffuser.store import DataError, Shard
 
@@ -152,7 +153,7 @@ def execute(main: Callable[[], None]) -> None:
         sys.exit(stopping.AGAIN)
     except DataError as error:
         remedy = error.remedy if _latest is None else remedy_of(error, _latest.config)
-        sys.exit(f"error: {error.text}; {remedy}" if remedy else f"error: {error.text}")
+        sys.exit(_with_settings(f"error: {error.text}; {remedy}" if remedy else f"error: {error.text}"))
     except FloatingPointError as error:
         sys.exit(f"error: {error}")
     except (MemoryError, RuntimeError) as error:  # torch's own error for this is a RuntimeError, on a CPU a plain one
@@ -163,6 +164,15 @@ def execute(main: Callable[[], None]) -> None:
         sys.exit(f"error: out of memory ({reason}); {_levers()}; what is done is kept")
     except OSError as error:
         sys.exit(f"error: {error.strerror or error}: {error.filename or ''} (nothing that was complete is lost)")
+
+
+def _with_settings(text: str) -> str:
+    """Put the configuration of this run, and what `--set` changes in it, into the commands that a text names."""
+    if _latest is None:
+        return text
+    words = [] if is_default(_latest.own.config) else ["--config", str(_latest.own.config)]
+    words += [word for setting in _latest.own.set or [] for word in ("--set", setting)]
+    return re.sub(r"python (?:\w+/)+\d\d_\w+\.py", lambda found: shlex.join([*found[0].split(), *words]), text)
 
 
 def remedy_of(error: DataError, config: Config) -> str:

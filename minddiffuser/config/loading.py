@@ -1,7 +1,10 @@
 """Read a configuration, one YAML file an experiment, and check it in full before anything heavy starts."""
 
 import codecs
+import copy
 import difflib
+import itertools
+import operator
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -26,7 +29,8 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
         YAML file. Values in it win over those of its `preset`, which win over the defaults.
     overrides : list of str
         `section.key=value` settings that win over the file, such as `experiment.guidance.n_iterations=5`. Where the
-        key is of a text, the value is taken as it stands; elsewhere it is YAML.
+        key is of a text, the value is taken as it stands; elsewhere it is YAML. All values of `preset=NAME` win over
+        the file, too, and the other settings over those.
 
     Raises
     ------
@@ -43,12 +47,14 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
     if not isinstance(values, dict | None):
         raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
     values = _sections(Config, values or {}, f"{path}: ")
-    for override in overrides or []:
+    is_preset = [override.partition("=")[0].strip() == "preset" for override in overrides or []]
+    for override in itertools.compress(overrides or [], is_preset):
         _override(values, override)
-    preset = values.get("preset")
-    values["experiment"] = _merged(
-        PRESETS.get(preset, {}) if isinstance(preset, str) else {}, values.get("experiment", {})
-    )
+    of_preset, of_file = values.get("preset"), values.get("experiment", {})
+    preset = copy.deepcopy(PRESETS.get(of_preset, {})) if isinstance(of_preset, str) else {}
+    values["experiment"] = _merged(of_file, preset) if any(is_preset) else _merged(preset, of_file)
+    for override in itertools.compress(overrides or [], map(operator.not_, is_preset)):
+        _override(values, override)
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -52,6 +52,23 @@ def test_what_is_wrong_is_said_in_one_message(error, said):
     assert str(stopped.value.code).startswith("error: ")
 
 
+def test_a_command_that_mends_an_error_is_of_the_same_configuration(tmp_path, monkeypatch):
+    """As it stands the command would make, or replace, what is the miniature's."""
+    path = tmp_path / "my lab.yaml"
+    path.write_text("name: x\nexperiment: {subjects: [subj05]}")
+    monkeypatch.setattr(cli, "_latest", None)
+    error = DataError("a.h5 is missing; make it with: python feature_decoding/22_semantic.py --subject subj05")
+    for argv, words in (
+        (["--config", str(path), "--set", "name=y z"], f"--config '{path}' --set 'name=y z' --subject subj05"),
+        ([], "--subject subj05"),
+        (["--config", "configs/miniature.yaml"], "--subject subj05"),
+    ):
+        parse("", argv)
+        with pytest.raises(SystemExit) as stopped:
+            execute(failing(error))
+        assert str(stopped.value.code).endswith(f"make it with: python feature_decoding/22_semantic.py {words}")
+
+
 def test_other_errors_keep_their_traceback():
     with pytest.raises(RuntimeError, match="illegal memory access"):
         execute(failing(RuntimeError("CUDA error: an illegal memory access was encountered")))
@@ -266,7 +283,7 @@ def test_the_remedy_of_the_miniature_is_what_a_script_says(tmp_path):
         execute(main)
     cli._latest = None
     text = str(stopped.value.code)
-    assert text.endswith("a.mat; make it with: python miniature/01_make_miniature.py")
+    assert text.endswith(f"a.mat; make it with: python miniature/01_make_miniature.py --config {config}")
     assert "http" not in text
 
 

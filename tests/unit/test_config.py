@@ -74,6 +74,16 @@ def test_settings_on_the_command_line_win_over_the_file_and_it_over_the_preset(t
     assert config.experiment.decoding.test_scaling == "test"  # from the preset
 
 
+def test_a_preset_on_the_command_line_wins_over_the_file_and_other_settings_over_it(tmp_path):
+    path = REPOSITORY / "configs" / "nsd.yaml"  # which spells out what the preset sets
+    fast, written = load(path, ["preset=fast"]), load(REPOSITORY / "configs" / "nsd_fast.yaml")
+    for section in ("sampler", "guidance", "decoding", "units"):
+        assert getattr(fast.experiment, section) == getattr(written.experiment, section)
+    config = load(path, ["experiment.guidance.n_iterations=5", "preset=fast"])
+    assert (config.experiment.guidance.n_iterations, config.experiment.sampler.solver_steps) == (5, 8)
+    assert load(write(tmp_path, "name: x"), ["preset=fast"]).experiment.guidance.n_iterations == 20  # as before
+
+
 def test_the_preset_sets_every_field_whose_description_names_a_released_value():
     """A field documented as "released: x" is set to x by the preset, or it is already the default."""
     experiment = load(REPOSITORY / "configs" / "nsd_as_released.yaml").experiment
