@@ -98,6 +98,8 @@ def main() -> None:
         "memory_growth_per_step": round(growth, 5),
     }
 
+    for name, seconds in other_ways(sampler, encoder, problem, device).items():
+        print(f"{name}: {seconds:.2f} s an image, {86400 / seconds:,.0f} images a day", flush=True)
     per_image = ours_seconds / args.batch_size
     if args.full and device.type == "cuda":
         one = Guidance(n_iterations=1), Sampler(denoise_steps=args.steps)
@@ -112,8 +114,6 @@ def main() -> None:
     print(f"as released: {released_seconds:.3f} s an iteration of one image; ours {per_image:.3f} s an image")
     days = per_image * 300 / 86400
     print(f"images a day at 300 iterations: {1 / days:.0f}", flush=True)
-    for name, seconds in other_ways(sampler, encoder, problem, device).items():
-        print(f"{name}: {seconds:.2f} s an image, {86400 / seconds:,.0f} images a day", flush=True)
     if not args.full:
         result["speedup_at_equal_quality"] = speedup_at_equal_quality(pd.read_csv(FRONTIER))
     print(json.dumps(result))

@@ -111,7 +111,9 @@ def rule(scores: np.ndarray) -> float:
     return float(scores[:, 0].mean() + scores[:, 2].mean())
 
 
-def interval(values: np.ndarray, seed: int = 42) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means of columns, and their 95 % bootstrap intervals over images."""
-    low, high = bootstrap_intervals(values, 5000, seed)
+def interval(
+    values: np.ndarray, seed: int = 42, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means of columns, and their 95 % bootstrap intervals over images, or over groups of rows."""
+    low, high = bootstrap_intervals(values, 5000, seed, groups)
     return values.mean(axis=0), low, high

@@ -156,14 +156,19 @@ def execute(main: Callable[[], None]) -> None:
         sys.exit(_with_settings(f"error: {error.text}; {remedy}" if remedy else f"error: {error.text}"))
     except FloatingPointError as error:
         sys.exit(f"error: {error}")
-    except (MemoryError, RuntimeError) as error:  # torch's own error for this is a RuntimeError, on a CPU a plain one
-        short = re.search("out of memory|can't allocate memory|ALLOC_FAILED", str(error))
-        if isinstance(error, RuntimeError) and not short:
+    except (MemoryError, RuntimeError) as error:
+        if not is_for_want_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else "MemoryError"
         sys.exit(f"error: out of memory ({reason}); {_levers()}; what is done is kept")
     except OSError as error:
         sys.exit(f"error: {error.strerror or error}: {error.filename or ''} (nothing that was complete is lost)")
+
+
+def is_for_want_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Tell whether memory did not suffice: torch's own error for that is a RuntimeError, and on a CPU a plain one."""
+    words = "out of memory|can't allocate memory|ALLOC_FAILED"
+    return isinstance(error, MemoryError) or re.search(words, str(error)) is not None
 
 
 def _with_settings(text: str) -> str:
@@ -196,8 +201,8 @@ def remedy_of(error: DataError, config: Config) -> str:
     return error.remedy
 
 
-def _of_table(script: str, kind: str) -> str:
-    """Say how many pictures the table of memory gives for the card that memory did not suffice on."""
+def _of_table(script: str, kind: str, size: int) -> str:
+    """Say how many pictures the table of memory gives for the card that memory did not suffice on, if it knows."""
     import torch
 
     from minddiffuser.needs import card_memory
@@ -205,6 +210,8 @@ def _of_table(script: str, kind: str) -> str:
     assert _latest
     experiment = _latest.config.experiment
     is_of_table = experiment.detail.image_size == card_memory.IMAGE_SIZE and kind in card_memory.OF_KIND
+    if kind == "generate" and script not in _WITH_SAMPLER:  # the table has stage 1: no films, and no IC-GAN
+        is_of_table = False
     if not is_of_table or not _latest.device_name.startswith("cuda") or not torch.cuda.is_available():
         return ""
     takagi, precision = experiment.takagi, experiment.sampler.precision if script in _WITH_SAMPLER else "float32"
@@ -212,7 +219,8 @@ def _of_table(script: str, kind: str) -> str:
         precision = takagi.sampler.precision
     card = torch.cuda.get_device_properties(_latest.device_name).total_memory
     n = card_memory.largest_batch(kind, precision, card)
-    return f"; the table in docs/performance.md has {n or 'not even 1'} for this card of {card / 2**30:.0f} GiB"
+    others = ": does another program use it?" if n >= size else ""
+    return f"; the table in docs/performance.md has {n or 'not even 1'} for this card of {card / 2**30:.0f} GiB{others}"
 
 
 def _levers() -> str:
@@ -223,7 +231,7 @@ def _levers() -> str:
     script, on_a_cpu = key_of(Path(sys.argv[0])), _latest.device_name.startswith("cpu")
     sizes = {kind: getattr(execution.batch_size, kind) for kind in BATCHES.get(script, ())}
     found = [
-        f"lower execution.batch_size.{kind} (now {size}{_of_table(script, kind)})"
+        f"lower execution.batch_size.{kind} (now {size}{_of_table(script, kind, size)})"
         for kind, size in sizes.items()
         if size > 1
     ]

@@ -80,6 +80,8 @@ class JointSpace:
     def principal_components(self, n: int, seed: int) -> np.ndarray:
         """First principal components of the training images: (n or fewer, n_units)."""
         n = min(n, *self.training.shape)
+        if not n:  # which PCA refuses
+            return np.empty((0, self.training.shape[1]), self.training.dtype)
         return PCA(n, svd_solver="randomized", random_state=seed).fit(self.training).components_
 
     def limited(self, decoded: Targets, components: np.ndarray) -> Targets:

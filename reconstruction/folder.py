@@ -41,8 +41,20 @@ COLUMNS = ["stimulus_id", "seed", "loss", "iteration", "seconds"]
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Pictures in [0, 1], (n, 3, height, width), to uint8 (n, height, width, 3); films, (n, n_frames, 3, ...), too."""
-    return (images.detach().cpu().movedim(-3, -1) * 255).round().numpy().astype(np.uint8)
+    """Pictures in [0, 1], (n, 3, height, width), to uint8 (n, height, width, 3); films, (n, n_frames, 3, ...), too.
+
+    Raises
+    ------
+    FloatingPointError
+        Numbers are not finite. As uint8 they would be a picture like any other.
+    """
+    values = (images.detach().cpu().movedim(-3, -1) * 255).round().numpy()
+    if not np.isfinite(values).all():
+        raise FloatingPointError(
+            "a picture has numbers that are not finite: what was decoded, or the weights, are broken, or float16 does "
+            "not suffice (experiment.sampler.precision)"
+        )
+    return values.astype(np.uint8)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

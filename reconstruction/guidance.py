@@ -370,7 +370,8 @@ def steer(
         images = sampler.draw(x)
         losses.append(feature_loss(extract(images), targets, settings, x))
     if not losses[-1].isfinite().all():
-        raise FloatingPointError(f"gradients, or what was sampled, are not finite; {_way_out(0, precision)}")
+        ways = f"lower experiment.guidance.steering (now {settings.steering:g}), or {_way_out(0, precision)}"
+        raise FloatingPointError(f"gradients, or what was sampled, are not finite; {ways}")
     return Refinement(images, torch.full((len(z),), len(moves), device=z.device), torch.stack(losses))
 
 

@@ -127,7 +127,7 @@ def refine_images(
         for rows in output.each(todo, f"{recipe.subject} {path.name}"):
             ids = decoded.stimulus_id[rows]
             state_path = path / "state" / f"{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.safetensors"
-            kind = "fresh" if among_noises else guidance.noise
+            kind = kind_of_noise(guidance, among_noises)
             noise = partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, kind)
             z, c = (part[rows].to(run.device) for part in (decoded.z, decoded.c))
             targets, precision = decoded.targets.of(rows).to(run.device), experiment.sampler.precision
@@ -154,6 +154,11 @@ def refine_images(
     output.finish()
     if not output.batches_to_do(decoded.stimulus_id, 1, Shard()):
         shutil.rmtree(path / "state", ignore_errors=True)  # of a kill in the last moment, or of other batches
+
+
+def kind_of_noise(guidance: Guidance, among_noises: bool) -> str:
+    """Say whether each iteration has new noise: `guidance.noise` is of a descent, other ways need it to be new."""
+    return "fresh" if among_noises or guidance.method == "in_sampler" else guidance.noise
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor] | None:

@@ -26,7 +26,8 @@ from reconstruction.refining import read_decoded
 
 _AT_ONCE = 64
 OURS = (BEST_OF_K, RESTORED_STAGE2)
-DESCENDED = (STAGE2, "ablation/best_of_k", *OURS)  # systems with the loss of stage 1's picture and of the result
+ABLATED_BEST_OF_K = "ablation/best_of_k"
+DESCENDED = (STAGE2, ABLATED_BEST_OF_K, *OURS)  # systems with the loss of stage 1's picture and of the result
 
 
 def score_losses(config: Config, subject: str, name: str, device: torch.device) -> dict[str, np.ndarray]:
@@ -37,7 +38,8 @@ def score_losses(config: Config, subject: str, name: str, device: torch.device) 
     dict of str to array of shape (n,)
         "stimulus_id", "loss_stage1", "loss_result" (not of stage 1), "loss_truth", and "truth_is_lower": 1 where the
         true stimulus has a lower loss than stage 1's picture. Of stage 1 the loss is that of stage 2, without its
-        latents. Empty of other systems, and before Z_CLIP is decoded.
+        latents. Without "loss_stage1" and "truth_is_lower" where stage 2 does not begin with stage 1's picture
+        (`guidance.method`). Empty of other systems, and before Z_CLIP is decoded.
     """
     experiment, path = config.experiment, place_of(config, subject, name)
     if name not in (STAGE1, *DESCENDED) or not decoded_recipe(config, subject, "structural").path.is_file():
@@ -56,9 +58,12 @@ def score_losses(config: Config, subject: str, name: str, device: torch.device) 
         ways = [
             pd.read_csv(path / "trajectory" / f"{stimulus_id:05d}.csv")["loss"] for stimulus_id in index["stimulus_id"]
         ]
-        found |= {"loss_stage1": np.array([way[0] for way in ways]), "loss_result": index["loss"].to_numpy()}
+        found["loss_result"] = index["loss"].to_numpy()
+        if guidance.method == "descent" or name in (BEST_OF_K, ABLATED_BEST_OF_K):
+            found["loss_stage1"] = np.array([way[0] for way in ways])
     found["loss_truth"] = _loss_of_stimuli(config, subject, decoded.targets, guidance, rows)
-    found["truth_is_lower"] = (found["loss_truth"] < found["loss_stage1"]).astype(float)
+    if "loss_stage1" in found:
+        found["truth_is_lower"] = (found["loss_truth"] < found["loss_stage1"]).astype(float)
     return found
 
 

@@ -353,7 +353,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # The paper gives no voxel counts: these are of the decoders whose files the authors' reconstruction script opens.
     "as_loaded": {"decoding": {"n_voxels_semantic": 125, "n_voxels_detail": 4000}},
-    # What wins in docs/frontier.md: a fiftieth of the paper's operations, by benchmarks/stage2.py.
+    # A fiftieth of the paper's operations, by benchmarks/stage2.py; docs/frontier.md has its quality on the miniature.
     "fast": {
         "sampler": {"solver": "dpm_solver_pp_2m", "solver_steps": 8},
         "guidance": {"n_iterations": 20, "schedule": "cosine", "learning_rate": 0.08},

@@ -178,10 +178,18 @@ def generating_memory(config: Config, models: Models) -> float:
 
 def refining_memory(config: Config, models: Models) -> float:
     """Bytes of a batch in stage 2, beside weights, as of the table; without checkpoints those of all steps stay."""
-    sampler, n = config.experiment.sampler, config.execution.batch_size.refine
-    n_steps = 0 if config.execution.checkpoint_steps else sampler.denoise_steps - 1
-    n_bytes = card_memory.beside_weights("stage 2", sampler.precision, n) + n_steps * n * UNET_PICTURE
+    precision, n = config.experiment.sampler.precision, config.execution.batch_size.refine
+    n_bytes = card_memory.beside_weights("stage 2", precision, n) + n_kept(config) * n * UNET_PICTURE
     return n_bytes * _share(config) * (models.unet + models.vae) / card_memory.weights("stage 1")
+
+
+def n_kept(config: Config) -> int:
+    """Count the U-Net calls of stage 2 whose memory stays until gradients have passed them, beside the last one."""
+    sampler, guidance = config.experiment.sampler, config.experiment.guidance
+    if config.execution.checkpoint_steps or guidance.method != "descent":
+        return 0
+    n_steps = sampler.solver_steps or sampler.denoise_steps
+    return min(guidance.gradient_steps or n_steps, n_steps) - 1
 
 
 def _share(config: Config) -> float:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from minddiffuser.cli import is_for_want_of_memory
 from minddiffuser.config import Config
-from minddiffuser.needs.rows import Models, Speed, generating_memory, lower_batch, refining_memory
+from minddiffuser.needs.rows import Models, Speed, generating_memory, lower_batch, n_kept, refining_memory
 from minddiffuser.precision import autocast, products
 from minddiffuser.store import DataError
 
@@ -65,7 +66,7 @@ def room_for(kind: str, config: Config, device: torch.device) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        if not is_for_want_of_memory(error):
             raise
         reason = (str(error) or "MemoryError").splitlines()[0]
         ways = ", or ".join([*lower_batch(config, kind), "take a GPU with more memory, or one that nobody else uses"])
@@ -114,7 +115,10 @@ def time_unet(
                 times.append(np.diff(moments).tolist())
             if on_gpu:
                 memory = torch.cuda.max_memory_allocated(device) - weight_bytes(unet)
-                memory = max(memory, _decoder_memory(vae, x[:n].detach(), gradients, precision, device))
+                if config.execution.checkpoint_steps:
+                    vae.enable_gradient_checkpointing()
+                of_decoder = _decoder_memory(vae, x[:n].detach(), gradients, precision, device)
+                memory = max(memory, of_decoder) + gradients * n_kept(config) * memory
     finally:
         unet.to("cpu")
         if on_gpu:
@@ -129,7 +133,6 @@ def _decoder_memory(vae: Any, z: torch.Tensor, gradients: bool, precision: Any, 
     torch.cuda.reset_peak_memory_stats(device)
     try:
         vae.to(device)
-        vae.enable_gradient_checkpointing()
         with torch.set_grad_enabled(gradients), autocast(precision, device):
             out = vae.decode(z.requires_grad_(gradients)).sample
         if gradients:

@@ -14,6 +14,7 @@ from minddiffuser.config.method import Guidance, Sampler, layer_name
 from minddiffuser.pretrained.clip import Clip
 from miniature import networks
 from reconstruction.guidance import Targets, best_of, feature_loss, refine, refine_before, steer
+from reconstruction.refining import kind_of_noise
 from reconstruction.sampler import ImageToImage, draw_noise
 
 SHORT = Sampler(n_steps=6, noise_index=4, denoise_steps=4, guidance_scale=3.0)
@@ -151,14 +152,21 @@ def loss_of(sampler, extract, targets, settings, latents):
     return feature_loss(extract(sampler.draw(latents)), targets, settings, latents)
 
 
-def test_steering_is_its_equation(models, extract):
+@pytest.mark.parametrize(("solver", "repeats"), [("ddim", 1), ("dpm_solver_pp_2m", 2)])
+def test_steering_is_its_equation(models, extract, solver, repeats):
     """Step by step, for one image, with the gradient by finite differences along itself."""
-    sampler, settings = image_to_image(models, SHORT), settings_of("in_sampler", steering=0.5)
-    (z, c, noise), targets = inputs(1), targets_for(extract, 1)
-    x, last = sampler.noised(z, noise), None
+    sampler = image_to_image(models, SHORT.model_copy(update={"solver": solver}))
+    settings = settings_of("in_sampler", steering=0.5, repeats=repeats)
+    (z, c, _), targets = inputs(1), targets_for(extract, 1)
+
+    def noise(n):
+        return torch.randn(z.shape, generator=torch.Generator().manual_seed(n))
+
+    x, last = sampler.noised(z, noise(0)), None
     both = torch.cat([sampler.unconditional, c])
-    for k, t in enumerate(sampler.timesteps):
-        alpha = sampler.scheduler.alphas_cumprod[t]
+    for move in range(len(sampler.timesteps) * repeats):
+        k = move // repeats
+        alpha = sampler.scheduler.alphas_cumprod[sampler.timesteps[k]]
 
         def predict(x, k=k, alpha=alpha):
             e, by_text = sampler.estimate(k, x, both)
@@ -173,11 +181,15 @@ def test_steering_is_its_equation(models, extract):
             torch.testing.assert_close((high - low) / 2e-2, g.norm()[None], rtol=0.05, atol=0)
             e, by_text, _ = predict(x)
             e = e + 0.5 * by_text.square().mean().sqrt() / g.square().mean().sqrt() * g
-            x, last = sampler.advance(k, x, e, last)
-    found = steer(z, c, sampler, extract, lambda _: noise, targets, settings)
+            after, clean = sampler.advance(k, x, e, last)
+            if (move + 1) % repeats:
+                x = sampler.noised_again(k, after, noise(move + 1))
+            else:
+                x, last = after, clean
+    found = steer(z, c, sampler, extract, noise, targets, settings)
     torch.testing.assert_close(found.images, sampler.draw(x), rtol=0, atol=1e-4)
-    assert found.iteration.tolist() == [4]
-    assert found.losses.shape == (5, 1)
+    assert found.iteration.tolist() == [4 * repeats]
+    assert found.losses.shape == (4 * repeats + 1, 1)
     torch.testing.assert_close(found.losses[-1], loss_of(sampler, extract, targets, settings, x), rtol=1e-3, atol=0)
 
 
@@ -214,10 +226,17 @@ def test_repeated_steps_go_back_by_the_schedule(models, extract):
     assert kept == [0, 5, 10]
 
 
+def test_repeats_have_new_noise_also_where_a_descent_keeps_its_own():
+    """The noise that a picture has already is not noise for going back."""
+    assert kind_of_noise(settings_of("in_sampler", noise="fixed"), among_noises=False) == "fresh"
+    assert kind_of_noise(settings_of("descent", noise="fixed"), among_noises=True) == "fresh"
+    assert kind_of_noise(settings_of("descent", noise="fixed"), among_noises=False) == "fixed"
+
+
 def test_a_steered_pass_that_is_not_finite_stops(models, extract):
     (z, c, noise), targets = inputs(1), targets_for(extract, 1)
     values = {name: value * torch.nan for name, value in targets.values.items()}
-    with pytest.raises(FloatingPointError, match="decoded/"):
+    with pytest.raises(FloatingPointError, match=r"guidance.steering \(now .*decoded/"):
         steer(
             z, c, image_to_image(models, SHORT), extract, lambda _: noise, Targets(values, targets.units),
             settings_of("in_sampler"),

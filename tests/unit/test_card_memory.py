@@ -1,5 +1,6 @@
 """The memory of a card: counted without one, corrected by what cards took, and said where it does not suffice."""
 
+import re
 import sys
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import card_memory as benchmark
+from benchmarks import stage2
 from benchmarks.pretended_gpu import pretended
 from doctor import machine
 from minddiffuser import cli
@@ -22,6 +24,14 @@ GIB = 2.0**30
 def test_the_count_is_within_a_tenth_of_what_the_miniature_takes_on_a_cpu(work):
     counted, measured = benchmark.check(work)
     assert counted == pytest.approx(measured, rel=0.1)
+
+
+def test_the_memory_of_stage_2_does_not_grow_with_its_steps():
+    """Each is recomputed on the way back, and nothing of it stays."""
+    sampler, encoder, shapes = stage2.open_models(False, benchmark.CPU, "float32", 6)
+    iteration = stage2.Iteration(sampler, encoder, *stage2.make_problem(encoder, shapes, 1, benchmark.CPU))
+    one, six = (stage2.peak_memory(iteration, sampler, n, benchmark.CPU) for n in (1, 6))
+    assert six == pytest.approx(one, rel=0.025)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +134,15 @@ def test_where_memory_does_not_suffice_the_batch_size_of_the_table_is_named(
     assert wanted in text
     other = said(tmp_path, monkeypatch, script, "experiment.detail.image_size=64")
     assert "table" not in other, "of other pictures it says nothing"
+
+
+def test_the_table_is_quoted_for_what_it_is_of_and_does_not_contradict_itself(tmp_path, monkeypatch, card):
+    for script in ("mind_animator/31_reconstruct.py", "ozcelik/38_reconstruct_ozcelik.py"):
+        text = said(tmp_path, monkeypatch, script)
+        assert "batch_size.generate (now 50)" in text
+        assert "table" not in text
+    few = said(tmp_path, monkeypatch, "reconstruction/31_stage1.py", "execution.batch_size.generate=2")
+    assert re.search(r"\(now 2; the table .* has \d+ for this card of 24 GiB: does another program use it\?\)", few)
 
 
 def test_the_doctor_says_which_batches_fit_a_card_that_is_there(card, capsys):

@@ -382,6 +382,18 @@ def test_the_loss_of_what_was_seen_is_zero_where_its_features_were_decoded(confi
     assert losses.score_losses(config, "subj01", "control/grey", torch.device("cpu")) == {}
 
 
+@pytest.mark.parametrize("method", ["in_sampler", "before_sampler"])
+def test_where_stage_2_does_not_begin_with_stage_1s_picture_its_first_loss_is_not_that_pictures(config, method):
+    guidance = {"guidance": config.experiment.guidance.model_copy(update={"method": method})}
+    config = config.model_copy(update={"experiment": config.experiment.model_copy(update=guidance)})
+    output = ReconstructionFolder(recipes.stage2(config, "subj01"), 7)
+    output.save([101], np.zeros((1, 4, 4, 3), np.uint8), seed=0, losses=[0.5], iterations=[1])
+    output.write_index()
+    write_atomically(output.path / "trajectory" / "00101.csv", "iteration,loss\n0,0.9\n1,0.5\n")
+    found = losses.score_losses(config, "subj01", STAGE2, torch.device("cpu"))
+    assert set(found) == {"stimulus_id", "loss_result", "loss_truth"}
+
+
 @pytest.mark.parametrize("rows", [range(7), range(1, 7, 2)], ids=["whole", "one shard of two"])
 def test_the_loss_of_stage_1_is_that_of_its_picture_beside_that_of_its_stimulus(config, monkeypatch, rows):
     """By a CLIP that sees brightness alone, which is decoded of each image as its picture has it."""

@@ -24,6 +24,7 @@ def training() -> Targets:
 def test_all_components_pass_everything_and_none_passes_the_mean(training):
     joint = JointSpace(training)
     components = joint.principal_components(100, seed=0)
+    assert joint.principal_components(0, seed=0).shape == (0, components.shape[1])
     assert len(components) == 40  # not more than there are images
     whole = joint.limited(training, components)
     np.testing.assert_allclose(whole.z, training.z, atol=1e-4)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from minddiffuser.config import REPOSITORY
@@ -31,6 +32,7 @@ from reconstruction.folder import (
     sample_folders,
     shortfall,
     state,
+    to_uint8,
 )
 
 
@@ -56,6 +58,15 @@ def test_what_is_saved_is_read_back(tmp_path):
     found_ids, found = read(f.path)
     assert found_ids.tolist() == [2, 30, 71]
     np.testing.assert_array_equal(found, images[[1, 0, 2]])
+
+
+def test_a_picture_that_is_not_finite_is_no_picture():
+    """As uint8 it would be black, and count as done."""
+    images = torch.rand(2, 3, 4, 4)
+    assert (to_uint8(images) == (images * 255).round().byte().movedim(1, -1).numpy()).all()
+    images[1, 0, 2, 2] = torch.nan
+    with pytest.raises(FloatingPointError, match="precision"):
+        to_uint8(images)
 
 
 def test_batches_are_cut_before_it_is_known_what_is_done(tmp_path):

@@ -54,7 +54,7 @@ PLANTS = [
     ("evaluation/41_score.py", "evaluation/metrics/features.py", ".to(device)", ""),
     ("evaluation/41_score.py", "evaluation/pictures/losses.py", ".to(device)", ""),
     ("reconstruction/31_stage1.py", "reconstruction/31_stage1.py", "c[rows].to(run.device)", "c[rows]"),
-    ("reconstruction/31_stage1.py", "reconstruction/sampler.py", "torch.stack(draws).to(device)", "torch.stack(draws)"),
+    ("reconstruction/31_stage1.py", "reconstruction/sampler.py", "drawn.to(device, non_blocking=True)", "drawn"),
     (f"{CONCEPTS}/29_decode_labels.py", f"{CONCEPTS}/features.py", ".cpu()", ""),
     ("feature_decoding/28_controls.py", "feature_decoding/ridge.py", "voxels.cpu()", "voxels"),
     ("feature_decoding/26_search.py", "feature_decoding/search.py", "X[train]), device)", "X[train]))"),
@@ -102,6 +102,11 @@ def test_a_script_runs_where_tensors_are_on_a_gpu(rehearsals, script):
     rehearsals.run(script)
 
 
+def test_mistakes_are_planted_where_the_code_is():
+    gone = [(file, old) for _, file, old, _ in PLANTS if old not in (REPOSITORY / file).read_text()]
+    assert gone == [], "what stands there has changed: plant other mistakes"
+
+
 @pytest.mark.parametrize(
     ("script", "file", "old", "new"),
     [
@@ -112,7 +117,6 @@ def test_a_script_runs_where_tensors_are_on_a_gpu(rehearsals, script):
 def test_a_tensor_on_the_wrong_device_is_found(rehearsals, script, file, old, new):
     rehearsals.before(script)
     text = (REPOSITORY / file).read_text()
-    assert old in text, f"{file} has changed: plant another mistake there"
     changed, in_place = text.replace(old, new), nullcontext()
     if file != script:
         in_place = changed_in_place(importlib.import_module(file.removesuffix(".py").replace("/", ".")), changed)
