@@ -17,12 +17,11 @@ SIDE_BY_SIDE := --numprocesses 2
 RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--jobs $(JOBS))
 
 # What demo, compare, god, all, film and film-all run is listed in minddiffuser/stages.csv. Not part of any are
-# data/00_get_models.py (`make models`), data/00_get_nsd.py (`make nsd`), and feature_decoding/26_search.py, which helps
-# to choose settings. Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do,
+# data/00_get_models.py (`make models`) and data/00_get_nsd.py (`make nsd`). Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do,
 # without experiment.semantic_brain_decoding nothing for its scripts.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo compare god all film film-all models nsd wordnet test test-all lint lock clean
+.PHONY: help install search stage1 demo compare god all film film-all models nsd wordnet test test-all lint lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +48,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 demo: $(INSTALLED) ## reconstruct images from fMRI by both stages, beside four controls (simulated by default)
 	@$(RUN) demo
+
+search: $(INSTALLED) ## choose the decoders' penalty and numbers of voxels by cross-validation on training images (three hours for NSD)
+	@$(RUN) search
+
+stage1: $(INSTALLED) ## the demo as far as stage 1, with first scores and a page: to look at before stage 2, which takes long
+	@$(RUN) stage1
 
 compare: $(INSTALLED) ## the same, with rivals, ablations, all controls, and where and how well each target is decoded
 	@$(RUN) compare

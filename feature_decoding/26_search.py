@@ -10,8 +10,9 @@ the grid is `experiment.search`, and of each target `n_units` random outputs are
                          "image" across units
     decoders/search.png  the curves
 
-and prints the best of each target; nothing is changed by itself. The time goes into points with many voxels: 10 minutes
-a subject for the miniature, about three hours for NSD's (by count of operations).
+and prints the best of each target, and the best settings with one penalty for all targets, as they are written in the
+configuration; nothing is changed by itself. The time goes into points with many voxels: 10 minutes a subject for the
+miniature, about three hours for NSD's (by count of operations).
 
 Peak memory: 4 GB at the real size: a fold's voxels in float64 and their Gram matrix.
 """
@@ -19,6 +20,7 @@ Peak memory: 4 GB at the real size: a fold's voxels in float64 and their Gram ma
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,7 @@ from matplotlib import pyplot as plt
 
 from feature_decoding import recipes
 from feature_decoding.decoders import read_training_targets
-from feature_decoding.search import cross_validate
+from feature_decoding.search import best_settings, cross_validate
 from minddiffuser import terminal
 from minddiffuser.cli import execute, parse
 from minddiffuser.figures import as_png
@@ -48,9 +50,10 @@ def main(argv: list[str] | None = None) -> None:
         output.write({"search.csv": text, "search.png": draw(table, subject)})
         by_image = table[table["measure"] == "image"]
         best = by_image.loc[by_image.groupby("target", sort=False)["r"].idxmax()]
-        print(
-            f"{subject}: the best of each target\n{best.round(3).to_string(index=False, line_width=terminal.width())}\n"
-        )
+        print(f"{subject}: the best of each target")
+        print(best.round(3).to_string(index=False, line_width=terminal.width()))
+        print(f"{subject}: the best with one penalty for all targets; in the configuration, under experiment:")
+        print(f"  decoding: {json.dumps(best_settings(table))}\n".replace('"', ""))
 
 
 def draw(table: pd.DataFrame, subject: str) -> bytes:

@@ -63,3 +63,38 @@ def cross_validate(
     half = student.ppf(0.975, n_folds - 1) * grouped.std() / np.sqrt(n_folds)
     summary = pd.DataFrame({"r": grouped.mean(), "ci_low": grouped.mean() - half, "ci_high": grouped.mean() + half})
     return summary.reset_index()
+
+
+def best_settings(table: pd.DataFrame) -> dict[str, float | int | list[int]]:
+    """Give the settings of `decoding` that are best by image.
+
+    All targets share the penalty: it is that of the highest sum of r of c, of z, and of the mean over layers, each with
+    its best number of voxels.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `cross_validate` gives it, of "semantic", "detail" and the layers.
+
+    Returns
+    -------
+    dict
+        "alpha", "n_voxels_semantic", "n_voxels_detail", and "n_voxels_structural", a list.
+    """
+    by_image = table[table["measure"] == "image"]
+    best = by_image.loc[by_image.groupby(["target", "alpha"], sort=False)["r"].idxmax()].set_index("target")
+    layers = [target for target in best.index.unique() if target not in ("semantic", "detail")]
+
+    def quality(of_alpha: pd.DataFrame) -> float:
+        r = of_alpha["r"]
+        return float(r["semantic"] + r["detail"] + r[layers].mean())
+
+    qualities = {alpha: quality(of_alpha) for alpha, of_alpha in best.groupby("alpha")}
+    alpha = max(qualities, key=lambda alpha: qualities[alpha])
+    sizes = best.loc[best["alpha"] == alpha, "n_voxels"]
+    return {
+        "alpha": alpha,
+        "n_voxels_semantic": int(sizes["semantic"]),
+        "n_voxels_detail": int(sizes["detail"]),
+        "n_voxels_structural": [int(sizes[layer]) for layer in layers],
+    }

@@ -38,6 +38,7 @@ from minddiffuser.stages import TARGETS, stages_of
 
 # What `make demo` leaves to others: by the command, what it adds, and what the folder of results has afterwards.
 _LATER = {
+    "make demo": ("stage 2, controls", "*/reconstruction/minddiffuser/stage2"),
     "make compare": ("rivals, ablations", "*/reconstruction/ablation"),
     "make god": ("another dataset", "evaluation/concepts/summary.csv"),
 }
@@ -119,7 +120,8 @@ def closing(config: Config, path: Path, left_out: list[str], seconds: float, of_
         f"left out: {'; '.join(left_out)}" if left_out else took,
     ]
     lines = [terminal.shortened(line) for line in lines]
-    lines[2] = f"the page: {_shortest(page)}"  # is never cut: a part of a path is of no use
+    there = "the page" if page.is_file() else "the page, not written yet"
+    lines[2] = f"{there}: {_shortest(page)}"  # is never cut: a part of a path is of no use
     return lines
 
 
@@ -130,7 +132,8 @@ def _shortest(path: Path) -> Path:
 def next_of(config: Config, path: Path, of_films: bool = False) -> str:
     """Say what can be run next: what was not run yet, of what the configuration has."""
     experiment, default = config.experiment, Path("configs/miniature.yaml")
-    is_asked = {"make compare": bool(experiment.subjects), "make god": experiment.semantic_brain_decoding is not None}
+    is_asked = {command: bool(experiment.subjects) for command in ("make demo", "make compare")}
+    is_asked |= {"make god": experiment.semantic_brain_decoding is not None}
     left = [
         f"{command} ({adds})"
         for command, (adds, trace) in (_LATER_FILMS if of_films else _LATER).items()
@@ -139,7 +142,8 @@ def next_of(config: Config, path: Path, of_films: bool = False) -> str:
     if not left:
         return "next: nothing is left to run"
     of = "" if path == default else f" (CONFIG={path})"
-    return f"next{of}: {', '.join(left)}{', or make all' if len(left) > 1 else ''}"
+    shown = left[:1] if left[0].startswith("make demo") else left  # what comes after it can wait
+    return f"next{of}: {', '.join(shown)}{', or make all' if len(left) > 1 else ''}"
 
 
 def is_simulated(experiment: Experiment) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LIST = Path(__file__).with_name("stages.csv")
-TARGETS = ("demo", "compare", "god", "all", "film", "film-all")
+TARGETS = ("search", "stage1", "demo", "compare", "god", "all", "film", "film-all")
 
 
 class Stage(NamedTuple):

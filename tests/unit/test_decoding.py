@@ -1,12 +1,14 @@
 """Accuracy, search and maps of decoders, on problems whose answers are known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from feature_decoding.accuracy import correlation_and_floor
 from feature_decoding.maps import explained, mean_weights
 from feature_decoding.ridge import Scaler, fit, predict
-from feature_decoding.search import cross_validate
+from feature_decoding.search import best_settings, cross_validate
+from minddiffuser.config.method import Decoding
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -46,6 +48,25 @@ def test_search_finds_the_number_of_voxels_that_carry_the_target():
     assert (best["n_voxels"], best["alpha"]) == (10, 0.15)
     assert set(table["n_voxels"]) == {2, 10, 60}
     assert (table["ci_low"] <= table["r"]).all()
+
+
+def test_the_best_settings_have_one_penalty_for_all_targets():
+    """Layers count as one target; each target has its best number of voxels with that penalty."""
+    rows = [
+        (target, n, alpha, measure, r if measure == "image" else 1 - r)
+        for measure in ("unit", "image")
+        for target, alpha, r_few, r_many in (
+            ("semantic", 1.0, 0.1, 0.2), ("semantic", 100.0, 0.4, 0.3),
+            ("detail", 1.0, 0.3, 0.35), ("detail", 100.0, 0.2, 0.3),
+            ("linear_02", 1.0, 0.5, 0.6), ("linear_02", 100.0, 0.5, 0.4),
+            ("linear_04", 1.0, 0.1, 0.6), ("linear_04", 100.0, 0.45, 0.5),
+        )
+        for n, r in ((10, r_few), (50, r_many))
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["target", "n_voxels", "alpha", "measure", "r"])
+    found = best_settings(table)  # .4 + .3 + .5 against .2 + .35 + .6
+    assert found == {"alpha": 100, "n_voxels_semantic": 10, "n_voxels_detail": 50, "n_voxels_structural": [10, 50]}
+    Decoding.model_validate({"n_voxels_structural": [1] * 6} | {"alpha": found["alpha"]})
 
 
 def test_search_does_not_see_held_out_images():

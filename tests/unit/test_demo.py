@@ -114,8 +114,10 @@ def test_a_run_ends_in_verdict_absence_page_next_and_time(ended):
     verdict, absent, page, later, last = ended(width=200)
     assert verdict == "94 % are picked"
     assert absent == "absent: LPIPS (AlexNet is absent); categories (none)"
-    assert page == f"the page: {ended.folder}/evaluation/index.html"
-    assert later == "next (CONFIG=mine.yaml): make compare (rivals, ablations), make god (another dataset), or make all"
+    assert page == f"the page, not written yet: {ended.folder}/evaluation/index.html"
+    (ended.folder / "evaluation/index.html").write_text("")
+    assert ended()[2] == f"the page: {ended.folder}/evaluation/index.html"
+    assert later == "next (CONFIG=mine.yaml): make demo (stage 2, controls), or make all"
     assert last == "took 7 min"
     assert ended(seconds=30)[4] == "took 30 s"
     write_verdict(ended.folder, ["94 % are picked"], [])
@@ -132,6 +134,9 @@ def test_the_last_lines_fit_the_terminal(ended, width):
 
 
 def test_what_was_run_is_not_next(ended):
+    (ended.folder / "subj01/reconstruction/minddiffuser/stage2").mkdir(parents=True)
+    after_demo = "next (CONFIG=mine.yaml): make compare (rivals, ablations), make god (another dataset), or make all"
+    assert ended(width=200)[3] == after_demo
     (ended.folder / "subj01/reconstruction/ablation").mkdir(parents=True)
     assert "make compare" not in ended(width=200)[3]
     assert "make god" in ended(width=200)[3]
@@ -140,9 +145,10 @@ def test_what_was_run_is_not_next(ended):
     assert ended()[3] == "next: nothing is left to run"
 
 
-def test_next_on_the_miniature_fits_80_columns(monkeypatch):
+def test_next_on_the_miniature_fits_80_columns(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(Config, "folder", lambda *_: Path("nowhere"))
+    monkeypatch.setattr(Config, "folder", lambda *_: tmp_path)
+    (tmp_path / "subj01/reconstruction/minddiffuser/stage2").mkdir(parents=True)
     path = Path("configs/miniature.yaml")
     line = demo.closing(load(REPOSITORY / path), path, [], 1.0)[3]
     assert line == "next: make compare (rivals, ablations), make god (another dataset), or make all"
@@ -158,7 +164,7 @@ def test_a_run_of_films_ends_in_what_was_found_of_films(job, tmp_path, monkeypat
     job(scripts, config)
     verdict, _, page, later, last = capsys.readouterr().out.strip().splitlines()[-5:]
     assert verdict == "there is no verdict yet"
-    assert page == f"the page: {folder}/evaluation/index.html"
+    assert page == f"the page, not written yet: {folder}/evaluation/index.html"
     assert "make film-all" in later
     assert last.startswith("took")
     (folder / "Subject01" / "maps").mkdir(parents=True)
