@@ -24,7 +24,7 @@ RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--job
 .PHONY: help install search stage1 demo compare god all film film-all models nsd wordnet test test-all lint lock clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "  settings: PYTHON=$(PYTHON)  VENV=$(VENV)  CONFIG=$(CONFIG)"
 
 install: $(INSTALLED) ## make the environment (about 6 GB on Linux, with CUDA)

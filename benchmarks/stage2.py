@@ -78,15 +78,18 @@ def main() -> None:
 
     if not args.full:
         operations = count_operations()
-        for name in ("nsd", "nsd_fast"):
+        for name in ("nsd", "nsd_fast", "nsd_restored"):
             experiment = load(REPOSITORY / "configs" / f"{name}.yaml").experiment
             calls, stage2 = operations.stage2(experiment.guidance, experiment.sampler)
             stage1 = operations.stage1(experiment.sampler.solver_steps or experiment.sampler.denoise_steps)
-            print(
+            text = (
                 f"by count, {name}.yaml: stage 1 {stage1:.1f} TFLOP an image; stage 2 {calls:,.0f} guided U-Net calls "
-                f"and {stage2 / 1e3:.2f} PFLOP an image, {982 * stage2 / 1e6:.2f} EFLOP for 982",
-                flush=True,
+                f"and {stage2 / 1e3:.2f} PFLOP an image, {982 * stage2 / 1e6:.2f} EFLOP for 982"
             )
+            if experiment.decoding.restore_variance == "train":
+                k, n = experiment.restored.guidance.n_iterations, experiment.restored.guidance.n_images or 982
+                text += f"; the best of {k} noises of {n} restored images {n * k * stage1 / 1e6:.2f} EFLOP"
+            print(text, flush=True)
 
     counts = (1, 6, 11) if device.type == "cpu" else (1, 18, 35)
     peaks = [peak_memory(ours, sampler, n, device) for n in counts]

@@ -41,13 +41,15 @@ def main(argv: list[str] | None = None) -> None:
     search = run.config.experiment.search
     for subject in run.subjects:
         output = Files(recipes.search(run.config, subject))
+        path = output.recipe.path.with_suffix(".csv")
         if output.is_done(run.overwrite):
-            print(f"{output.recipe.path.with_suffix('.csv')} is there already")
-            continue
-        betas, targets = read_training_targets(run.config, subject, search.n_units)
-        table = cross_validate(betas, targets, search.alphas, search.n_voxels, search.n_folds, run.device)
-        text = table.to_csv(index=False, float_format="%.4f")
-        output.write({"search.csv": text, "search.png": draw(table, subject)})
+            print(f"{path} is there already")
+        else:
+            betas, targets = read_training_targets(run.config, subject, search.n_units)
+            table = cross_validate(betas, targets, search.alphas, search.n_voxels, search.n_folds, run.device)
+            text = table.to_csv(index=False, float_format="%.4f")
+            output.write({"search.csv": text, "search.png": draw(table, subject)})
+        table = pd.read_csv(path)
         by_image = table[table["measure"] == "image"]
         best = by_image.loc[by_image.groupby("target", sort=False)["r"].idxmax()]
         print(f"{subject}: the best of each target")

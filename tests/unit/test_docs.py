@@ -207,7 +207,7 @@ def test_scripts_targets_and_configurations_exist(name):
     )
     assert [path for path in paths if not (REPOSITORY / path).is_file()] == []
     makefile = (REPOSITORY / "Makefile").read_text()
-    commands = set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.MULTILINE))
+    commands = set(re.findall(r"(?:^    |`)make ([a-z0-9-]+)", text, re.MULTILINE))
     assert {command for command in commands if not re.search(rf"^{command}:", makefile, re.MULTILINE)} == set()
 
 
