@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from data import nsd, recipes
-from minddiffuser.cli import Run, execute, parse
+from minddiffuser.cli import Run, execute, parse, with_settings
 from minddiffuser.config import Config
 from minddiffuser.needs.rows import Subject
 from minddiffuser.pictures import SUFFIXES, as_shown
@@ -446,7 +446,7 @@ def write_rows(run: Run, subject: str, arrays: dict[str, np.ndarray]) -> None:
             raise DataError(f"{artifact.path} has other rows; use --overwrite to replace them")
         artifact.is_done(overwrite=True)
     artifact.write(arrays)
-    print(f"{artifact.path} is written; go on with: python feature_extraction/11_semantic.py")
+    print(with_settings(f"{artifact.path} is written; go on with: python feature_extraction/11_semantic.py"))
 
 
 def _is_same(a: np.ndarray, b: np.ndarray) -> bool:

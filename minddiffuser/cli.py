@@ -153,7 +153,7 @@ def execute(main: Callable[[], None]) -> None:
         sys.exit(stopping.AGAIN)
     except DataError as error:
         remedy = error.remedy if _latest is None else remedy_of(error, _latest.config)
-        sys.exit(_with_settings(f"error: {error.text}; {remedy}" if remedy else f"error: {error.text}"))
+        sys.exit(with_settings(f"error: {error.text}; {remedy}" if remedy else f"error: {error.text}"))
     except FloatingPointError as error:
         sys.exit(f"error: {error}")
     except (MemoryError, RuntimeError) as error:
@@ -171,7 +171,7 @@ def is_for_want_of_memory(error: MemoryError | RuntimeError) -> bool:
     return isinstance(error, MemoryError) or re.search(words, str(error)) is not None
 
 
-def _with_settings(text: str) -> str:
+def with_settings(text: str) -> str:
     """Put the configuration of this run, and what `--set` changes in it, into the commands that a text names."""
     if _latest is None:
         return text
