@@ -1,8 +1,8 @@
 """What stage 2 costs and what it gives: the paper's run beside ways that cost less, on validation images.
 
-    python benchmarks/frontier.py                    # an hour on two idle cores
+    python benchmarks/frontier.py                    # after `make demo`: an hour on two idle cores
     python benchmarks/frontier.py --subject subj01   # pictures of one subject only: two of these may run side by side
-    python benchmarks/frontier.py --test             # after that and `make demo`: what was chosen, on test images
+    python benchmarks/frontier.py --test             # after that: what was chosen, on test images
     python benchmarks/frontier.py --steps            # after that, one more hour: the paper's run through its 35 steps
 
 What is done is kept in `runs/frontier/`, and not done again.
