@@ -18,7 +18,7 @@ subject that is not given is "all", the mean over subjects. Expressions:
     fall SYSTEM BASELINE METRIC [SUBJECT]           .106 [.076, .138]
     holm SYSTEM BASELINE METRICS SUBJECTS           .018, the largest p, corrected among these alone (names with commas)
     second_stage FILE SUBJECT START WAY METRIC      +.031 [.007, .056], of docs/FILE.csv
-    frontier WAY METRIC                             +.011 [-.023, .045], of docs/frontier.csv
+    frontier FILE WAY METRIC                        +.011 [-.023, .045], of docs/FILE.csv
     setting GRID COLUMN KEY=VALUE ...               .356, of docs/settings.csv
     printed FILE KEY [FORMAT]                       7.6, of the JSON in docs/FILE.txt
     estimate FILE KEY                               +.003 [-.016, .027], of KEY, KEY_low and KEY_high there
@@ -527,9 +527,9 @@ def second_stage(results: Results, file: str, subject: str, start: str, way: str
     return f"{tables.number(row[f'{metric}_difference'], '+.3f')} [{', '.join(texts)}]"
 
 
-def frontier(results: Results, way: str, metric: str) -> str:
-    """Difference of a way to the paper's run, and its interval, in the table of benchmarks/frontier.py."""
-    row = one(pd.read_csv(results.docs / "frontier.csv"), way=way)
+def frontier(results: Results, file: str, way: str, metric: str) -> str:
+    """Difference of a way to the first one, and its interval, in a table of benchmarks/frontier.py."""
+    row = one(pd.read_csv(results.docs / f"{file}.csv"), way=way)
     texts = [tables.number(row[f"{metric}_{what}"]) for what in ("low", "high")]
     return f"{tables.number(row[f'{metric}_difference'], '+.3f')} [{', '.join(texts)}]"
 
