@@ -46,8 +46,8 @@ def test_a_region_is_regressed_on_its_own_voxels_wherever_they_stand(tmp_path):
     """Columns of V1 lie among those of V2, as data of one's own may have them."""
     overrides = [f"execution.runs={tmp_path}", "experiment.subjects=[subj01]", "experiment.data.rois=[V2, V1]"]
     config = load(REPOSITORY / "configs" / "miniature.yaml", overrides)
-    rng, is_test, roi = np.random.default_rng(0), np.arange(30) < 6, np.array(["V2", "V1", "V2", "V1", "V1", "V2", "V2"])
-    betas = rng.normal(size=(30, 7)).astype(np.float32)
+    rng, is_test, roi = np.random.default_rng(0), np.arange(30) < 6, np.array(["V2", "V1", "V2", "V1", "V1", "V2"])
+    betas = rng.normal(size=(30, 6)).astype(np.float32)
     content = {"betas": betas, "is_test": is_test, "stimulus_id": np.arange(30), "roi": roi.astype("S")}
     Artifact(prepared(config, "subj01")).write(content)
     script = runpy.run_path(str(REPOSITORY / "feature_decoding" / "25_accuracy.py"), run_name="accuracy")
