@@ -63,7 +63,7 @@ def read_kept(
 def _read_scores(
     output: Path, settings: dict[str, Any], tables: Collection[str]
 ) -> tuple[pd.DataFrame, dict[Key, str]]:
-    """Read scores.csv and the states of what it is of; nothing where it was made with other settings, or a table is cut.
+    """Read scores.csv and the states of what it is of; nothing where it was made otherwise, or a table is cut.
 
     A kill may come after tables are written and before the record is.
     """
