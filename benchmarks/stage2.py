@@ -14,8 +14,8 @@ Both use the paper's schedule (50 steps, the last 35 run). Printed are
                              gradients of all weights), over those of ours, in batches
     fraction_of_peak         with --full on a GPU: the share of the float16 matrix rate, measured here by a large
                              product, that the operations of an iteration, counted, reach
-    speedup_at_equal_quality without --full: TFLOP of the paper's run over those of the cheapest second stage that is not
-                             worse, by what benchmarks/frontier.py found (docs/frontier.csv)
+    speedup_at_equal_quality without --full: TFLOP of the paper's run over those of the cheapest second stage that is
+                             not worse, by what benchmarks/frontier.py found (docs/frontier.csv)
 
 It also prints seconds an image of ways that cost less (`guidance.method`, `gradient_steps`, `sampler.solver`), timed
 once. Without --full it prints the operations that an image takes at Stable Diffusion's size, counted and not timed. The
