@@ -2,11 +2,14 @@
 
 A map of voxels has values in some ROIs, and no data elsewhere. Values and coverage (1 where there are data, else 0) are
 interpolated alike, and divided: so a vertex at the border of an ROI has the mean of the voxels with data around it, and
-is not pulled to 0 by those without. It has none where less than half of what is around it has data.
+is not pulled to 0 by those without. A vertex has a place at several cortical depths. A depth counts where at least
+half of what is around its place has data; a vertex has the mean over the depths that count, and no data where none
+does. ROIs follow the same rule, so that a vertex has an ROI exactly where it has a value.
 
 As in NSD's own nsdcode (github.com/cvnlab/nsdcode, `interp_wrapper`), places beyond the centres of the outermost voxels
 have no data. Earlier versions of its Python compare places that are counted from 0 with limits that are counted from
-1: they leave out the first voxels, and read past the last; that is not done here. It takes voxels without data for 0.
+1: they leave out the first voxels, and read past the last; that is not done here. How maps are read is another thing:
+nsdcode's default is cubic, it takes one depth at a time, and voxels without data for 0.
 """
 
 import gzip
@@ -52,7 +55,7 @@ class Surface:
     nearest: np.ndarray
 
 
-def to_vertices(volume: np.ndarray, surface: Surface, order: int = 1) -> np.ndarray:
+def to_vertices(volume: np.ndarray, surface: Surface) -> np.ndarray:
     """Read a volume at the vertices of a hemisphere: the mean over the layers that have data.
 
     Parameters
@@ -60,23 +63,20 @@ def to_vertices(volume: np.ndarray, surface: Surface, order: int = 1) -> np.ndar
     volume : array of shape (X, Y, Z)
         NaN where there are no data.
     surface : Surface
-    order : int
-        Of the interpolation: 1 is linear, 3 cubic.
 
     Returns
     -------
     array of shape (n_vertices,)
         NaN where no layer has data.
     """
-    values, coverage = _read_at(volume, surface.places, order)
-    has_data = coverage >= LEAST_COVERAGE
-    n_layers = has_data.sum(axis=0)
-    total = np.where(has_data, values / np.where(has_data, coverage, 1), 0).sum(axis=0)
-    return np.where(n_layers > 0, total / np.maximum(n_layers, 1), np.nan)
+    has_data = np.isfinite(volume)
+    weights = _weights(has_data, surface)
+    total = (_read_at(np.where(has_data, volume, 0.0), surface) * weights).sum(axis=0)
+    return np.where(weights.any(axis=0), total, np.nan)
 
 
 def labels_at(voxel_index: np.ndarray, label: np.ndarray, shape: tuple[int, ...], surface: Surface) -> np.ndarray:
-    """Label the vertices of a hemisphere: each gets what most of the volume around it has.
+    """Label the vertices of a hemisphere: each gets what most of the voxels with a label around it have.
 
     Parameters
     ----------
@@ -90,27 +90,29 @@ def labels_at(voxel_index: np.ndarray, label: np.ndarray, shape: tuple[int, ...]
     Returns
     -------
     array of shape (n_vertices,), int
-        -1 where less than half of what is around it has any label.
+        -1 where a map of the labelled voxels has no data (`to_vertices`).
     """
-    shares = []
-    for number in range(label.max() + 1):
-        volume = np.zeros(shape)
-        volume.ravel()[voxel_index[label == number]] = 1
-        shares.append(_read_at(volume, surface.places, 1)[0].mean(axis=0))
-    return np.where(np.sum(shares, axis=0) >= LEAST_COVERAGE, np.argmax(shares, axis=0), -1)
+    of_volume = np.full(shape, -1)
+    of_volume.ravel()[voxel_index] = label
+    weights = _weights(of_volume >= 0, surface)
+    shares = [(_read_at(of_volume == number, surface) * weights).sum(axis=0) for number in range(label.max() + 1)]
+    return np.where(weights.any(axis=0), np.argmax(shares, axis=0), -1)
 
 
-def _read_at(volume: np.ndarray, places: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Interpolate values, 0 where there are no data, and coverage: both (n_layers, n_vertices)."""
-    has_data = np.isfinite(volume)
+def _weights(has_data: np.ndarray, surface: Surface) -> np.ndarray:
+    """How much what is read at each place counts, (n_layers, n_vertices): 0 in layers without data."""
+    coverage = _read_at(has_data, surface)
+    counts = coverage >= LEAST_COVERAGE
+    return counts / np.where(counts, coverage * counts.sum(axis=0), 1)
+
+
+def _read_at(volume: np.ndarray, surface: Surface) -> np.ndarray:
+    """Interpolate a volume, 0 beyond it, linearly: (n_layers, n_vertices)."""
     last = np.array(volume.shape) - 1
-    inside = np.all((places >= 0) & (places <= last), axis=-1)  # a place that is NaN is not
-    at = np.where(inside[..., None], places, 0).reshape(-1, 3).T  # (3, n_layers * n_vertices)
-
-    def read(values: np.ndarray) -> np.ndarray:
-        return map_coordinates(values, at, order=order, mode="nearest").reshape(inside.shape) * inside
-
-    return read(np.where(has_data, volume, 0.0)), read(has_data.astype(float))
+    inside = np.all((surface.places >= 0) & (surface.places <= last), axis=-1)  # a place that is NaN is not
+    at = np.where(inside[..., None], surface.places, 0).reshape(-1, 3).T  # (3, n_layers * n_vertices)
+    found = map_coordinates(volume.astype(float), at, order=1, mode="nearest")
+    return found.reshape(inside.shape) * inside
 
 
 # Files ------------------------------------------------------------------------------------------------------------

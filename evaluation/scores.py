@@ -36,14 +36,19 @@ class Kept(NamedTuple):
 
 
 def read_kept(
-    run: Run, output: Path, settings: dict[str, Any], states_of: Callable[[Config, str], dict[str, str]]
+    run: Run,
+    output: Path,
+    settings: dict[str, Any],
+    states_of: Callable[[Config, str], dict[str, str]],
+    tables: Collection[str] = ("scores",),
 ) -> Kept:
     """Read the scores that are there, made with the same settings, of what has not changed since.
 
     `states_of` gives what there is of a subject: a state for each system. With --overwrite, nothing of the run's
-    subjects is fresh.
+    subjects is fresh; and nothing at all is where one of the `tables` that values are taken over from is missing, or
+    not as it was written.
     """
-    kept, scored = _read_scores(output, settings)
+    kept, scored = _read_scores(output, settings, tables)
     subjects = sorted({*run.subjects, *kept["subject"]})
     states = {(s, name): state for s in subjects for name, state in states_of(run.config, s).items()}
     fresh = {
@@ -55,20 +60,26 @@ def read_kept(
     return Kept(kept[is_fresh], subjects, states, fresh)
 
 
-def _read_scores(output: Path, settings: dict[str, Any]) -> tuple[pd.DataFrame, dict[Key, str]]:
-    """Read scores.csv and the states of what it is of; nothing where it was made with other settings, or is cut."""
-    record, table, none = output / "scores.json", output / "scores.csv", (pd.DataFrame(columns=COLUMNS), {})
-    if not (record.is_file() and table.is_file()):
+def _read_scores(
+    output: Path, settings: dict[str, Any], tables: Collection[str]
+) -> tuple[pd.DataFrame, dict[Key, str]]:
+    """Read scores.csv and the states of what it is of; nothing where it was made otherwise, or a table is cut.
+
+    A kill may come after tables are written and before the record is.
+    """
+    record, none = output / "scores.json", (pd.DataFrame(columns=COLUMNS), {})
+    needed = [output / f"{name}.csv" for name in tables]
+    if not all(path.is_file() for path in (record, *needed)):
         return none
     with reading(record, _A_RECORD, "delete it, and everything is scored again"):
         content = json.loads(record.read_text())
         if content["settings"] != settings:
             return none
         scored = {(subject, system): state for subject, system, state in content["scored"]}
-        is_as_written = content["tables"].get(table.name) == _hash(table.read_bytes())
-    if not is_as_written:  # a kill came before the record was written
+        is_as_written = all(content["tables"].get(table.name) == _hash(table.read_bytes()) for table in needed)
+    if not is_as_written:
         return none
-    return pd.read_csv(table, dtype={"subject": str}), scored
+    return pd.read_csv(output / "scores.csv", dtype={"subject": str}), scored
 
 
 def rows_of(subject: str, system: str, values: Mapping[str, np.ndarray]) -> pd.DataFrame:

@@ -94,8 +94,9 @@ def open_operators(config: Config, subject: str, roi_of: np.ndarray) -> dict[str
         is_test, found = file["is_test"][:], {}
         for roi in config.experiment.data.roi_names:
             columns = np.flatnonzero(roi_of == roi)
-            betas = file["betas"][:, columns[0] : columns[-1] + 1]  # an ROI's columns lie side by side
-            train, test = betas[~is_test], betas[is_test]
+            first, last = columns[0], columns[-1]  # between them columns of other ROIs may lie, in data of one's own
+            block = file["betas"][:, first : last + 1]
+            train, test = (block[np.ix_(rows, columns - first)] for rows in (~is_test, is_test))
             scaler = Scaler.of(train)
             found[roi] = ridge_operator(scaler.apply(train), scaler.apply(test), config.experiment.units.alpha)
     return found

@@ -18,8 +18,9 @@ Reads `prepared.h5`, `decoders/` and NSD's transforms. Writes to `maps/`, for th
     hierarchy.json                 that index along the visual hierarchy (`shares.py`)
 
 Voxels outside the ROIs are NaN. With --map, `<name>_flat.png` and the like are of that map alone; with --fs-lr, there
-is `maps.dscalar.nii`. Data other than NSD's have no transforms: of those, only volumes. Peak memory: 3 GB at the real
-size, by count: voxels of the training images in float64, and a block of 1,024 outputs.
+is `maps.dscalar.nii`. Data other than NSD's have no transforms: of those, only volumes; and where their rows do not say
+where voxels lie, only tables, and no p. Peak memory: 3 GB at the real size, by count: voxels of the training images in
+float64 and twice in float32, and a block of 1,024 outputs.
 """
 
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
@@ -31,14 +32,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data.own import is_own
 from data.recipes import prepared
 from feature_decoding import brain_plots, recipes, shares
 from feature_decoding.decoders import read_blocks
 from feature_decoding.maps import explained, mean_weights
-from feature_decoding.projection import as_fs_lr, as_nifti, draw_map, draw_maps, on_surface, read_anatomy, surface_files
+from feature_decoding.projection import as_fs_lr, draw_map, map_files, read_anatomy
 from feature_decoding.ridge import Scaler, predict
 from minddiffuser import terminal
 from minddiffuser.cli import Run, execute, parse
+from minddiffuser.config import REPOSITORY
 from minddiffuser.config.method import EMBEDDING
 from minddiffuser.progress import progress
 from minddiffuser.store import DataError, Files, open_made, write_atomically
@@ -49,6 +52,10 @@ def main(argv: list[str] | None = None) -> None:
     run = parse(__doc__, argv, add_arguments, divides=False)
     if run.own.map and len(run.subjects) != 1:
         raise DataError("--map: a map is of one subject: give --subject")
+    if run.own.map and run.own.fs_lr:
+        raise DataError("--fs-lr writes the maps of the decoders, which 27 without --map makes: give one of the two")
+    if run.own.fs_lr and is_own(run.config):
+        raise DataError("--fs-lr: there are no transforms to the surface for these data")
     for subject in run.subjects:
         output = Files(recipes.maps(run.config, subject))
         folder = output.recipe.path.parent
@@ -59,7 +66,9 @@ def main(argv: list[str] | None = None) -> None:
         else:
             make(run, subject, output)
         if run.own.fs_lr:
-            write_atomically(folder / "maps.dscalar.nii", as_fs_lr(folder, run.own.fs_lr))
+            dlabel = run.config.execution.dlabel
+            scalars = as_fs_lr(folder, run.own.fs_lr, dlabel and REPOSITORY / dlabel)
+            write_atomically(folder / "maps.dscalar.nii", scalars)
             print(f"{folder}/maps.dscalar.nii: for Connectome Workbench")
 
 
@@ -69,6 +78,7 @@ def make(run: Run, subject: str, output: Files) -> None:
     with open_made(prepared(run.config, subject)) as rows:
         betas, ceiling = rows["betas"][int(rows["is_test"][:].sum()) :], rows["noise_ceiling"][:]
     X = Scaler.of(betas).apply(betas)
+    del betas
     layers = [name for name in recipes.names_of(run.config, "structural") if name != EMBEDDING]
     families, maps, single = {}, {}, X.astype(np.float32)
     for name in progress([*recipes.FAMILIES, *layers], desc=f"{subject} maps"):
@@ -85,13 +95,11 @@ def make(run: Run, subject: str, output: Files) -> None:
     by = anatomy.names, anatomy.roi
     seeded = run.config.experiment.evaluation.n_bootstrap, run.config.experiment.seed
     index = shares.index_table(families["semantic"], families["detail"], *by, *seeded)
-    rises = shares.hierarchy(families["semantic"], families["detail"], *by, anatomy.places(), *seeded)
+    places = anatomy.places() if anatomy.has_places else None
+    rises = shares.hierarchy(families["semantic"], families["detail"], *by, places, *seeded)
     means = pd.DataFrame({"roi": np.array(anatomy.names)[anatomy.roi], **maps}).groupby("roi", sort=False).mean()
-    volumes = {name: anatomy.volume(values) for name, values in maps.items()}
     output.write({
-        **{f"{name}.nii.gz": as_nifti(volume, anatomy.affine) for name, volume in volumes.items()},
-        **draw_maps(volumes, anatomy, subject),
-        **surface_files(on_surface(volumes, anatomy), anatomy),
+        **map_files(maps, anatomy, subject),
         "maps.csv": means.to_csv(float_format="%.4f"),
         "shares.csv": shares.share_table(families, *by, *seeded).to_csv(index=False, float_format="%.4f"),
         "c_against_z.csv": index.to_csv(index=False, float_format="%.4f"),
@@ -100,8 +108,11 @@ def make(run: Run, subject: str, output: Files) -> None:
     print(f"{subject}: index of c against z in each ROI, with a 95 % interval over images")
     print(index.round(3).to_string(index=False, line_width=terminal.width()))
     if rises:
-        text = "correlation of index and level in the visual hierarchy: {r:.3f} [{r_low:.3f}, {r_high:.3f}], p {p:.3f}"
+        text = "correlation of index and level in the visual hierarchy: {r:.3f} [{r_low:.3f}, {r_high:.3f}]"
+        text += ", p {p:.3f}" if "p" in rises else ""
         print(f"{text.format(**rises)}\n")
+    if not anatomy.has_places:
+        print(f"{subject}: only tables, and no p, for prepared.h5 does not say where voxels lie (docs/own_data.md)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

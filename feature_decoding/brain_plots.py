@@ -27,7 +27,7 @@ from minddiffuser.figures import as_png
 
 SEQUENTIAL, DIVERGING = "YlOrRd", "RdBu_r"
 _EDGE, _ON_NO_DATA = (0.25, 0.25, 0.3), (0.6, 0.82)  # colours: outlines; sulci and gyri without data
-_MARGIN = 3  # mm of a flat map around the ROIs
+_MARGIN, _LEAST_SIZE = 3, 40  # mm of a flat map: around the ROIs, and from side to side at least
 # What is to the right, above, and toward whom looks at a left hemisphere: "front", "up", "out" (away from the middle)
 # or the opposite. Of a right hemisphere right and left are exchanged.
 VIEWS = {"lateral": ("-front", "up", "out"), "medial": ("front", "up", "-out"), "ventral": ("-front", "out", "-up")}
@@ -137,7 +137,7 @@ def inflated(side: str, view: str, width: int = _INFLATED_WIDTH) -> np.ndarray:
 
 
 def flat(side: str, vertices: np.ndarray, width: int = _FLAT_WIDTH) -> np.ndarray:
-    """See the flat map of a hemisphere, cut to some vertices and a margin around them.
+    """See the flat map of a hemisphere, cut to some vertices and a margin around them, of 40 mm both ways at least.
 
     Parameters
     ----------
@@ -150,6 +150,8 @@ def flat(side: str, vertices: np.ndarray, width: int = _FLAT_WIDTH) -> np.ndarra
     used = vertices & np.isin(np.arange(len(places)), triangles)
     if used.any():
         low, high = places[used].min(axis=0) - _MARGIN, places[used].max(axis=0) + _MARGIN
+        lacking = np.maximum(_LEAST_SIZE - (high - low), 0) / 2
+        low, high = low - lacking, high + lacking
         triangles = triangles[((places >= low) & (places <= high)).all(axis=1)[triangles].all(axis=1)]
     return see(places[:, 0], places[:, 1], np.zeros(len(places)), triangles, width)
 

@@ -140,7 +140,7 @@ def maps(s: Subject, m: Means) -> Row:
     n_outputs, block = sum(n for n, _ in families(s, m)), 5 * s.n_train * 1024 * FLOAT64
     return Row(
         s.name, "27", "maps", 8 * n_outputs * s.n_train * s.n_voxels / m.speed.multiply,
-        s.n_train * s.n_voxels * (FLOAT64 + FLOAT32) + block, 0, 1e7,
+        s.n_train * s.n_voxels * (FLOAT64 + 2 * FLOAT32) + block, 0, 1e7,
         f"{n_outputs} outputs of all training images on the CPU", ("leave out ROIs (experiment.data.rois)",),
     )  # fmt: skip
 

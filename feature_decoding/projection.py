@@ -57,6 +57,11 @@ class Anatomy(NamedTuple):
     affine: np.ndarray
     surfaces: Mapping[str, Surface]
 
+    @property
+    def has_places(self) -> bool:
+        """Whether it is known where voxels lie: where it is not, `data/own.py` has put them in a line."""
+        return self.shape[1:] != (1, 1)
+
     def volume(self, values: np.ndarray) -> np.ndarray:
         """Put values, (n_voxels,), into the volume, (X, Y, Z) float32; the rest is NaN."""
         volume = np.full(np.prod(self.shape), np.nan, np.float32)
@@ -114,16 +119,48 @@ def on_surface(volumes: Mapping[str, np.ndarray], anatomy: Anatomy) -> dict[str,
     }
 
 
-def surface_files(maps: Mapping[str, Mapping[str, np.ndarray]], anatomy: Anatomy) -> dict[str, bytes]:
+def map_files(maps: Mapping[str, np.ndarray], anatomy: Anatomy, subject: str) -> dict[str, bytes]:
+    """Give all files of a subject's maps: volumes and slices, and what is on surfaces, where there are transforms.
+
+    Parameters
+    ----------
+    maps : mapping of str to array of shape (n_voxels,)
+        As 27 makes them.
+    anatomy : Anatomy
+    subject : str
+
+    Returns
+    -------
+    dict of str to bytes
+        By the name of the file; empty where it is not known where voxels lie.
+    """
+    if not anatomy.has_places:
+        return {}
+    volumes = {name: anatomy.volume(values) for name, values in maps.items()}
+    title = f"{subject}: where targets are decoded from"
+    slices = {name: volumes[name] for name in volumes if name.startswith(("semantic", "detail", "structural"))}
+    files = {f"{name}.nii.gz": as_nifti(volume, anatomy.affine) for name, volume in volumes.items()}
+    files["maps.png"] = brain_plots.draw_slices(slices, anatomy.affine, f"{title} (axial slices, ROIs only)")
+    if anatomy.surfaces:
+        own, labels = on_surface(volumes, anatomy), anatomy.labels()
+        files |= draw_maps(on_fsaverage5(own, labels, anatomy), title) | surface_files(own, labels, anatomy)
+    return files
+
+
+def surface_files(
+    maps: Mapping[str, Mapping[str, np.ndarray]], labels: Mapping[str, np.ndarray], anatomy: Anatomy
+) -> dict[str, bytes]:
     """Give files for other programs: maps and ROIs of both hemispheres, on the subject's surface and on fsaverage.
 
     Parameters
     ----------
     maps : mapping of str to mapping of str to array of shape (n_vertices,)
         Of `on_surface`.
+    labels : mapping of str to array of shape (n_vertices,), int
+        Of `Anatomy.labels`.
     anatomy : Anatomy
     """
-    files, labels = {}, anatomy.labels()
+    files = {}
     for side, own in maps.items():
         nearest = anatomy.surfaces[side].nearest
         there = {name: values[nearest] for name, values in own.items()}
@@ -134,9 +171,19 @@ def surface_files(maps: Mapping[str, Mapping[str, np.ndarray]], anatomy: Anatomy
     return files
 
 
-def as_fs_lr(folder: Path, spheres: Path) -> bytes:
-    """Give the maps on fsaverage in a folder as CIFTI-2 on fs_LR 32k; `spheres` has HCP's (`surfaces.to_fs_lr`)."""
-    atlas, nearest = read_atlas(), to_fs_lr(spheres)
+def as_fs_lr(folder: Path, spheres: Path, dlabel: Path | None) -> bytes:
+    """Give the maps on fsaverage in a folder as CIFTI-2 on fs_LR 32k.
+
+    Parameters
+    ----------
+    folder : Path
+        What 27 wrote.
+    spheres : Path
+        HCP's (`surfaces.to_fs_lr`).
+    dlabel : Path, optional
+        See `read_atlas`, whose vertices the maps are given at.
+    """
+    atlas, nearest = read_atlas(dlabel), to_fs_lr(spheres)
     found = {side: read_gifti(folder / f"{side}.{CORTEX}") for side in HEMISPHERES}
     at = {side: atlas.vertex[atlas.hemisphere == letter] for side, letter in zip(HEMISPHERES, "LR", strict=True)}
     letters = np.repeat(["L", "R"], [len(vertices) for vertices in at.values()])
@@ -165,12 +212,13 @@ class OnFsaverage(NamedTuple):
     names: list[str]
 
 
-def on_fsaverage5(maps: Mapping[str, Mapping[str, np.ndarray]], anatomy: Anatomy) -> OnFsaverage:
-    """Take maps of `on_surface` to fsaverage5."""
+def on_fsaverage5(
+    maps: Mapping[str, Mapping[str, np.ndarray]], labels: Mapping[str, np.ndarray], anatomy: Anatomy
+) -> OnFsaverage:
+    """Take maps and labels, as in `surface_files`, to fsaverage5."""
     nearest = {side: surface.nearest[:N_FSAVERAGE5] for side, surface in anatomy.surfaces.items()}
     found = {name: {side: maps[side][name][nearest[side]] for side in maps} for name in maps["lh"]}
-    labels = {side: of_side[nearest[side]] for side, of_side in anatomy.labels().items()}
-    return OnFsaverage(found, labels, anatomy.names)
+    return OnFsaverage(found, {side: labels[side][nearest[side]] for side in labels}, anatomy.names)
 
 
 def read_fsaverage5(folder: Path) -> OnFsaverage:
@@ -187,31 +235,14 @@ def read_fsaverage5(folder: Path) -> OnFsaverage:
     return OnFsaverage(maps, labels, names)
 
 
-def draw_maps(volumes: Mapping[str, np.ndarray], anatomy: Anatomy, subject: str) -> dict[str, bytes]:
-    """Draw a subject's maps: flat and inflated, where there are transforms, and as slices.
-
-    Parameters
-    ----------
-    volumes : mapping of str to array of shape (X, Y, Z)
-        As 27 makes them.
-    anatomy : Anatomy
-    subject : str
-
-    Returns
-    -------
-    dict of str to bytes
-        PNG by the name of the file.
-    """
-    title = f"{subject}: where targets are decoded from"
-    slices = {name: volumes[name] for name in volumes if name.startswith(("semantic", "detail", "structural"))}
-    found = {"maps.png": brain_plots.draw_slices(slices, anatomy.affine, f"{title} (axial slices, ROIs only)")}
-    if anatomy.surfaces:
-        cortex = on_fsaverage5(on_surface(volumes, anatomy), anatomy)
-        pairs = brain_plots.shown_maps(cortex.maps)
-        in_fours = [list(itertools.chain(*pairs[k : k + 2])) for k in range(0, len(pairs), 2)]
-        found["flat.png"] = brain_plots.draw_flat(in_fours, cortex.labels, cortex.names, title)
-        found["inflated.png"] = brain_plots.draw_inflated(pairs, cortex.labels, title)
-    return found
+def draw_maps(cortex: OnFsaverage, title: str) -> dict[str, bytes]:
+    """Draw a subject's maps, flat and inflated: PNG by the name of the file."""
+    pairs = brain_plots.shown_maps(cortex.maps)
+    in_fours = [list(itertools.chain(*pairs[k : k + 2])) for k in range(0, len(pairs), 2)]
+    return {
+        "flat.png": brain_plots.draw_flat(in_fours, cortex.labels, cortex.names, title),
+        "inflated.png": brain_plots.draw_inflated(pairs, cortex.labels, title),
+    }
 
 
 def draw_map(path: Path, anatomy: Anatomy, folder: Path) -> None:
@@ -226,7 +257,7 @@ def draw_map(path: Path, anatomy: Anatomy, folder: Path) -> None:
         raise DataError("--map: there are no transforms to the surface for these data")
     volume, name = read_volume(path, anatomy), path.name.removesuffix(".gz").removesuffix(".nii")
     maps = on_surface({name: volume}, anatomy)
-    cortex = on_fsaverage5(maps, anatomy)
+    cortex = on_fsaverage5(maps, anatomy.labels(), anatomy)
     rows = [[brain_plots.shown(name, cortex.maps[name], is_difference=bool(np.nanmin(volume) < 0))]]
     contents = {
         f"{name}_flat.png": brain_plots.draw_flat(rows, cortex.labels, cortex.names, ""),

@@ -73,7 +73,13 @@ def index_table(
 
 
 def hierarchy(
-    c: Explained, z: Explained, rois: Sequence[str], roi: np.ndarray, places: np.ndarray, n_bootstrap: int, seed: int
+    c: Explained,
+    z: Explained,
+    rois: Sequence[str],
+    roi: np.ndarray,
+    places: np.ndarray | None,
+    n_bootstrap: int,
+    seed: int,
 ) -> dict[str, float]:
     """Correlate index and level over ROIs, with an interval and a test.
 
@@ -81,13 +87,14 @@ def hierarchy(
     ----------
     c, z, rois, roi, n_bootstrap, seed
         As in `index_table`.
-    places : array of shape (n_voxels, 3)
-        In the volume; left to right first.
+    places : array of shape (n_voxels, 3), optional
+        In the volume; left to right first. None where they are not known: then there is no test.
 
     Returns
     -------
     dict
-        r, r_low, r_high (95 %), p of both sides, n_rois, n_permutations; empty where fewer than five ROIs have a level.
+        r, r_low, r_high (95 %), n_rois; with the test p of both sides, n_permutations; empty where fewer than five ROIs
+        have a level.
     """
     level = np.array([LEVELS.get(name, np.nan) for name in rois])
     has_level = np.isfinite(level)
@@ -101,16 +108,16 @@ def hierarchy(
 
     r = float(r_of(index(c.by_image.mean(axis=0), z.by_image.mean(axis=0), n_voxels)))
     low, high = np.quantile(r_of(_index_draws(c, z, n_voxels, n_bootstrap, seed)), [0.025, 0.975])
+    found = {"r": r, "r_low": float(low), "r_high": float(high), "n_rois": int(has_level.sum())}
+    if places is None:
+        return found
     rng, chance = numpy_generator(seed, "permuted labels"), []
     for _ in range(N_PERMUTATIONS):
         other = permuted_labels(places, roi, rng)
         of_c, of_z = (np.bincount(other, of.by_voxel) / n_voxels for of in (c, z))
         chance.append(index(of_c, of_z, n_voxels))
     n_as_extreme = (np.abs(r_of(np.array(chance))) >= abs(r) - 1e-12).sum()
-    return {
-        "r": r, "r_low": float(low), "r_high": float(high), "p": float((1 + n_as_extreme) / (1 + N_PERMUTATIONS)),
-        "n_rois": int(has_level.sum()), "n_permutations": N_PERMUTATIONS,
-    }  # fmt: skip
+    return {**found, "p": float((1 + n_as_extreme) / (1 + N_PERMUTATIONS)), "n_permutations": N_PERMUTATIONS}
 
 
 def weighted_correlation(a: np.ndarray, B: np.ndarray, weight: np.ndarray) -> np.ndarray:

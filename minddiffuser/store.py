@@ -552,15 +552,31 @@ class Files:
         if not path.is_file():
             return False
         try:
-            names = self._check()
+            are_there, differences = self._look()
+            if differences:
+                raise DataError(
+                    f"{path} was made with other settings: {differences}; set them back, or make it again with: "
+                    f"{self._command} --overwrite"
+                )
         except DataError:
             if not overwrite:
                 raise
             return False
-        return all(path.with_name(name).is_file() for name in names)
+        return are_there
 
-    def _check(self) -> list[str]:
-        """Give the names of the files that the record lists; raise DataError unless they were made by this recipe."""
+    def why_absent(self) -> str:
+        """Say why there are no files made by this recipe, and how they are made; empty where there are."""
+        are_there, differences = self._look() if self.recipe.path.is_file() else (False, "")
+        if differences:
+            return f"made with other settings: {differences}; made again by: {self._command} --overwrite"
+        return "" if are_there else f"not made yet; made by: {self._command}"
+
+    @property
+    def _command(self) -> str:
+        return f"python {self.recipe.made_by} --subject {self.recipe.subject}"
+
+    def _look(self) -> tuple[bool, str]:
+        """Tell whether all files of the record are there, and in which settings it differs from the recipe."""
         path = self.recipe.path
         with reading(path, "the record of what made the files beside it", "delete it and make them again"):
             record = json.loads(path.read_text())
@@ -568,12 +584,7 @@ class Files:
             differences = self.recipe.differences(found)
         if subject != self.recipe.subject:
             raise DataError(f"{path} belongs to {subject}, not to {self.recipe.subject}")
-        if differences:
-            raise DataError(
-                f"{path} was made with other settings: {differences}; set them back, or make it again with: "
-                f"python {self.recipe.made_by} --subject {subject} --overwrite"
-            )
-        return names
+        return all(path.with_name(name).is_file() for name in names), differences
 
     def write(self, contents: Mapping[str, bytes | str]) -> None:
         """Write the files, by name, and then their record; until it is there, none of them counts."""

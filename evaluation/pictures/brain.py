@@ -203,8 +203,8 @@ def update(run: Run, embedded: Mapping[Key, list[Embedded]]) -> pd.DataFrame:
     """
     config, output, evaluation = run.config, BRAIN.output(run.config), run.config.experiment.evaluation
     settings = scoring_settings(config) | pick(config.experiment, "seed")
-    kept = read_kept(run, output, settings, states_of)
-    parts, floors = [kept.scores[COLUMNS]], _read_floors(output)
+    kept = read_kept(run, output, settings, states_of, ("scores", TABLE))
+    parts, floors = [kept.scores[COLUMNS]], _read_floors(output) if kept.fresh else {}
     for subject in run.subjects:
         todo = [name for of, name in kept.states if of == subject and (subject, name) not in kept.fresh]
         if todo:
@@ -242,11 +242,9 @@ def summarise(
 
 def _read_floors(output: Path) -> dict[Key, dict[str, float]]:
     """Read the floors of what was scored earlier."""
-    path = output / f"{TABLE}.csv"
     found: dict[Key, dict[str, float]] = {}
-    if path.is_file():
-        for row in pd.read_csv(path, dtype={"subject": str}).itertuples(index=False):
-            found.setdefault((str(row.subject), str(row.system)), {})[str(row.roi)] = float(row.floor)
+    for row in pd.read_csv(output / f"{TABLE}.csv", dtype={"subject": str}).itertuples(index=False):
+        found.setdefault((str(row.subject), str(row.system)), {})[str(row.roi)] = float(row.floor)
     return found
 
 

@@ -17,8 +17,8 @@ async function pixelsOf(number) {
 const rgb = (hex) => [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
 const valueOf = ({ low, high }, grey) => (grey ? low + ((grey - 1) / 254) * (high - low) : null);
 
-function colour(rois, map, { colours }) {
-  const { width, height, at } = rois, table = data.colours[colours].map(rgb);
+function colour(rois, map) {
+  const { width, height, at } = rois, table = data.colours[map.colours].map(rgb);
   const painted = new ImageData(width, height);
   for (let k = 0; k < at.length; k += 1) {
     if (!at[k]) continue;
@@ -41,7 +41,8 @@ async function showCortex(place) {
   const said = html("output", { "aria-live": "polite" }), scale = html("p", { class: "note scale" });
   const choices = families.map(({ name }, k) => html("button", { type: "button" }, name));
   const recipes = families[0].maps.map(({ title }) => html("button", { type: "button" }, title));
-  let map = null, shown = null;
+  let shown = null; // the map on the canvas, its pixels and the ends of its colours
+  let asked = 0, pointed = null; // how many maps were chosen; the pixel that was pointed at last, [x, y]
 
   async function draw() {
     const { maps } = families[state.family];
@@ -51,12 +52,11 @@ async function showCortex(place) {
       button.setAttribute("aria-pressed", maps.length > 1 && k === state.map);
       button.disabled = maps.length === 1;
     });
-    shown = current;
-    const pixels = await pixelsOf(current.picture);
-    if (shown !== current) return; // another one was chosen meanwhile
-    map = pixels;
+    const ticket = (asked += 1), { at } = await pixelsOf(current.picture);
+    if (ticket !== asked) return; // another one was chosen meanwhile
+    shown = { ...current, at };
     const small = html("canvas", { width: rois.width, height: rois.height });
-    small.getContext("2d").putImageData(colour(rois, map, current), 0, 0);
+    small.getContext("2d").putImageData(colour(rois, shown), 0, 0);
     const context = drawing.getContext("2d");
     context.clearRect(0, 0, drawing.width, drawing.height);
     context.imageSmoothingEnabled = false;
@@ -71,6 +71,7 @@ async function showCortex(place) {
     bar.style.background = `linear-gradient(to right, ${data.colours[current.colours].filter((_, k) => k % 25 === 4).join()})`;
     scale.replaceChildren(format(current.low), bar, format(current.high));
     drawing.dataset.shown = `${families[state.family].name}: ${current.title}`;
+    say();
   }
 
   const turn = (key, by, n) => {
@@ -81,13 +82,17 @@ async function showCortex(place) {
     const box = drawing.getBoundingClientRect();
     const x = Math.floor(((clientX - box.left) / box.width) * rois.width);
     const y = Math.floor(((clientY - box.top) / box.height) * rois.height);
-    const k = y * rois.width + x, roi = rois.at[k];
-    if (!map || !roi || x < 0 || y < 0 || x >= rois.width) {
+    pointed = x < 0 || y < 0 || x >= rois.width ? null : [x, y];
+    say();
+  }
+  function say() {
+    const [x, y] = pointed ?? [], k = y * rois.width + x, roi = rois.at[k];
+    if (!shown || !roi) {
       said.value = "";
       return;
     }
-    const side = x < rois.width / 2 ? WORDS.lh : WORDS.rh, value = valueOf(shown, map.at[k]);
-    const beyond = map.at[k] === 255 ? "≥ " : shown.low < 0 && map.at[k] === 1 ? "≤ " : ""; // the ends hold what is beyond
+    const grey = shown.at[k], side = x < rois.width / 2 ? WORDS.lh : WORDS.rh, value = valueOf(shown, grey);
+    const beyond = grey === 255 ? "≥ " : shown.low < 0 && grey === 1 ? "≤ " : ""; // the ends hold what is beyond
     const text = value === null ? "no data" : beyond + format(value);
     said.value = `${side} ${roi >= NO_ROI ? names[roi - NO_ROI] : "no region"}: ${text}`;
   }
@@ -95,7 +100,11 @@ async function showCortex(place) {
   recipes.forEach((button, k) => button.addEventListener("click", () => turn("map", k - state.map, recipes.length)));
   for (const kind of ["pointermove", "pointerdown"]) drawing.addEventListener(kind, point);
   // A finger that is lifted has said enough; what it was on stays.
-  drawing.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && (said.value = ""));
+  drawing.addEventListener("pointerleave", ({ pointerType }) => {
+    if (pointerType !== "mouse") return;
+    pointed = null;
+    say();
+  });
   drawing.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
     if (!by) return;

@@ -58,12 +58,16 @@ class FlatMaps(NamedTuple):
     hierarchy: dict[str, float]
 
 
-def read_flat_maps(config: Config, subject: str) -> FlatMaps | None:
-    """Draw the maps that 27 made of a subject, if they are of the decoders that are there."""
+def why_no_flat_maps(config: Config, subject: str) -> str:
+    """Say why there are no maps of a subject's present decoders on the cortex; empty where there are."""
     recipe = maps(config, subject)
-    folder = recipe.path.parent
-    if not recipe.path.is_file() or not Files(recipe).is_done() or not (folder / "flat.png").is_file():
-        return None
+    has_surface = recipe.path.with_name("flat.png").is_file()
+    return Files(recipe).why_absent() or ("" if has_surface else "there are no transforms to the surface")
+
+
+def read_flat_maps(config: Config, subject: str) -> FlatMaps:
+    """Draw the maps that 27 made of a subject."""
+    folder = maps(config, subject).path.parent
     hierarchy = json.loads((folder / "hierarchy.json").read_text())
     return flat_maps(folder, pd.read_csv(folder / "c_against_z.csv"), hierarchy)
 

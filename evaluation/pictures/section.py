@@ -95,22 +95,7 @@ def section(
     strip_shown = strip(subjects[0], tables["scores"], rival)
     made = {subject.name: [*subject.pictures] for subject in subjects}
     missing = absences(made, config.experiment, record["absent"])
-    missing += [
-        (
-            f"accuracy of what is decoded: {subject.name}",
-            "not made yet; made by: python feature_decoding/25_accuracy.py",
-        )
-        for subject in subjects
-        if subject.accuracy is None
-    ]
-    missing += [
-        (
-            f"maps of the cortex: {subject.name}",
-            "not made yet, or of data without transforms; made by: python feature_decoding/27_weight_maps.py",
-        )
-        for subject in subjects
-        if subject.cortex is None
-    ]
+    missing += [(f"{what}: {subject.name}", why) for subject in subjects for what, why in subject.absent.items()]
     if any(subject.categories is None for subject in subjects):
         missing.append(("the filter by category", "COCO's instances_*2017.json is not there"))
     of_brain = tables.get(brain.TABLE)

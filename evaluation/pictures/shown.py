@@ -15,7 +15,7 @@ from evaluation.catalogue import TABULATED
 from evaluation.page.album import evenly_spaced, thumbnail, thumbnails
 from evaluation.pictures import systems
 from evaluation.pictures.catalogue import CATALOGUE, STAGE2
-from evaluation.pictures.cortex import FlatMaps, read_flat_maps
+from evaluation.pictures.cortex import FlatMaps, read_flat_maps, why_no_flat_maps
 from evaluation.scores import place_of
 from feature_decoding.recipes import accuracy
 from minddiffuser.config import Config
@@ -23,6 +23,7 @@ from minddiffuser.store import Files, open_made
 from reconstruction import folder
 
 CONSTANT = ("control/mean_image", "control/grey")  # the same picture whatever was seen: shown once
+ACCURACY, CORTEX = "accuracy of what is decoded", "maps of the cortex"  # as absent
 TRAJECTORY_BUDGET = 6000  # pictures of stage 2's way on one page, of all subjects together
 
 
@@ -50,11 +51,13 @@ class SubjectResults:
     accuracy: pd.DataFrame | None = None  # of decoding, by target and ROI: accuracy.csv
     noise_ceiling: pd.DataFrame | None = None  # by region
     cortex: FlatMaps | None = None  # where targets are decoded from
+    absent: dict[str, str] = field(default_factory=dict)  # what of these two is not there, and why
 
 
 def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures: int) -> SubjectResults:
     """Read what the page shows of a subject; of the pictures only thumbnails stay in memory."""
-    there = systems.states_of(config, subject)
+    there, of_accuracy = systems.states_of(config, subject), accuracy(config, subject)
+    reasons = {ACCURACY: Files(of_accuracy).why_absent(), CORTEX: why_no_flat_maps(config, subject)}
     with open_made(prepared(config, subject)) as rows:
         is_test = rows["is_test"][:]
         test_ids, coco_ids = rows["stimulus_id"][:][is_test], rows["coco_id"][:][is_test]
@@ -82,17 +85,11 @@ def read_subject(config: Config, subject: str, scores: pd.DataFrame, n_pictures:
         trajectories=read_trajectories(place_of(config, subject, STAGE2), ids, n_pictures)
         if STAGE2 in pictures
         else {},
-        accuracy=read_accuracy(config, subject),
+        accuracy=None if reasons[ACCURACY] else pd.read_csv(of_accuracy.path.with_suffix(".csv")),
         noise_ceiling=ceiling_by_roi(ceiling),
-        cortex=read_flat_maps(config, subject),
+        cortex=None if reasons[CORTEX] else read_flat_maps(config, subject),
+        absent={what: why for what, why in reasons.items() if why},
     )
-
-
-def read_accuracy(config: Config, subject: str) -> pd.DataFrame | None:
-    """Read the table of decoding accuracy, if it is of the decoders that are there."""
-    recipe = accuracy(config, subject)
-    done = recipe.path.is_file() and Files(recipe).is_done()
-    return pd.read_csv(recipe.path.with_suffix(".csv")) if done else None
 
 
 def first_picture(place: Path) -> bytes:

@@ -151,7 +151,8 @@ def test_a_system_with_fewer_pictures_than_it_should_have_is_marked_everywhere(w
     n, n_test = len(pd.read_csv(place / "index.csv")), json.loads((place / "settings.json").read_text())["n_images"]
     assert 0 < n < n_test
     assert f"{n} of {n_test} pictures; {n_test - n} are left to other shards" in done.stdout
-    lacking = f"{n} of {n_test} pictures"
+    lacking, maps = f"{n} of {n_test} pictures", tmp_path / "runs/smallest/subj01/maps/maps.json"
+    maps.write_text(maps.read_text().replace('decoding.alpha": ', 'decoding.alpha": 7'))
     for script in ("evaluation/41_score.py", "evaluation/42_compare.py", "evaluation/43_report.py"):
         done = run_here(script, config)
         assert done.returncode == 0, done.stderr
@@ -164,6 +165,8 @@ def test_a_system_with_fewer_pictures_than_it_should_have_is_marked_everywhere(w
     for name in ("comparison.md", "index.html"):
         assert f"incomplete (subj01: {lacking})" in (folder / name).read_text() or name != "index.html"
         assert lacking in (folder / name).read_text()
+    absent = json.loads((folder / "verdict.json").read_text())["absent"]
+    assert [text for text in absent if text.startswith("maps of the cortex (made with other settings: ")]
 
 
 def test_what_the_configuration_does_not_ask_for_is_left_out_with_a_word(whole_run, tmp_path):

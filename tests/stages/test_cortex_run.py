@@ -106,6 +106,9 @@ def test_any_map_of_the_volume_is_drawn(copied):
     done = run_here(SCRIPT, config, "--map", str(folder / "c_minus_z.nii.gz"))
     assert done.returncode == 1
     assert "error: --map: a map is of one subject: give --subject" in done.stderr
+    done = run_here(SCRIPT, config, "--subject", SUBJECT, "--map", str(folder / "c_minus_z.nii.gz"), "--fs-lr", "hcp")
+    assert done.returncode == 1
+    assert "--fs-lr writes the maps of the decoders, which 27 without --map makes: give one of the two" in done.stderr
     image = nib.load(folder / "c_minus_z.nii.gz")
     own, small = copied / "mine.nii.gz", copied / "small.nii.gz"
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 5, image.affine), own)

@@ -82,6 +82,8 @@ def test_the_worked_example_runs_from_arrays_to_scores(tmp_path, monkeypatch, ca
     done = run_here("doctor/__main__.py", tmp_path / "own.yaml", "--scripts", "feature_decoding/23_detail.py")
     assert "p01 rows: 34 training and 6 test images, 100 voxels" in done.stdout
     assert done.returncode == 0, done.stdout
+    done = run_here("feature_decoding/27_weight_maps.py", tmp_path / "own.yaml", "--fs-lr", "hcp")
+    assert done.stderr == "error: --fs-lr: there are no transforms to the surface for these data\n"
     ids, images = read(tmp_path / "runs/own/p01/reconstruction/minddiffuser/stage1")
     assert sorted(ids) == np.flatnonzero(is_test).tolist()
     assert images.shape == (N_TEST, 64, 64, 3)

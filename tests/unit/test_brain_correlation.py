@@ -1,5 +1,6 @@
 """Brain correlation: an encoding model that finds planted weights, and scores that are what they say."""
 
+import io
 import json
 from pathlib import Path
 
@@ -233,6 +234,19 @@ def test_what_is_there_is_kept_and_the_model_is_not_fitted_again(run, monkeypatc
     second = scored(run, monkeypatch, {"others/a": (ids, images), "others/b": (ids, images[::-1].copy())})
     assert encoding.encoder(run.config, SUBJECT).path.stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(first, second.drop("others/b", level="system"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "edited"])
+def test_floors_are_made_again_where_their_table_is_not_as_it_was_written(run, monkeypatch, damage):
+    pictures = {"others/a": (np.arange(N_TEST), stimuli_of(run))}
+    first = scored(run, monkeypatch, pictures)
+    path = brain.BRAIN.output(run.config) / "brain_correlation.csv"
+    before = path.read_text()
+    path.unlink()
+    if damage == "edited":
+        pd.read_csv(io.StringIO(before)).assign(floor=0.9).to_csv(path, index=False)
+    pd.testing.assert_frame_equal(first, scored(run, monkeypatch, pictures), atol=1e-6)
+    assert path.read_text() == before
 
 
 def test_images_without_betas_are_left_out_and_a_subject_without_any_is_named(tmp_path, monkeypatch, capsys):

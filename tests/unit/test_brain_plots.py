@@ -12,6 +12,8 @@ from data.cortex import N_SURFACE, read_atlas
 from data.surfaces import HEMISPHERES, N_FSAVERAGE, N_FSAVERAGE5, NILEARN, as_gifti
 from feature_decoding import brain_plots, projection
 from feature_decoding.brain_plots import Shown, flat, inflated, middles, paint, see, shown
+from feature_decoding.projection import Anatomy
+from minddiffuser.store import DataError
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,20 @@ def test_a_flat_map_shows_the_chosen_vertices_and_little_else(white):
         assert np.isin(np.flatnonzero(chosen), seen).mean() > 0.8
         assert len(seen) < 0.6 * N_FSAVERAGE5
         assert pixels.shape[1] == flat(side, chosen, 145).shape[1] == 145
+
+
+def test_a_region_however_small_or_narrow_gives_a_picture_of_some_size():
+    for side in HEMISPHERES:
+        shown_on_it = np.unique(flat(side, np.zeros(N_FSAVERAGE5, bool)))[1:]
+        for vertex in shown_on_it[::500]:
+            alone = np.arange(N_FSAVERAGE5) == vertex
+            pixels = flat(side, alone)
+            assert vertex in pixels
+            assert 50 < len(pixels) < 300
+    mesh = brain_plots.load_surf_mesh(brain_plots.fetch_surf_fsaverage("fsaverage5")["flat_left"])
+    across, along = np.asarray(mesh.coordinates)[:, :2].T
+    strip = (np.abs(across) < 2) & (np.abs(along) < 60)
+    assert len(flat("lh", strip)) < 4 * 145
 
 
 def test_colours_are_those_of_the_values(white):
@@ -115,7 +131,7 @@ def test_fs_lr_has_the_values_of_the_nearest_vertices_on_their_side(tmp_path, mo
         nearest[side] = rng.integers(N_FSAVERAGE, size=N_SURFACE)
     monkeypatch.setattr(projection, "to_fs_lr", lambda _: nearest)
     path, atlas = tmp_path / "maps.dscalar.nii", read_atlas()
-    path.write_bytes(projection.as_fs_lr(tmp_path, tmp_path))
+    path.write_bytes(projection.as_fs_lr(tmp_path, tmp_path, None))
     image = projection.nib.load(path)
     assert image.header.get_axis(0).name.tolist() == ["c", "z"]
     assert image.shape == (2, 59412)
@@ -123,3 +139,20 @@ def test_fs_lr_has_the_values_of_the_nearest_vertices_on_their_side(tmp_path, mo
     np.testing.assert_array_equal(image.get_fdata()[1], is_right)
     expected = np.where(is_right, nearest["rh"][atlas.vertex] + 1e6, nearest["lh"][atlas.vertex])
     np.testing.assert_allclose(image.get_fdata()[0], expected)
+
+
+def test_fs_lr_is_of_the_atlas_that_the_configuration_names(tmp_path):
+    with pytest.raises(DataError, match=r"expected .*mine\.dlabel\.nii"):
+        projection.as_fs_lr(tmp_path, tmp_path, tmp_path / "mine.dlabel.nii")
+
+
+def make_anatomy(shape, surfaces):
+    index = np.sort(np.random.default_rng(0).permutation(np.prod(shape))[:40])
+    return Anatomy(index, ["V1", "V2"], np.arange(40) % 2, shape, np.eye(4), surfaces)
+
+
+def test_maps_of_voxels_whose_places_are_unknown_have_no_files():
+    maps = {"semantic_patterns": np.linspace(0, 1, 40), "noise_ceiling": np.full(40, np.nan)}
+    assert projection.map_files(maps, make_anatomy((40, 1, 1), {}), "p01") == {}
+    known = projection.map_files(maps, make_anatomy((5, 4, 8), {}), "p01")
+    assert list(known) == ["semantic_patterns.nii.gz", "noise_ceiling.nii.gz", "maps.png"]

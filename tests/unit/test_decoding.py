@@ -1,14 +1,19 @@
 """Accuracy, search and maps of decoders, on problems whose answers are known."""
 
+import runpy
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from feature_decoding.accuracy import correlation_and_floor
+from data.recipes import prepared
+from feature_decoding.accuracy import correlation_and_floor, ridge_operator
 from feature_decoding.maps import explained, mean_weights
 from feature_decoding.ridge import Scaler, fit, predict
 from feature_decoding.search import best_settings, cross_validate
+from minddiffuser.config import REPOSITORY, load
 from minddiffuser.config.method import Decoding
+from minddiffuser.store import Artifact
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -35,6 +40,22 @@ def test_decoded_noise_is_below_the_floor_nineteen_times_of_twenty():
         r, floor = correlation_and_floor(rng.normal(size=(20, 5)), rng.normal(size=(20, 5)), 0)
         above += r > floor
     assert above <= 12
+
+
+def test_a_region_is_regressed_on_its_own_voxels_wherever_they_stand(tmp_path):
+    """Columns of V1 lie among those of V2, as data of one's own may have them."""
+    overrides = [f"execution.runs={tmp_path}", "experiment.subjects=[subj01]", "experiment.data.rois=[V2, V1]"]
+    config = load(REPOSITORY / "configs" / "miniature.yaml", overrides)
+    rng, is_test, roi = np.random.default_rng(0), np.arange(30) < 6, np.array(["V2", "V1", "V2", "V1", "V1", "V2"])
+    betas = rng.normal(size=(30, 6)).astype(np.float32)
+    content = {"betas": betas, "is_test": is_test, "stimulus_id": np.arange(30), "roi": roi.astype("S")}
+    Artifact(prepared(config, "subj01")).write(content)
+    script = runpy.run_path(str(REPOSITORY / "feature_decoding" / "25_accuracy.py"), run_name="accuracy")
+    operators = script["open_operators"](config, "subj01", roi)
+    for name, found in operators.items():
+        scaler = Scaler.of(betas[6:][:, roi == name])
+        train, test = (scaler.apply(betas[rows][:, roi == name]) for rows in (~is_test, is_test))
+        np.testing.assert_allclose(found, ridge_operator(train, test, config.experiment.units.alpha))
 
 
 def test_search_finds_the_number_of_voxels_that_carry_the_target():

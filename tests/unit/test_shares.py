@@ -112,6 +112,16 @@ def test_too_few_regions_with_a_level_have_no_statement():
     assert found == {}
 
 
+def test_without_places_there_is_no_test_but_the_same_correlation():
+    rng, n_voxels = np.random.default_rng(5), (10,) * 6
+    c, z, roi = made_up(rng, n_voxels=n_voxels), made_up(rng, n_voxels=n_voxels), np.repeat(np.arange(6), 10)
+    known, unknown = (
+        shares.hierarchy(c, z, ROIS[:6], roi, places, 100, 0) for places in (rng.normal(size=(60, 3)), None)
+    )
+    assert unknown.keys() == known.keys() - {"p", "n_permutations"}
+    assert unknown == {key: known[key] for key in unknown}
+
+
 def test_permuted_labels_keep_sizes_and_lie_together_on_both_sides():
     rng = np.random.default_rng(3)
     corner = np.stack(np.meshgrid(np.arange(20), np.arange(15), np.arange(10), indexing="ij"), axis=-1).reshape(-1, 3)

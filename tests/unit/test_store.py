@@ -352,6 +352,17 @@ def test_files_that_belong_together_are_done_when_all_are_there(tmp_path):
     assert not files(tmp_path, alpha=1).is_done()
 
 
+def test_files_say_why_they_are_absent(tmp_path):
+    made_by = "python some/script.py --subject subj01"
+    assert files(tmp_path, alpha=1).why_absent() == f"not made yet; made by: {made_by}"
+    files(tmp_path, alpha=1).write({"table.csv": "a,b\n"})
+    assert files(tmp_path, alpha=1).why_absent() == ""
+    other = f"made with other settings: alpha was 1, is 2; made again by: {made_by} --overwrite"
+    assert files(tmp_path, alpha=2).why_absent() == other
+    (tmp_path / "table.csv").unlink()
+    assert files(tmp_path, alpha=1).why_absent() == f"not made yet; made by: {made_by}"
+
+
 def test_a_broken_record_is_named(tmp_path):
     files(tmp_path).write({"table.csv": "a"})
     (tmp_path / "table.json").write_text('{"subject": "subj01"')
