@@ -15,6 +15,8 @@ be numbers that mean something; and how long anything takes.
 import argparse
 import contextlib
 import io
+import json
+import shutil
 import sys
 import tempfile
 import time
@@ -28,7 +30,8 @@ import yaml
 from benchmarks.pretended_gpu import pretended
 from minddiffuser import cli
 from minddiffuser.cli import Run, key_of
-from minddiffuser.config import REPOSITORY
+from minddiffuser.config import REPOSITORY, load
+from reconstruction.folder import SETTINGS
 
 CONFIG = "rehearsal.yaml"
 _CONCEPTS, _FILMS = "baselines/semantic_brain_decoding", "baselines/mind_animator"
@@ -174,6 +177,7 @@ def rehearse(script: str, config: Path, source: str | None = None) -> None:
         Two devices met, or nothing was computed on the GPU; and whatever else the script raises.
     """
     space = loaded(REPOSITORY / script, source)
+    forget(script, config)
     before, latest = Run.device, cli._latest
     Run.device = torch.device("cuda")  # type: ignore[assignment]
     try:
@@ -183,6 +187,17 @@ def rehearse(script: str, config: Path, source: str | None = None) -> None:
         Run.device, cli._latest = before, latest  # type: ignore[assignment]
     if answers.used_gpu == (script in ON_CPU):
         raise RuntimeError(f"{script} computed {'something' if answers.used_gpu else 'nothing'} on the GPU")
+
+
+def forget(script: str, config: Path) -> None:
+    """Delete what a script made, which it would not make again."""
+    for record in list(load(config).folder().rglob("*.json")):
+        if not record.is_file() or json.loads(record.read_text()).get("made_by") != script:
+            continue
+        if record.name == SETTINGS:
+            shutil.rmtree(record.parent)
+        else:
+            record.with_suffix(".h5").unlink(missing_ok=True)
 
 
 def loaded(script: Path, source: str | None = None) -> dict[str, Any]:

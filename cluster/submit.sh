@@ -7,7 +7,7 @@
 # what is done is not done again.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=$root/.venv/bin/python is_dry='' arguments=() config=''
+python=("$root/.venv/bin/python") is_dry='' arguments=() config=''
 while (($#)); do
     case $1 in
     -h | --help)
@@ -16,7 +16,7 @@ while (($#)); do
         ;;
     --dry-run) is_dry=1 ;;
     --python)
-        python=$2
+        eval "python=($2)" # several words, of which those with spaces are quoted
         shift
         ;;
     --) break ;;
@@ -28,8 +28,7 @@ if [[ ! $is_dry ]] && ! command -v sbatch >/dev/null; then
     echo "error: there is no sbatch on this machine: run this where SLURM is, or look with --dry-run" >&2
     exit 1
 fi
-# shellcheck disable=SC2086  # a container's python is several words
-plan=$($python -m minddiffuser.jobs --python "$python" "${arguments[@]}" "$@")
+plan=$("${python[@]}" -m minddiffuser.jobs --python "$(printf '%q ' "${python[@]}")" "${arguments[@]}" "$@")
 if [[ $is_dry ]]; then
     printf '%s\n' "$plan"
     exit
@@ -42,4 +41,4 @@ if queued=$(squeue --noheader --me --format='%i %j' | grep " $name/"); then
 fi
 cd "$root"
 eval "$plan"
-echo "submitted; look with: squeue --me, or $python -m minddiffuser.status --config $config"
+echo "submitted; look with: squeue --me, or$(printf ' %q' "${python[@]}" -m minddiffuser.status --config "$config")"

@@ -444,7 +444,6 @@ def write_rows(run: Run, subject: str, arrays: dict[str, np.ndarray]) -> None:
             )
         if not run.overwrite:
             raise DataError(f"{artifact.path} has other rows; use --overwrite to replace them")
-        artifact.is_done(overwrite=True)
     artifact.write(arrays)
     print(with_settings(f"{artifact.path} is written; go on with: python feature_extraction/11_semantic.py"))
 

@@ -28,7 +28,7 @@ def shared_parser(doc: str | None, divides: bool = True) -> argparse.ArgumentPar
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="override, such as experiment.seed=7")
     parser.add_argument("--shard", metavar="K-OF-N", help=of_shard)
     parser.add_argument("--device", help="torch device, such as cuda:0 (default: execution.device)")
-    parser.add_argument("--overwrite", action="store_true", help="replace results made with other settings")
+    parser.add_argument("--overwrite", action="store_true", help="replace results of other settings, and only those")
     return parser
 
 

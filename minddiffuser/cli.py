@@ -103,7 +103,7 @@ def parse(
     if shard.n > 1 and args.overwrite:
         parser.exit(
             2,
-            "error: --overwrite with --shard would delete what the other shards have done: run once with --overwrite "
+            "error: --overwrite with --shard could delete what other shards have just made: run once with --overwrite "
             "and without --shard, or delete the old results first\n",
         )
     config = read_config(parser, args.config, args.set)

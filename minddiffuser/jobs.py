@@ -5,7 +5,7 @@
 Prints the commands of SLURM, one after the other, as a person would type them; with --json the jobs themselves. A stage
 that divides its work is an array of shards for each subject, and then one run of the same script that joins what they
 made; any other is a job for each subject, or one for all. TARGET is a list of `minddiffuser/stages.csv`, or a script of
-it. Options after the two dashes go to sbatch.
+it; several lists are taken as one. Options after the two dashes go to sbatch.
 
 What a job asks for is, in this order, what the file of resources says of its stage; what the doctor estimated, if
 `python -m doctor --estimates` wrote `jobs/estimates.csv` into the folder of results; and the file's row "default". Time
@@ -27,13 +27,14 @@ from minddiffuser.cli import read_config
 from minddiffuser.config import REPOSITORY, Config
 from minddiffuser.demo import is_simulated
 from minddiffuser.lanes import subjects_of
-from minddiffuser.stages import LIST, TARGETS, Stage, read_stages, stages_of
+from minddiffuser.stages import LIST, TARGETS, Stage, read_stages
 
 JOBS = "jobs"  # in the folder of results: records and logs of tasks
 ESTIMATES = f"{JOBS}/estimates.csv"  # of the doctor
 _RESOURCES = REPOSITORY / "cluster" / "resources.csv"
 _WARNING = 300  # seconds before the end of its time at which a script is asked to stop
 _LEAST_GB = 4  # of a job that was estimated
+_IN_FOLDS = ("feature_decoding/22", "feature_decoding/23", "feature_decoding/24")
 _COLUMNS = ("gpus", "cpus", "gb", "hours")
 
 
@@ -80,7 +81,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--shards", type=int, default=4, help="tasks of an array (default: 4)")
     parser.add_argument("--resources", type=Path, default=_RESOURCES, help="default: cluster/resources.csv")
-    parser.add_argument("--python", default=sys.executable, help="what runs a script, such as a container's python")
+    parser.add_argument(
+        "--python", default=shlex.quote(sys.executable), help="what runs a script, such as a container's python"
+    )
     parser.add_argument("--json", action="store_true", help="print the jobs themselves")
     parser.add_argument("target", nargs="*", default=["demo"], help="a list, or scripts in order (default: demo)")
     argv = sys.argv[1:] if argv is None else argv
@@ -93,11 +96,10 @@ def main(argv: list[str] | None = None) -> None:
         asked = read_resources(args.resources)
     except (OSError, ValueError) as error:
         parser.exit(2, f"error: {args.resources}: {error}\n")
-    stages: list[Stage] = []
-    for name in args.target:
-        if not (found := planned(config, name)):
-            parser.error(f"{name}: expected a script of {LIST}, or {', '.join(TARGETS)}")
-        stages += found
+    try:
+        stages = planned(config, args.target)
+    except ValueError as error:
+        parser.error(str(error))
     jobs = plan(config, args.config.absolute(), stages, args.shards, shlex.split(args.python), asked)
     if args.json:
         print(json.dumps([asdict(job) for job in jobs], indent=1))
@@ -105,15 +107,26 @@ def main(argv: list[str] | None = None) -> None:
         print("\n".join(commands(jobs, argv[end + 1 :])))
 
 
-def planned(config: Config, target: str) -> list[Stage]:
-    """Give the stages of a target, or the one of a script; none where there is no such.
+def planned(config: Config, targets: Sequence[str]) -> list[Stage]:
+    """Give the stages of targets, none of which does what another one does.
 
-    A first look is left out where the data are simulated, or where a page is there.
+    Those of lists come in the order of `stages.csv`, then scripts that are named and in none of these lists, in their
+    order. Where a whole script is asked for, its parts (`--only`) are left out. A first look is left out where the data
+    are simulated, or where a page is there.
+
+    Raises
+    ------
+    ValueError
+        A target is neither the name of a list nor a script.
     """
-    if target not in TARGETS:
-        of_script = {stage.command: stage for stage in read_stages()}
-        return [of_script[target]] if target in of_script else []
-    stages = stages_of(target)
+    of_script = {stage.command: stage for stage in read_stages()}
+    if unknown := [name for name in targets if name not in TARGETS and name not in of_script]:
+        raise ValueError(f"{unknown[0]}: expected a script of {LIST}, or {', '.join(TARGETS)}")
+    stages = [stage for stage in read_stages() if not set(stage.targets).isdisjoint(targets)]
+    named = [of_script[name] for name in dict.fromkeys(targets) if name not in TARGETS]
+    stages += [stage for stage in named if stage not in stages]
+    whole = {stage.command for stage in stages}
+    stages = [stage for stage in stages if stage.command == stage.script or stage.script not in whole]
     if not is_simulated(config.experiment) and not (config.folder() / "evaluation" / "index.html").is_file():
         return stages
     return [stage for k, stage in enumerate(stages) if not is_first_look(stages, k)]
@@ -165,13 +178,21 @@ def plan(
             tasks = [(f"@-of-{n}", n), ("joined", 1)] if stage.divides and n > 1 else [("whole", 1)]
             for task, n_tasks in tasks:
                 has_gpu = stage.uses_gpu and config.execution.device != "cpu"
-                needs = resources(asked, estimates, stage.key, subject, n if stage.divides else 1, has_gpu)
+                needs = resources(asked, estimates, stage.key, subject, _divisor(config, stage, n), has_gpu)
                 folder = config.folder().joinpath(JOBS, *place)
                 jobs.append(Job("/".join([config.name, *place]), str(folder), task, n_tasks, command, after, **needs))
                 after = [len(jobs) - 1]
             ends[subject] = len(jobs) - 1
         last[stage.key] = ends
     return jobs
+
+
+def _divisor(config: Config, stage: Stage, n: int) -> int:
+    """Give the number of shards that share the time of a stage; a fold, where variance is restored, is one's."""
+    decoding = config.experiment.decoding
+    if stage.key in _IN_FOLDS and decoding.restore_variance == "train":
+        n = min(n, decoding.restore_folds)
+    return n if stage.divides else 1
 
 
 def _awaited(ends: Mapping[str | None, int], subject: str | None) -> list[int]:
@@ -232,12 +253,14 @@ def resources(
 def commands(jobs: Sequence[Job], options: Sequence[str] = ()) -> list[str]:
     """Give the lines that submit jobs: each keeps the number that SLURM gives, for those that wait for it.
 
+    What is said of earlier tasks of these jobs is forgotten first: there may have been more of them.
+
     Parameters
     ----------
     options : sequence of str
         For sbatch, which win over those here.
     """
-    lines = []
+    lines: list[str] = []
     for number, job in enumerate(jobs):
         takes = f", which takes {job.gpu_gb} GB of the GPU" if job.gpu_gb else ""
         lines.append(f"# {job.name}: {job.task.replace('@', f'1..{job.n}')}{takes}")
@@ -249,7 +272,9 @@ def commands(jobs: Sequence[Job], options: Sequence[str] = ()) -> list[str]:
         sbatch += [f"--signal=B:TERM@{_WARNING}", "--open-mode=append", f"--output={log}", *options]
         task = ["cluster/task.sh", job.folder, job.task, *job.command]
         waits = f" --dependency=afterok:{':'.join(f'$j{j}' for j in job.after)} --kill-on-invalid-dep=yes"
-        lines.append(f"mkdir -p {shlex.quote(job.folder)}")
+        clear = f"mkdir -p {shlex.quote(job.folder)} && rm -f {shlex.quote(job.folder)}/*.json"
+        if clear not in lines:  # the run that joins has the folder of its array, which may be at work by then
+            lines.append(clear)
         lines.append(f"j{number}=$({shlex.join(sbatch)}{waits if job.after else ''} {shlex.join(task)})")
     return lines
 

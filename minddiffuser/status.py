@@ -38,6 +38,8 @@ class Progress:
         Pieces that are there, parts or pictures, and that there will be.
     times : tuple of float
         When they came, the last ones, in order.
+    is_in_parts : bool
+        Whether they are parts, which are still to be joined.
     """
 
     made_by: str
@@ -46,6 +48,7 @@ class Progress:
     n: int
     total: int
     times: tuple[float, ...]
+    is_in_parts: bool = False
 
     @property
     def seconds_each(self) -> float | None:
@@ -110,14 +113,13 @@ def read_results(folder: Path) -> Iterator[Progress]:
         subject, script = str(record.get("subject", "")), str(record["made_by"]).split()[0]
         if path.name == PARTS:
             parts, name = list(path.parent.glob("[0-9]*.h5")), path.parent.name.split(".")[1]
-            yield Progress(
-                script, subject, f"{relative.parents[1]}/{name}", len(parts), record["n_parts"], _times(parts)
-            )
+            place = f"{relative.parents[1]}/{name}"
+            yield Progress(script, subject, place, len(parts), record["n_parts"], _times(parts), is_in_parts=True)
         elif "n_images" in record:
             records = list((path.parent / "records").glob("[0-9]*.json"))
             name = relative.parent.as_posix()
             yield Progress(script, subject, name, len(records), record["n_images"], _times(records))
-        else:
+        elif "files" in record or path.with_suffix(".h5").is_file():  # it is written before the latter
             yield Progress(script, subject, relative.with_suffix("").as_posix(), 1, 1, ())
 
 
@@ -154,7 +156,7 @@ def table(results: Sequence[Progress], now: float) -> list[str]:
         groups.setdefault((result.made_by, result.subject), []).append(result)
     for (script, subject), of_script in groups.items():
         title = f"{script:<52} {subject:<9}"
-        open_ones = [result for result in of_script if result.n < result.total]
+        open_ones = [result for result in of_script if result.n < result.total or result.is_in_parts]
         if not open_ones:
             lines.append(f"{title} done")
         lines += [f"{title} {result.name}: {said(result, now)}" for result in open_ones]
@@ -163,6 +165,8 @@ def table(results: Sequence[Progress], now: float) -> list[str]:
 
 def said(result: Progress, now: float) -> str:
     """Say how much is done of a result, how fast, and when it will end."""
+    if result.n == result.total:
+        return f"all {result.n} parts are there, and are not joined yet: a run without --shard does that"
     text = f"{result.n} of {result.total}"
     each = result.seconds_each
     if each is None:

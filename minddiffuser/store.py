@@ -122,21 +122,33 @@ class Shard(NamedTuple):
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to that no other process has, and put it in the place of `path` at the end."""
+def _replacing(path: Path, is_synced: bool = True) -> Iterator[Path]:
+    """Give a name to write to that no other process has, and put it in the place of `path` at the end.
+
+    If `is_synced`, what is written is on the disk before: else a crash of the machine may leave an empty file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         yield partial
+        if is_synced:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a small file so that it is seen whole or not at all."""
-    with _replacing(path) as partial:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+def write_atomically(path: Path, content: bytes | str, is_synced: bool = True) -> None:
+    """Write a small file so that it is seen whole or not at all; an OSError names it.
+
+    Where files are thousands, waiting for the disk (`is_synced`) takes longer than making them: some milliseconds each.
+    """
+    try:
+        with _replacing(path, is_synced) as partial:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -149,6 +161,8 @@ def _writing_hdf5(path: Path, n_bytes: int) -> Iterator[h5py.File]:
     with _replacing(path) as partial:
         if (free := shutil.disk_usage(path.parent).free) < n_bytes:
             text = f"{os.strerror(errno.ENOSPC)}: {n_bytes / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free"
+            if left := sum(file.stat().st_size for file in _partials(path.parent) if file.exists()):
+                text += f"; {left / 1e6:,.0f} MB are in .*.partial, which processes that were killed may have left"
             raise OSError(errno.ENOSPC, text, str(path))
         try:
             with h5py.File(partial, "w", locking=False) as file:
@@ -189,12 +203,16 @@ def write_arrays_by_row(
 
 def sweep(folder: Path) -> None:
     """Delete the partial files that killed processes left in a folder a day ago or earlier."""
-    for partial in folder.glob(f".*.{'[0-9a-f]' * 16}.partial"):
+    for partial in _partials(folder):
         try:
             if time.time() - partial.stat().st_mtime > _ABANDONED:
                 partial.unlink()
         except FileNotFoundError:
             pass  # another process was faster
+
+
+def _partials(folder: Path) -> list[Path]:
+    return list(folder.glob(f".*.{'[0-9a-f]' * 16}.partial"))
 
 
 def open_arrays(path: Path, made_by: str, subject: str | None = None) -> h5py.File:
@@ -268,7 +286,7 @@ def check_same_images(a: np.ndarray, b: np.ndarray, path_a: Path | str, path_b: 
         n = sum(x != y for x, y in zip(a, b, strict=False))
         raise DataError(
             f"rows of {path_a} ({len(a)}) and {path_b} ({len(b)}) are different images: "
-            f"{n} of the stimulus_id differ; make the second again from the first"
+            f"{n} of the stimulus_id differ; delete the second, and make it again from the first"
         )
 
 
@@ -295,14 +313,25 @@ class Artifact:
         Raises
         ------
         DataError
-            A file made with other settings, or of another subject, is in the way, and `overwrite` is false.
+            A file made with other settings, or of another subject, or a broken one, is in the way, and `overwrite` is
+            false: else it is deleted.
         """
         sweep(self.path.parent)
-        if overwrite:
-            self.path.unlink(missing_ok=True)
-            self._delete_parts()
         if not self.path.exists():
             return False
+        try:
+            self._check()
+        except DataError:
+            if not overwrite:
+                raise
+            self.path.with_suffix(".json").unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+            return False
+        self._delete_parts()
+        return True
+
+    def _check(self) -> None:
+        """Raise DataError unless the file was made by this recipe."""
         with open_arrays(self.path, self.recipe.made_by, self.recipe.subject) as file:
             differences = self.recipe.differences(lineage_in(file))
         if differences:
@@ -310,8 +339,6 @@ class Artifact:
                 f"{self.path} was made with other settings: {differences}. Use --overwrite to replace it, or another "
                 "name in the configuration to keep both."
             )
-        self._delete_parts()
-        return True
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the whole file at once."""
@@ -517,18 +544,24 @@ class Files:
         Raises
         ------
         DataError
-            Files made with other settings, or of another subject, are in the way, and `overwrite` is false.
+            Files made with other settings, or of another subject, are in the way, or their record is broken, and
+            `overwrite` is false.
         """
         path = self.recipe.path
         sweep(path.parent)
-        if overwrite or not path.is_file():
+        if not path.is_file():
             return False
-        are_there, differences = self._look()
-        if differences:
-            raise DataError(
-                f"{path} was made with other settings: {differences}; set them back, or make it again with: "
-                f"{self._command} --overwrite"
-            )
+        try:
+            are_there, differences = self._look()
+            if differences:
+                raise DataError(
+                    f"{path} was made with other settings: {differences}; set them back, or make it again with: "
+                    f"{self._command} --overwrite"
+                )
+        except DataError:
+            if not overwrite:
+                raise
+            return False
         return are_there
 
     def why_absent(self) -> str:
@@ -554,7 +587,8 @@ class Files:
         return all(path.with_name(name).is_file() for name in names), differences
 
     def write(self, contents: Mapping[str, bytes | str]) -> None:
-        """Write the files, by name, and then their record."""
+        """Write the files, by name, and then their record; until it is there, none of them counts."""
+        self.recipe.path.unlink(missing_ok=True)
         for name, content in contents.items():
             write_atomically(self.recipe.path.with_name(name), content)
         record = describe(self.recipe) | {"files": list(contents)}

@@ -11,7 +11,6 @@ duration. Four frames a second are those of CC2017's clips of two seconds; Mind-
 import minddiffuser.help  # noqa: F401  # answers --help before what takes seconds is imported
 
 import argparse
-import sys
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
+from minddiffuser.cli import execute
 from minddiffuser.progress import progress
 from minddiffuser.store import DataError, write_atomically
 from reconstruction.folder import read_index, read_videos
@@ -31,14 +31,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.fps <= 0:
         parser.error(f"--fps {args.fps:g}: more than 0 is needed")
-    try:
-        films = read_videos(args.folder, args.only)
-        n = len(args.only or read_index(args.folder))
-        for stimulus_id, film in progress(films, desc=args.format, total=n):
-            content = as_gif(film, args.fps) if args.format == "gif" else as_mp4(film, args.fps)
-            write_atomically(args.to / f"{stimulus_id:05d}.{args.format}", content)
-    except DataError as error:
-        sys.exit(f"error: {error}")
+    films = read_videos(args.folder, args.only)
+    n = len(args.only or read_index(args.folder))
+    for stimulus_id, film in progress(films, desc=args.format, total=n):
+        content = as_gif(film, args.fps) if args.format == "gif" else as_mp4(film, args.fps)
+        write_atomically(args.to / f"{stimulus_id:05d}.{args.format}", content)
     print(f"{args.to}: {n} films")
 
 
@@ -80,4 +77,4 @@ def as_mp4(film: np.ndarray, fps: float) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    execute(main)

@@ -4,10 +4,11 @@
     index.csv         stimulus_id, seed (-1: unknown), loss, iteration, seconds; flagged, where a safety checker was on
     settings.json     what made it, how many pictures it should have, and flags of what to know before comparing it;
                       n_frames, where they are strips
-    records/          one row of the index for each picture that is done
+    records/          one row of the index for each picture that is done, and the fingerprint of what made it
     sample_2/ ...     where a system makes several pictures of an image: the second of each, in a folder like this one
 
-A picture counts as done when its record is there, which is written last.
+A picture counts as done when its record is there, which is written last, and is of the settings of the folder. So a
+process that still works with other settings, for which the folder was meant before, adds nothing to it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -58,10 +59,13 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Write one picture (height, width, 3), uint8, so that it is seen whole or not at all."""
+    """Write one picture (height, width, 3), uint8, so that it is seen whole or not at all.
+
+    A crash of the machine may leave it empty, which is told when it is read.
+    """
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, format="PNG")
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue(), is_synced=False)
 
 
 class ReconstructionFolder:
@@ -74,7 +78,8 @@ class ReconstructionFolder:
     n_images : int
         How many pictures the folder has when it is whole.
     overwrite : bool
-        Replace pictures made with other settings. What this project did not make stays where it is.
+        Replace pictures made with other settings. Those of the same settings stay, and so does what this project did
+        not make.
     flags : sequence of str, optional
         What to know before comparing its scores; None: what the recipe tells.
     n_frames : int, optional
@@ -95,12 +100,17 @@ class ReconstructionFolder:
         n_frames: int | None = None,
     ) -> None:
         self.path, self._n_images, self._n_frames = recipe.path, n_images, n_frames
-        sweep(self.path)
+        self._fingerprint = recipe.fingerprint
+        _sweep(self.path)
+        found: dict[str, Any] = {}
         if (self.path / SETTINGS).is_file():
-            if overwrite:
-                _empty(self.path)
-            else:
+            try:
                 require(recipe)
+                found = read_settings(self.path)
+            except DataError:
+                if not overwrite:
+                    raise
+                _empty(self.path)
         elif strange := sorted(self.path.glob("*.png")):
             raise DataError(
                 f"{self.path} has pictures that this project did not make, such as {strange[0].name}; move them away"
@@ -109,9 +119,11 @@ class ReconstructionFolder:
         content = describe(recipe) | {"flags": known, "n_images": n_images}
         if n_frames is not None:
             content["n_frames"] = n_frames
-        text = json.dumps(content, indent=2) + "\n"
-        if not (self.path / SETTINGS).is_file() or (self.path / SETTINGS).read_text() != text:
-            write_atomically(self.path / SETTINGS, text)
+        versions = found.get("versions", content["versions"])
+        if versions != content["versions"] and self._there():
+            content["versions"] = versions  # which made what is there
+        if content != found:
+            write_atomically(self.path / SETTINGS, json.dumps(content, indent=2) + "\n")
         self._began = time.monotonic()
 
     def batches_to_do(self, stimulus_ids: np.ndarray, size: int, shard: Shard) -> list[np.ndarray]:
@@ -124,10 +136,15 @@ class ReconstructionFolder:
         batches = [
             np.arange(start, min(start + size, len(stimulus_ids))) for number, start in starts if shard.holds(number)
         ]
-        todo = [rows for rows in batches if not all(self._is_done(i) for i in stimulus_ids[rows])]
+        there = self._there()
+        todo = [rows for rows in batches if not there.issuperset(stimulus_ids[rows].tolist())]
         if todo:
             stopping.defer()
         return todo
+
+    def is_whole(self, stimulus_ids: np.ndarray) -> bool:
+        """Tell whether all of these pictures are done."""
+        return self._there().issuperset(stimulus_ids.tolist())
 
     def each(self, batches: Sequence[np.ndarray], what: str) -> Iterator[np.ndarray]:
         """Yield batches with a progress bar, and time each by itself: from here until it is saved."""
@@ -151,6 +168,8 @@ class ReconstructionFolder:
 
         Raises
         ------
+        DataError
+            See `check`.
         ValueError
             They are pictures in a folder of films, films in one of pictures, or films of another number of frames.
         """
@@ -159,16 +178,26 @@ class ReconstructionFolder:
             raise ValueError(f"{self.path} is a folder of {wanted}, not of arrays of shape {images.shape[1:]}")
         if self._n_frames is not None:
             images = images.reshape(len(images), -1, *images.shape[3:])  # (n, n_frames * height, width, 3)
+        self.check()
         seconds = None if seed < 0 else round((time.monotonic() - self._began) / len(stimulus_ids), 2)  # not of others
         for k, stimulus_id in enumerate(stimulus_ids):
             write_png(self.path / f"{stimulus_id:05d}.png", images[k])
-            record = {"stimulus_id": int(stimulus_id), "seed": seed, "loss": None, "iteration": 0, "seconds": seconds}
+            record: dict[str, Any] = {"stimulus_id": int(stimulus_id), "seed": seed, "loss": None, "iteration": 0}
+            record |= {"seconds": seconds, "fingerprint": self._fingerprint}
             if losses is not None and iterations is not None:
                 record.update(loss=float(losses[k]), iteration=int(iterations[k]))
             if flagged is not None:
                 record["flagged"] = bool(flagged[k])
-            write_atomically(self._record(stimulus_id), json.dumps(record) + "\n")
+            place = self.path / RECORDS / f"{stimulus_id:05d}.json"
+            write_atomically(place, json.dumps(record) + "\n", is_synced=False)  # as its picture
         stopping.saved()
+
+    def check(self) -> None:
+        """Raise DataError where another process has given the folder to other settings, or somebody deleted it."""
+        if not (self.path / SETTINGS).is_file() or read_settings(self.path)["fingerprint"] != self._fingerprint:
+            raise DataError(
+                f"{self.path} was deleted, or given to other settings, while this ran; what was in hand is not written"
+            )
 
     def write_index(self) -> int:
         """Gather the records of all pictures that are done, of all shards, into index.csv; give their number.
@@ -178,13 +207,10 @@ class ReconstructionFolder:
         """
         known = None
         while (paths := sorted((self.path / RECORDS).glob("[0-9]*.json"))) != known:
-            known, records = paths, []
-            for path in paths:
-                with reading(path, "the record of a picture", "delete it, and make that picture again"):
-                    records.append(json.loads(path.read_text()))
+            known, records = paths, _read_records(paths, self._fingerprint)
             columns = [*COLUMNS, *(["flagged"] if any("flagged" in record for record in records) else [])]
             write_atomically(self.path / INDEX, pd.DataFrame(records, columns=columns).to_csv(index=False))
-        return len(paths)
+        return len(records)
 
     def finish(self) -> None:
         """Write the index, and say how much of the folder is there."""
@@ -199,11 +225,26 @@ class ReconstructionFolder:
         index = read_index(self.path)
         return int(index["flagged"].sum()) if "flagged" in index else 0
 
-    def _is_done(self, stimulus_id: int) -> bool:
-        return self._record(stimulus_id).exists() and (self.path / f"{stimulus_id:05d}.png").exists()
+    def _there(self) -> set[int]:
+        """List the pictures that are done: of folders that are read, a network file system shows what is new."""
+        pictures = {path.stem for path in self.path.glob("[0-9]*.png")}
+        paths = [path for path in (self.path / RECORDS).glob("[0-9]*.json") if path.stem in pictures]
+        return {record["stimulus_id"] for record in _read_records(paths, self._fingerprint)}
 
-    def _record(self, stimulus_id: int) -> Path:
-        return self.path / RECORDS / f"{stimulus_id:05d}.json"
+
+def _read_records(paths: Iterable[Path], fingerprint: str) -> list[dict[str, Any]]:
+    """Read the records of pictures that are of these settings; those of an earlier version do not say, and count."""
+    records = []
+    for path in paths:
+        with reading(path, "the record of a picture", "delete it, and make that picture again"):
+            records.append(json.loads(path.read_text()))
+    return [record for record in records if record.get("fingerprint", fingerprint) == fingerprint]
+
+
+def _sweep(path: Path) -> None:
+    """Delete what killed processes left half written in a folder of pictures."""
+    for folder in (path, path / RECORDS, path / "state", path / "trajectory", *path.glob("trajectory/*")):
+        sweep(folder)
 
 
 def _empty(path: Path) -> None:
@@ -434,8 +475,12 @@ def read_done(path: Path, stimulus_ids: np.ndarray) -> np.ndarray | None:
         None unless all of the films are done.
     """
     names = [f"{stimulus_id:05d}" for stimulus_id in stimulus_ids]
-    needed = [file for name in names for file in (path / RECORDS / f"{name}.json", path / f"{name}.png")]
-    if (n_frames := n_frames_of(path)) is None or not all(file.exists() for file in needed):
+    records = [path / RECORDS / f"{name}.json" for name in names]
+    if (n_frames := n_frames_of(path)) is None:
+        return None
+    if not all(file.exists() for file in [*records, *(path / f"{name}.png" for name in names)]):
+        return None
+    if len(_read_records(records, read_settings(path)["fingerprint"])) < len(records):
         return None
     strips = np.stack([_read_png(path, stimulus_id) for stimulus_id in stimulus_ids])
     return strips.reshape(len(strips), n_frames, -1, *strips.shape[2:])

@@ -449,17 +449,23 @@ def best_of(
     targets: Targets,
     settings: Guidance,
     precision: Precision = "float32",
+    state: Mapping[str, torch.Tensor] | None = None,
+    keep: Callable[[int, None, dict[str, torch.Tensor]], None] | None = None,
 ) -> Refinement:
     """Draw `n_iterations` pictures of each image, from different noises, and take that of the lowest loss.
 
     This is what stage 2 would be without its descent, with as many U-Net calls forward and none backward. Parameters
-    are those of `refine`; `noise` should give other noise each time. Draw 0 is stage 1's picture.
+    are those of `refine`; `noise` should give other noise each time. Draw 0 is stage 1's picture. `keep` is given no
+    pictures: the next one does not follow from the last.
     """
     best, best_loss = torch.zeros(0), torch.full((len(z),), torch.inf, device=z.device)
     chosen = torch.zeros(len(z), dtype=torch.long, device=z.device)
-    losses = []
+    losses: list[torch.Tensor] = []
+    if state is not None:
+        best, best_loss, chosen = (state[name].to(z.device) for name in ("best", "best_loss", "iteration"))
+        losses = list(state["losses"].to(z.device))
     with torch.no_grad(), products(precision):
-        for k in range(settings.n_iterations):
+        for k in range(len(losses), settings.n_iterations):
             latents = sampler.denoise(z, c, noise(k))
             images = sampler.draw(latents)
             loss = feature_loss(extract(images), targets, settings, latents)
@@ -467,6 +473,9 @@ def best_of(
             best = torch.where(better[:, None, None, None], images, best) if k else images
             best_loss, chosen = torch.where(better, loss, best_loss), torch.where(better, k, chosen)
             losses.append(loss)
+            if keep and k % settings.save_every == 0:
+                here = {"best": best, "best_loss": best_loss, "iteration": chosen, "losses": torch.stack(losses)}
+                keep(k, None, {name: tensor.contiguous() for name, tensor in here.items()})
     return Refinement(best, chosen, torch.stack(losses))
 
 

@@ -21,7 +21,7 @@ from minddiffuser.config import Config
 from minddiffuser.config.method import EMBEDDING, Guidance, layer_name
 from minddiffuser.pretrained.clip import open_clip_model
 from minddiffuser.recipe import Recipe
-from minddiffuser.store import Shard, open_made, reading, write_atomically
+from minddiffuser.store import open_made, reading, write_atomically
 from reconstruction.folder import ReconstructionFolder, to_uint8, write_png
 from reconstruction.guidance import Targets, best_of, learning_rate, refine, refine_before, steer
 from reconstruction.sampler import ImageToImage, draw_noise, open_sampler
@@ -102,7 +102,7 @@ def refine_images(
     With the pictures go, in `trajectory/`, the loss of every iteration and the picture of every `save_every`-th, and
     with each of these what is needed to continue the batch (`state/`): a run that was killed goes on from there, to the
     same bytes. With `guidance.method: in_sampler` an iteration is a step of the sampler, and a batch that was killed
-    starts again.
+    starts again. Among noises an iteration is a noise, and no pictures are kept on the way.
 
     Parameters
     ----------
@@ -126,15 +126,16 @@ def refine_images(
     with ThreadPoolExecutor(max_workers=1) as writer:  # so that nothing is computed later because files are written
         for rows in output.each(todo, f"{recipe.subject} {path.name}"):
             ids = decoded.stimulus_id[rows]
-            state_path = path / "state" / f"{hashlib.sha256(ids.tobytes()).hexdigest()[:16]}.safetensors"
+            batch = hashlib.sha256(recipe.fingerprint.encode() + ids.tobytes()).hexdigest()[:16]
+            state_path = path / "state" / f"{batch}.safetensors"
             kind = kind_of_noise(guidance, among_noises)
             noise = partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, kind)
             z, c = (part[rows].to(run.device) for part in (decoded.z, decoded.c))
             targets, precision = decoded.targets.of(rows).to(run.device), experiment.sampler.precision
             given = (z, c, sampler, extract, noise, targets, guidance, precision)
-            keep = _Keeper(writer, path, state_path, ids)
+            keep = _Keeper(writer, output, state_path, ids)
             if among_noises:
-                result = best_of(*given)
+                result = best_of(*given, state=_read_state(state_path), keep=keep)
             elif guidance.method == "in_sampler":
                 result = steer(*given, keep=keep)
             elif guidance.method == "before_sampler":
@@ -142,6 +143,7 @@ def refine_images(
             else:
                 result = refine(*given, state=_read_state(state_path), keep=keep)
             keep.wait()
+            output.check()
             descends = not among_noises and guidance.method != "in_sampler"
             rates = [learning_rate(k, guidance) if descends else 0.0 for k in range(len(result.losses))]
             losses, iterations = result.losses.cpu(), result.iteration.cpu()
@@ -152,7 +154,7 @@ def refine_images(
             output.save(ids, to_uint8(result.images), experiment.seed, final.tolist(), iterations.tolist())
             state_path.unlink(missing_ok=True)
     output.finish()
-    if not output.batches_to_do(decoded.stimulus_id, 1, Shard()):
+    if output.is_whole(decoded.stimulus_id):
         shutil.rmtree(path / "state", ignore_errors=True)  # of a kill in the last moment, or of other batches
 
 
@@ -172,14 +174,17 @@ def _read_state(path: Path) -> dict[str, torch.Tensor] | None:
 class _Keeper:
     """Writes pictures of an iteration, and then all that is needed to go on from there after a kill, in a thread."""
 
-    def __init__(self, writer: ThreadPoolExecutor, path: Path, state_path: Path, ids: np.ndarray) -> None:
-        self._writer, self._path, self._state_path, self._ids = writer, path, state_path, ids
+    def __init__(
+        self, writer: ThreadPoolExecutor, output: ReconstructionFolder, state_path: Path, ids: np.ndarray
+    ) -> None:
+        self._writer, self._output, self._state_path, self._ids = writer, output, state_path, ids
         self._written: Future | None = None
 
-    def __call__(self, k: int, images: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
+    def __call__(self, k: int, images: torch.Tensor | None, state: dict[str, torch.Tensor]) -> None:
         """Hand copies of them to the thread, once it has written the last ones."""
         self.wait()
-        self._written = self._writer.submit(self._write, k, to_uint8(images), save(state) if state else None)
+        pictures = None if images is None else to_uint8(images)
+        self._written = self._writer.submit(self._write, k, pictures, save(state) if state else None)
         if state and stopping.is_asked():
             self.wait()
             stopping.saved()
@@ -189,8 +194,9 @@ class _Keeper:
         if self._written:
             self._written.result()
 
-    def _write(self, k: int, pictures: np.ndarray, state: bytes | None) -> None:
-        for i, picture in zip(self._ids, pictures, strict=True):
-            write_png(self._path / "trajectory" / f"{i:05d}" / f"{k:04d}.png", picture)
+    def _write(self, k: int, pictures: np.ndarray | None, state: bytes | None) -> None:
+        self._output.check()
+        for i, picture in () if pictures is None else zip(self._ids, pictures, strict=True):
+            write_png(self._output.path / "trajectory" / f"{i:05d}" / f"{k:04d}.png", picture)
         if state:
             write_atomically(self._state_path, state)

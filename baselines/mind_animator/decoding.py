@@ -243,17 +243,12 @@ def finish(artifact: Artifact, arrays: dict[str, np.ndarray], table: pd.DataFram
 
 
 def to_decode(run: Run, decoder: str) -> Iterator[tuple[str, str, Artifact]]:
-    """Yield the subject, the form and the file of each decoder ("semantic", "structure" or "motion") that is not there.
-
-    With --overwrite those that are there are made again, and trainings that were killed begin anew.
-    """
+    """Yield subject, form and file of each decoder ("semantic", "structure" or "motion") that is not there."""
     for subject in run.subjects:
         for form in distinct_forms(run.config, decoder):
             artifact = Artifact(recipes.decoded(run.config, subject, form, decoder))
-            is_done = artifact.is_done(run.overwrite)
-            if is_done or run.overwrite:
+            if artifact.is_done(run.overwrite):
                 _forget(artifact.path)
-            if is_done:
                 print(f"{artifact.path} is there already")
             else:
                 yield subject, form, artifact

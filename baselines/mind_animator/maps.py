@@ -94,7 +94,7 @@ def open_network(recipe: Recipe, network: Network) -> Network:
     """
     open_made(recipe).close()
     path = recipe.path.with_suffix(".safetensors")
-    remedy = f"make it again with: python {recipe.made_by} --subject {recipe.subject} --overwrite"
+    remedy = f"delete {recipe.path}, and make it again with: python {recipe.made_by} --subject {recipe.subject}"
     if not path.is_file():
         raise DataError(f"the weights of a decoder are missing: expected {path}", remedy, path)
     with reading(path, "the weights of a decoder", remedy), safe_open(path, "pt") as file:

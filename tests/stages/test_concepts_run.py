@@ -98,7 +98,8 @@ def test_images_that_the_lists_do_not_have_are_refused_by_name(copy):
     first, *rest = path.read_text().splitlines()
     shown = first.split('"')[1].removesuffix(".JPEG")
     path.write_text("\n".join(['1443537.999999,"n01443537_999999.JPEG"', *rest]) + "\n")
-    done = run_here(f"{CONCEPTS}/29_decode_labels.py", copy, "--subject", "Subject1", "--overwrite")
+    shutil.rmtree(decoded_path(copy.parent, "Subject1", "corrected").parent)
+    done = run_here(f"{CONCEPTS}/29_decode_labels.py", copy, "--subject", "Subject1")
     assert done.returncode == 1
     assert shown in done.stderr
     assert "n01443537_999999" in done.stderr
@@ -127,7 +128,8 @@ def test_without_pictures_labels_are_scored_beside_all_controls(copy):
 
 def test_missing_stimuli_and_classes_are_named(copy):
     (copy.parent / "god" / "images" / "test" / god.read_images(copy.parent / "god" / god.TEST_IMAGES).names[3]).unlink()
-    done = run_here(f"{CONCEPTS}/29_decode_labels.py", copy, "--subject", "Subject1", "--overwrite")
+    shutil.rmtree(decoded_path(copy.parent, "Subject1", "corrected").parent)
+    done = run_here(f"{CONCEPTS}/29_decode_labels.py", copy, "--subject", "Subject1")
     assert done.returncode == 1
     assert god.read_images(copy.parent / "god" / god.TEST_IMAGES).names[3] in done.stderr
     empty = sorted((copy.parent / "imagenet").glob("n*"))[0]

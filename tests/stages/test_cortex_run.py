@@ -134,7 +134,8 @@ def test_missing_transforms_end_in_one_line_and_are_added_to_an_older_miniature(
     betas = {path: path.stat().st_mtime_ns for path in (copied / "nsd" / "nsddata_betas").rglob("*.*")}
     for path in files:
         path.unlink()
-    done = run_here(SCRIPT, config, "--subject", SUBJECT, "--overwrite")
+    shutil.rmtree(maps_of(copied))
+    done = run_here(SCRIPT, config, "--subject", SUBJECT)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"error: a transform to the surface is missing: expected {files[0]}")

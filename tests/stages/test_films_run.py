@@ -98,6 +98,11 @@ def run_in(folder, script, *arguments):
     return run_here(script, folder / "smallest.yaml", *arguments)
 
 
+def options(folder):
+    """Give the configuration as commands in messages name it."""
+    return f"--config {folder / 'smallest.yaml'}"
+
+
 def results(folder):
     return folder / "runs" / "smallest"
 
@@ -197,7 +202,9 @@ def test_films_begin_with_the_decoded_first_frame_and_depend_on_the_vertices(fil
 
 def test_a_decoded_first_frame_is_what_the_original_form_does_not_train_with(films, copy):
     """Its files are others where `motion.first` is another, and only there."""
-    done = run_in(copy, f"{ROOT}/23_motion.py", "--set", "experiment.mind_animator.motion.first=true", "--overwrite")
+    for made in (results(copy) / SUBJECT / "decoded").glob("*/motion.*"):
+        made.unlink()
+    done = run_in(copy, f"{ROOT}/23_motion.py", "--set", "experiment.mind_animator.motion.first=true")
     assert done.returncode == 0, done.stderr
     for form, is_same in (("original", True), ("corrected", False)):
         first, second = (results(f) / SUBJECT / "decoded" / form / "motion.safetensors" for f in (films, copy))
@@ -210,7 +217,7 @@ def test_first_frames_of_other_settings_are_refused(copy):
     done = run_in(copy, f"{ROOT}/23_motion.py", "--set", setting, "--overwrite")
     assert done.returncode == 1
     assert "structure.epochs was 3, is 2" in done.stderr
-    assert "22_structure.py --subject Subject01 --overwrite" in done.stderr
+    assert f"22_structure.py {options(copy)} --set {setting} --subject {SUBJECT} --overwrite" in done.stderr
 
 
 def test_retrieval_has_both_galleries_and_kinds_with_chance_beside_hits(films):
@@ -331,8 +338,9 @@ def test_targets_made_with_other_settings_are_refused(copy):
 
 
 def test_missing_targets_name_the_script_that_makes_them(copy):
-    shutil.rmtree(results(copy) / "films")
-    done = run_in(copy, f"{ROOT}/22_structure.py", "--overwrite")
+    for folder in (results(copy) / "films", results(copy) / SUBJECT / "decoded"):
+        shutil.rmtree(folder)
+    done = run_in(copy, f"{ROOT}/22_structure.py")
     assert done.returncode == 1
     assert f"make it with: python {ROOT}/11_features.py" in done.stderr
 
@@ -468,7 +476,7 @@ def test_films_of_other_settings_and_unknown_controls_are_refused(copy):
     done = run_in(copy, f"{ROOT}/31_reconstruct.py", "--set", setting)
     assert done.returncode == 1
     assert "video.guidance_scale was 2" in done.stderr
-    assert f"{ROOT}/31_reconstruct.py --subject {SUBJECT} --overwrite" in done.stderr
+    assert f"{ROOT}/31_reconstruct.py {options(copy)} --set {setting} --subject {SUBJECT} --overwrite" in done.stderr
     done = run_in(copy, f"{ROOT}/32_controls.py", "--only", "grey")
     assert done.returncode == 1
     assert "--only grey: the configuration has ceiling, true_latents, no_generator/original" in done.stderr
@@ -478,7 +486,7 @@ def test_films_without_what_is_decoded_name_the_script_that_makes_it(copy):
     (results(copy) / SUBJECT / "decoded" / "corrected" / "semantic.h5").unlink()
     done = run_in(copy, f"{ROOT}/31_reconstruct.py")
     assert done.returncode == 1
-    assert f"make it with: python {ROOT}/21_semantic.py --subject {SUBJECT}" in done.stderr
+    assert f"make it with: python {ROOT}/21_semantic.py {options(copy)} --subject {SUBJECT}" in done.stderr
 
 
 def test_maps_are_of_each_decoder_once_and_come_back_to_the_same_bytes(films, copy):
@@ -523,10 +531,11 @@ def test_maps_are_of_each_decoder_once_and_come_back_to_the_same_bytes(films, co
 def test_maps_of_weights_of_another_training_are_refused(copy):
     folder = results(copy) / SUBJECT / "decoded"
     shutil.copy(folder / "original/motion.safetensors", folder / "corrected/motion.safetensors")
-    done = run_in(copy, f"{ROOT}/25_maps.py", "--overwrite")
+    shutil.rmtree(results(copy) / SUBJECT / "maps")
+    done = run_in(copy, f"{ROOT}/25_maps.py")
     assert done.returncode == 1
     assert "corrected/motion.safetensors is of another training" in done.stderr
-    assert f"make it again with: python {ROOT}/23_motion.py --subject {SUBJECT} --overwrite" in done.stderr
+    assert f"motion.h5, and make it again with: python {ROOT}/23_motion.py {options(copy)} --subject" in done.stderr
 
 
 SCORE = "evaluation/44_score_films.py"
@@ -712,7 +721,7 @@ def test_scoring_without_films_names_the_script_that_makes_them(copy):
     shutil.rmtree(results(copy) / SUBJECT / FILMS)
     done = run_in(copy, SCORE)
     assert done.returncode == 1
-    assert f"make them with: python {ROOT}/31_reconstruct.py --subject {SUBJECT}" in done.stderr
+    assert f"make them with: python {ROOT}/31_reconstruct.py {options(copy)} --subject {SUBJECT}" in done.stderr
 
 
 REPORT = "evaluation/43_report.py"

@@ -332,4 +332,5 @@ def test_weights_that_do_not_fit_are_refused(trained, tmp_path):
     with pytest.raises(DataError) as caught:
         maps.open_network(trained, StructureDecoder(N_IN, 7, 6, 2))
     assert str(path) in caught.value.text
-    assert caught.value.remedy == "make it again with: python 22_structure.py --subject Subject01 --overwrite"
+    command = "python 22_structure.py --subject Subject01"
+    assert caught.value.remedy == f"delete {trained.path}, and make it again with: {command}"

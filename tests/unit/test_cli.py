@@ -302,7 +302,7 @@ def refused(capsys, *argv, **options):
 
 
 def test_replacing_results_in_shards_is_refused(capsys):
-    assert "--overwrite with --shard would delete" in refused(capsys, "--overwrite", "--shard", "2-of-3")
+    assert "--overwrite with --shard could delete" in refused(capsys, "--overwrite", "--shard", "2-of-3")
     assert parse("", ["--overwrite", "--shard", "1-of-1"]).overwrite
     assert parse("", ["--shard", "2-of-3"]).shard == Shard(2, 3)
 

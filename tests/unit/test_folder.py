@@ -1,8 +1,11 @@
 """The folder of reconstructions: complete or not there, and clear about what is wrong."""
 
 import json
+import os
 import runpy
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing import get_context
@@ -27,6 +30,7 @@ from reconstruction.folder import (
     check_samples,
     flags_of,
     read,
+    read_done,
     read_videos,
     remove_samples,
     sample_folders,
@@ -172,6 +176,93 @@ def test_replacing_a_system_replaces_its_samples(tmp_path):
     sample(system / "sample_2", [4, 8], noise=2)
     open_folder(system, overwrite=True, noise=7)
     assert not (system / "sample_2").exists()
+
+
+def test_a_process_of_other_settings_adds_nothing_to_a_folder_that_was_given_away(tmp_path):
+    ids = np.array([4, 8])
+    old = folder(tmp_path, steps=5)
+    new = open_folder(tmp_path / "system", overwrite=True, steps=6)
+    with pytest.raises(DataError, match="was deleted, or given to other settings, while this ran"):
+        old.save(ids, pictures(2), seed=1)
+    assert not list(old.path.glob("*.png"))
+    old.check = lambda: None  # as if the folder was given away a moment later
+    old.save(ids, pictures(2), seed=1)
+    assert [rows.tolist() for rows in new.batches_to_do(ids, 1, Shard())] == [[0], [1]]
+    assert not new.is_whole(ids)
+    new.save(ids[:1], pictures(1), seed=2)
+    assert new.write_index() == 1
+    assert pd.read_csv(new.path / "index.csv")[["stimulus_id", "seed"]].to_numpy().tolist() == [[4, 2]]
+
+
+def test_a_process_whose_folder_was_deleted_stops(tmp_path):
+    output = folder(tmp_path)
+    shutil.rmtree(output.path)
+    with pytest.raises(DataError, match="was deleted"):
+        output.save([4], pictures(1), seed=1)
+    assert not output.path.exists()
+
+
+def test_records_of_an_earlier_version_count(tmp_path):
+    system = sample(tmp_path / "system", [4])
+    record = system / "records" / "00004.json"
+    content = json.loads(record.read_text())
+    del content["fingerprint"]
+    record.write_text(json.dumps(content))
+    assert open_folder(system).is_whole(np.array([4]))
+
+
+def test_the_same_command_goes_on_after_a_kill_though_it_replaces(tmp_path):
+    """Of a script that makes two systems, and was killed in the first."""
+    for name in ("stage2", "best_of_k"):
+        sample(tmp_path / name, [4, 8], seed=1)
+    for _ in range(2):
+        output = open_folder(tmp_path / "stage2", overwrite=True, seed=2)
+        output.save([4], pictures(1), seed=2)
+    assert [rows.tolist() for rows in output.batches_to_do(np.array([4, 8]), 1, Shard())] == [[1]]
+    open_folder(tmp_path / "best_of_k", overwrite=True, seed=1)
+    assert len(read(tmp_path / "best_of_k")[0]) == 2
+
+
+@pytest.mark.parametrize("content", ["{", '{"fingerprint": "0"}'])
+def test_settings_that_are_broken_or_of_an_earlier_version_can_be_replaced(tmp_path, content):
+    system = sample(tmp_path / "system", [4])
+    (system / "settings.json").write_text(content)
+    with pytest.raises(DataError, match="system"):
+        open_folder(system)
+    assert not open_folder(system, overwrite=True).is_whole(np.array([4]))
+
+
+def test_versions_are_those_that_made_the_pictures(tmp_path, monkeypatch):
+    def versions(path, n_images):
+        open_folder(path, n_images)
+        record = json.loads((path / "settings.json").read_text())
+        assert record["n_images"] == n_images
+        return record["versions"]["torch"]
+
+    made_with = versions(sample(tmp_path / "system", [4]), 3)
+    monkeypatch.setattr("minddiffuser.store._versions", lambda: {"torch": "99"})
+    assert versions(tmp_path / "system", 3) == versions(tmp_path / "system", 4) == made_with
+    (tmp_path / "system" / "00004.png").unlink()
+    assert versions(tmp_path / "system", 4) == "99"
+
+
+def test_what_is_done_is_listed_once_whatever_the_number_of_pictures(tmp_path, monkeypatch):
+    """A network file system shows what is new in a folder that is listed, and may not where a file is asked for."""
+    system = sample(tmp_path / "system", list(range(20)))
+    output = open_folder(system)
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: pytest.fail(f"{path} was asked for"))
+    assert output.batches_to_do(np.arange(20), 1, Shard()) == []
+
+
+def test_what_a_kill_left_half_written_goes_once_it_is_old(tmp_path):
+    system = sample(tmp_path / "system", [4])
+    halves = [system / part / f".x.{'1' * 16}.partial" for part in (".", "records", "trajectory/00004", "state")]
+    for half in halves:
+        half.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(b"half")
+        os.utime(half, (time.time() - 2 * 86400,) * 2)
+    open_folder(system, overwrite=True, noise=7)
+    assert [path.name for path in system.iterdir()] == ["settings.json"]
 
 
 def test_replacing_leaves_what_this_project_did_not_make(tmp_path):
@@ -363,6 +454,17 @@ def test_films_that_are_missing_or_of_another_size_are_named(tmp_path):
         list(read_videos(output.path))
 
 
+def test_films_of_a_process_of_other_settings_are_not_copied(tmp_path):
+    output, ids = folder_of_films(tmp_path), np.array([4, 8])
+    output.save(ids, films(2), seed=1)
+    found = read_done(output.path, ids)
+    assert found is not None
+    np.testing.assert_array_equal(found, films(2))
+    record = output.path / "records" / "00008.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"fingerprint": "other"}))
+    assert read_done(output.path, ids) is None
+
+
 def test_exported_films_play_at_the_speed_and_in_the_order_of_their_frames(tmp_path):
     output = folder_of_films(tmp_path)
     moving = np.repeat(np.array([40, 120, 200], np.uint8)[:, None, None, None], 32, 1).repeat(32, 2).repeat(3, 3)
@@ -392,6 +494,18 @@ def test_exported_films_play_at_the_speed_and_in_the_order_of_their_frames(tmp_p
 
 def test_an_export_of_pictures_or_of_films_that_are_not_there_ends_with_a_message(tmp_path):
     system = sample(tmp_path / "pictures", [4, 8])
-    with pytest.raises(SystemExit, match=r"error: .*pictures has pictures; what is asked for are films"):
+    with pytest.raises(DataError, match=r"pictures has pictures; what is asked for are films"):
         export.main([str(system), "--to", str(tmp_path / "played")])
     assert not (tmp_path / "played").exists()
+
+
+def test_an_export_to_a_place_that_cannot_be_written_ends_in_one_line(tmp_path):
+    output = folder_of_films(tmp_path)
+    output.save([4], films(1), seed=1)
+    output.write_index()
+    (tmp_path / "file").touch()
+    line = [sys.executable, "-m", "reconstruction.export", str(output.path), "--to", str(tmp_path / "file" / "played")]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: Not a directory: ")
+    assert "Traceback" not in done.stderr

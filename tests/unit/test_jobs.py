@@ -25,7 +25,7 @@ from minddiffuser.config import REPOSITORY, load
 from minddiffuser.needs.rows import Row
 from minddiffuser.recipe import Recipe
 from minddiffuser.stages import TARGETS, read_stages, stages_of
-from minddiffuser.store import Artifact, Shard
+from minddiffuser.store import Artifact, Files, Shard
 
 RESOURCES = {"default": {"gpus": 1.0, "cpus": 4.0, "gb": 32.0, "hours": 24.0}}
 
@@ -41,8 +41,7 @@ def config(tmp_path):
 
 def planned(path, *names, n=4, asked=RESOURCES):
     config = load(path)
-    stages = [stage for name in names for stage in jobs.planned(config, name)]
-    return jobs.plan(config, path, stages, n, ["python"], asked)
+    return jobs.plan(config, path, jobs.planned(config, names), n, ["python"], asked)
 
 
 # The list
@@ -104,6 +103,27 @@ def test_stage_2_waits_for_a_first_page_where_the_data_are_real(config):
     folder.mkdir(parents=True)
     (folder / "index.html").touch()
     assert "mine/43_report_first" not in {job.name for job in planned(config, "demo")}
+
+
+@pytest.mark.parametrize(
+    "names", [("demo", "compare"), ("compare", "demo"), ("compare", "reconstruction/31_stage1.py")]
+)
+def test_lists_that_have_stages_in_common_are_planned_as_one(config, names):
+    found = [(job.name, job.task, job.command, job.after) for job in planned(config, *names)]
+    assert found == [(job.name, job.task, job.command, job.after) for job in planned(config, "compare")]
+    assert len({(name, task) for name, task, *_ in found}) == len(found)
+
+
+def test_no_job_asks_for_less_time_than_a_fold_takes(config):
+    content = yaml.safe_load(config.read_text())
+    content["experiment"]["decoding"] = {"restore_variance": "train", "restore_folds": 5}
+    config.write_text(yaml.safe_dump(content))
+    path = load(config).folder() / jobs.ESTIMATES
+    path.parent.mkdir(parents=True)
+    seconds = 6 * 3600  # of all images, and of five folds
+    path.write_text(f"stage,subject,seconds,gb,gpu_gb\nfeature_decoding/22,s1,{seconds},8,2\n")
+    minutes = [planned(config, "feature_decoding/22_semantic.py", n=n)[0].minutes for n in (2, 5, 50)]
+    assert minutes == [1.5 * 180 + 30, 1.5 * 72 + 30, 1.5 * 72 + 30]
 
 
 def test_what_jobs_ask_for_is_of_the_file_then_of_the_doctor_then_of_the_default(config):
@@ -194,6 +214,7 @@ def test_a_dry_run_prints_what_is_submitted(config, pretended, tmp_path):
     assert done.returncode == 0, done.stderr
     given = (tmp_path / "given").read_text().splitlines()
     assert len(given) == len(lines) == 5
+    assert dry.stdout.count("rm -f") == 3  # once, for the array may be at work when its join is submitted
     for needed in ("--array=1-3", "--requeue", "--parsable", "--gpus=1", "--partition=gpu", "--account=lab"):
         assert needed in given[0].split()
     assert "--dependency=afterok:1 --kill-on-invalid-dep=yes" in given[1]
@@ -202,6 +223,43 @@ def test_a_dry_run_prints_what_is_submitted(config, pretended, tmp_path):
         *("cluster/task.sh", str(load(config).folder() / "jobs/31_stage1/s1"), "@-of-3", sys.executable),
         *("reconstruction/31_stage1.py", "--config", str(config), "--subject", "s1"),
     ]
+
+
+def test_a_clone_and_a_configuration_in_folders_with_spaces(pretended, tmp_path):
+    """The environment's python is found, and each word arrives whole."""
+    clone = tmp_path / "my clone"
+    (clone / ".venv/bin").mkdir(parents=True)
+    (clone / "cluster").symlink_to(REPOSITORY / "cluster")
+    python = clone / ".venv/bin/python"
+    python.write_text(f'#!/bin/bash\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    path = clone / "mine.yaml"
+    path.write_text(yaml.safe_dump({"name": "mine", "execution": {"runs": str(clone / "runs"), "device": "cpu"}}))
+    (pretended / "sbatch").write_text(f"#!/bin/bash\nprintf '%s\\n' \"$@\" >>'{tmp_path}/given'; echo 1\n")
+    line = [str(clone / "cluster/submit.sh"), "--config", str(path), "feature_decoding/21_select_units.py"]
+    environment = {**os.environ, "PATH": f"{pretended}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+    for more in ([], ["--python", f"env '{python}'"]):
+        (tmp_path / "given").unlink(missing_ok=True)
+        done = subprocess.run([*line, *more], capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+        given = (tmp_path / "given").read_text().splitlines()
+        ours = ["env", str(python)] if more else [str(python)]
+        assert given[given.index("whole") + 1 :][: len(ours) + 3] == [
+            *ours, "feature_decoding/21_select_units.py", "--config", str(path)
+        ]  # fmt: skip
+        said = done.stdout.rpartition(", or ")[2]
+        assert shlex.split(said) == [*ours, "-m", "minddiffuser.status", "--config", str(path)]
+
+
+def test_what_earlier_tasks_said_is_forgotten_when_a_run_is_submitted_again(config, pretended):
+    """After a failure with more shards these would be failures for ever."""
+    folder = load(config).folder()
+    write_record(folder, "31_stage1/s1/7-of-8", 1)
+    write_record(folder, "32_stage2/s1/1-of-8", 1)
+    done = submit("--config", config, "reconstruction/31_stage1.py", path=f"{pretended}:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    assert [task.path.stem for task in status.read_tasks(folder / "jobs")] == ["1-of-8"]
+    assert (folder / "jobs/31_stage1/s1/7-of-8.log").is_file()
 
 
 def test_without_sbatch_it_ends_at_once(config, tmp_path):
@@ -333,6 +391,25 @@ def test_parts_and_pictures_are_counted_with_speed_and_end(tmp_path):
         f"one in 60.0 s, the last 3.0 min ago; at that speed {end}"
     )
     assert other.split() == ["reconstruction/31_stage1.py", "s1", "done"]
+
+
+def test_parts_that_are_not_joined_and_records_without_their_file_are_not_done(tmp_path):
+    def recipe(name):
+        return Recipe(tmp_path / "s1", name, "s1", "feature_extraction/12_detail.py", {})
+
+    artifact = Artifact(recipe("features/detail.h5"))
+    for number, _ in artifact.parts_to_do(2, 1):
+        artifact.write_part(number, {"x": np.ones(1)})
+    assert [" ".join(line.split()) for line in lines_of(tmp_path, 0.0)] == [
+        "feature_extraction/12_detail.py s1 s1/features/detail: all 2 parts are there, and are not joined yet: "
+        "a run without --shard does that"
+    ]
+    artifact.join(2, 1)
+    assert lines_of(tmp_path, 0.0)[0].split()[-1] == "done"
+    artifact.path.unlink()
+    assert lines_of(tmp_path, 0.0) == []
+    Files(recipe("maps/maps.json")).write({"a.csv": "a"})
+    assert lines_of(tmp_path, 0.0)[0].split()[-1] == "done"
 
 
 def write_record(folder, name, code, began=0.0, restarts=0, job=""):

@@ -213,8 +213,33 @@ def test_other_settings_are_in_the_way_and_named(tmp_path):
     with pytest.raises(DataError, match=r"alpha was 1, is 2.*--overwrite"):
         other.is_done()
     assert not other.is_done(overwrite=True)
+    assert not list(tmp_path.iterdir())
     make(other)
     assert other.is_done()
+
+
+def test_overwriting_keeps_what_the_present_settings_have_made(tmp_path):
+    """So that after a kill the same command goes on."""
+    make(artifact(tmp_path, alpha=1))
+    a = artifact(tmp_path, alpha=2)
+    assert not a.is_done(overwrite=True)
+    a.write_part(1, {"x": np.zeros((4, 3))})
+    assert not a.is_done(overwrite=True)
+    assert [number for number, _ in a.parts_to_do(10, 4)] == [0, 2]
+    make(a)
+    before = a.path.stat().st_mtime_ns
+    assert a.is_done(overwrite=True)
+    assert a.path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("content", [b"broken", None])
+def test_a_file_that_is_broken_or_of_an_earlier_version_can_be_overwritten(tmp_path, content):
+    a = artifact(tmp_path)
+    a.path.write_bytes(content) if content else write_arrays(a.path, {"x": np.zeros(1)}, {"subject": "subj01"})
+    with pytest.raises(DataError):
+        a.is_done()
+    assert not a.is_done(overwrite=True)
+    assert not a.path.exists()
 
 
 def test_parts_of_other_settings_are_not_taken_and_go_when_the_file_is_there(tmp_path):
@@ -319,7 +344,8 @@ def test_files_that_belong_together_are_done_when_all_are_there(tmp_path):
     assert not files(tmp_path, alpha=1).is_done()
     files(tmp_path, alpha=1).write({"table.csv": "a,b\n", "figure.png": b"png"})
     assert files(tmp_path, alpha=1).is_done()
-    assert not files(tmp_path, alpha=1).is_done(overwrite=True)
+    assert files(tmp_path, alpha=1).is_done(overwrite=True)
+    assert not files(tmp_path, alpha=2).is_done(overwrite=True)
     with pytest.raises(DataError, match=r"table\.json was made with other settings: alpha was 1, is 2; .*--overwrite"):
         files(tmp_path, alpha=2).is_done()
     (tmp_path / "figure.png").unlink()
@@ -342,6 +368,22 @@ def test_a_broken_record_is_named(tmp_path):
     (tmp_path / "table.json").write_text('{"subject": "subj01"')
     with pytest.raises(DataError, match=r"table\.json cannot be read"):
         files(tmp_path).is_done()
+    assert not files(tmp_path).is_done(overwrite=True)
+
+
+def test_files_whose_writing_was_killed_are_not_taken_for_those_of_the_record_before(tmp_path, monkeypatch):
+    files(tmp_path, alpha=1).write({"table.csv": "of 1"})
+
+    def killed_before_the_record(path, content):
+        if path.suffix == ".json":
+            raise KeyboardInterrupt
+        write_atomically(path, content)
+
+    monkeypatch.setattr(store, "write_atomically", killed_before_the_record)
+    with pytest.raises(KeyboardInterrupt):
+        files(tmp_path, alpha=2).write({"table.csv": "of 2"})
+    assert (tmp_path / "table.csv").read_text() == "of 2"
+    assert not files(tmp_path, alpha=1).is_done()
 
 
 def test_a_failed_write_keeps_the_old_file_and_no_half_file(tmp_path, monkeypatch):
@@ -351,13 +393,30 @@ def test_a_failed_write_keeps_the_old_file_and_no_half_file(tmp_path, monkeypatc
     def no_space(self, content):
         with self.open("wb") as file:
             file.write(content[:1])
-        raise OSError(28, "No space left on device", str(self))
+        raise OSError(28, "No space left on device")  # as write() does, without a name
 
     monkeypatch.setattr("pathlib.Path.write_bytes", no_space)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         write_atomically(path, "new")
+    assert caught.value.filename == str(path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_is_written_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    events, replace = [], os.replace
+
+    def note(place):
+        found = os.fstat(place) if isinstance(place, int) else Path(place).stat()
+        events.append((found.st_ino, found.st_size))
+
+    monkeypatch.setattr("os.fsync", note)
+    monkeypatch.setattr("os.replace", lambda source, target: (note(source), replace(source, target)))
+    write_atomically(tmp_path / "a.txt", "text")
+    write_arrays(tmp_path / "a.h5", {"x": np.zeros(1000)}, {})
+    assert len(events) == 4
+    assert events[0] == events[1]
+    assert events[2] == events[3]
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
@@ -366,12 +425,15 @@ def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, monkey
         a.write_part(number, {"x": np.arange(10.0)[part]})
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=50))
     for write in (lambda: a.join(10, 4), lambda: write_arrays(tmp_path / "b.h5", {"x": np.zeros(10)}, {})):
-        with pytest.raises(OSError, match="No space left on device: 0 MB are needed, 0 MB are free") as caught:
+        with pytest.raises(OSError, match="No space left on device: 0 MB are needed, 0 MB are free: ") as caught:
             write()
         assert caught.value.filename in {str(tmp_path / "a.h5"), str(tmp_path / "b.h5")}
     assert not list(tmp_path.glob("*.h5"))
     assert not list(tmp_path.glob("*.partial"))
     assert len(a.parts_to_do(10, 4)) == 0  # what was done is still there
+    (tmp_path / f".a.h5.{'1' * 16}.partial").write_bytes(bytes(2_000_000))
+    with pytest.raises(OSError, match=r"2 MB are in \.\*\.partial, which processes that were killed may have left"):
+        a.join(10, 4)
 
 
 def test_a_disk_that_fills_while_a_file_is_written_is_told_like_any_other(tmp_path, monkeypatch):
