@@ -34,7 +34,7 @@ import evaluation.videos.section
 from evaluation.page.album import Album
 from evaluation.page.shell import Section, page
 from evaluation.scores import is_scored
-from minddiffuser.cli import execute, parse
+from minddiffuser.cli import execute, parse, with_settings
 from minddiffuser.store import write_atomically
 
 MAILABLE = 5  # MB
@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
     album, sections, pictures, absent = Album(), [], {}, []
     for wing, subjects in asked.items():
         if has_scores and not is_scored(wing.CATALOGUE, config):
-            absent.append((wing.CATALOGUE.title, f"not made yet; scored by: python {wing.CATALOGUE.script}"))
+            made_by = with_settings(f"python {wing.CATALOGUE.script}")
+            absent.append((wing.CATALOGUE.title, f"not made yet; scored by: {made_by}"))
             continue
         section, beside = wing.make(config, subjects, album, light)
         sections.append(section)

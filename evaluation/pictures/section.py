@@ -29,6 +29,7 @@ from evaluation.tables import (
     read_quoted,
     sampled,
 )
+from minddiffuser.cli import with_settings
 from minddiffuser.config import REPOSITORY, Config
 from minddiffuser.store import DataError
 
@@ -95,7 +96,9 @@ def section(
     strip_shown = strip(subjects[0], tables["scores"], rival)
     made = {subject.name: [*subject.pictures] for subject in subjects}
     missing = absences(made, config.experiment, record["absent"])
-    missing += [(f"{what}: {subject.name}", why) for subject in subjects for what, why in subject.absent.items()]
+    missing += [
+        (f"{what}: {subject.name}", with_settings(why)) for subject in subjects for what, why in subject.absent.items()
+    ]
     if any(subject.categories is None for subject in subjects):
         missing.append(("the filter by category", "COCO's instances_*2017.json is not there"))
     of_brain = tables.get(brain.TABLE)
