@@ -16,7 +16,7 @@ SIDE_BY_SIDE := --numprocesses 2
 # JOBS: how many subjects run side by side (default: as many as there are, and as cores allow).
 RUN = $(BIN)/python -m minddiffuser.demo --config "$(CONFIG)" $(if $(JOBS),--jobs $(JOBS))
 
-# What demo, compare, god, all, film and film-all run is listed in minddiffuser/stages.csv. Not part of any are
+# What search, stage1, demo, compare, god, all, film and film-all run is listed in minddiffuser/stages.csv. Not part of any are
 # data/00_get_models.py (`make models`) and data/00_get_nsd.py (`make nsd`). Without experiment.miniature in CONFIG there is nothing for miniature/01_make_miniature.py to do,
 # without experiment.semantic_brain_decoding nothing for its scripts.
 

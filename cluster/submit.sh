@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Submit a run to SLURM:   cluster/submit.sh --config configs/nsd.yaml --shards 8 [--dry-run] [TARGET ...] [-- OPTION ...]
-# TARGET is demo (the default), compare, god, all, film or film-all, as of make, or a numbered script. Options after the
-# two dashes go to every sbatch, such as --partition=gpu --account=lab --constraint=a100. --dry-run prints the commands
-# and runs none of them. --python "COMMAND" runs the scripts with another python (default: .venv/bin/python).
+# TARGET is a list of make (demo, the default, or search, stage1, compare, god, all, film, film-all), or a script. Options
+# after the two dashes go to every sbatch, such as --partition=gpu --account=lab --constraint=a100. --dry-run prints the
+# commands and runs none. --python "COMMAND" runs the scripts with another python (default: .venv/bin/python).
 # --resources FILE says what jobs ask for (default: cluster/resources.csv). Give the same command again after a failure:
 # what is done is not done again.
 set -euo pipefail

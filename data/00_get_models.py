@@ -7,8 +7,8 @@ Before it, accept Stable Diffusion's licence on https://huggingface.co/CompVis/s
 the checksum that the hub gives for it. The networks of the field's eight metrics (0.5 GB) go to torch.hub's folder
 (`execution.torch_hub`, by default ~/.cache/torch/hub), checked by the checksums in their names, or, without one, by
 reading them. With `experiment.mind_animator`, the classifiers that score films (0.7 GB) come from the hub, too;
-ViFi-CLIP's checkpoint is not on it, and is to be fetched from github.com/muzairkhattak/ViFi-CLIP. This is the only
-script that uses the network; all others open local files.
+ViFi-CLIP's checkpoint is not on it, and is to be fetched from github.com/muzairkhattak/ViFi-CLIP. Only this
+script and 00_get_nsd.py use the network; all others open local files.
 
 Peak memory: 1 GB.
 """

@@ -54,8 +54,9 @@ def main(argv: list[str] | None = None) -> None:
         best = by_image.loc[by_image.groupby("target", sort=False)["r"].idxmax()]
         print(f"{subject}: the best of each target")
         print(best.round(3).to_string(index=False, line_width=terminal.width()))
-        print(f"{subject}: the best with one penalty for all targets; in the configuration, under experiment:")
-        print(f"  decoding: {json.dumps(best_settings(table))}\n".replace('"', ""))
+        kept = {"restore_variance": run.config.experiment.decoding.restore_variance}
+        print(f"{subject}: the best with one penalty for all targets; in place of `decoding` in the configuration:")
+        print(f"  decoding: {json.dumps(kept | best_settings(table))}\n".replace('"', ""))
 
 
 def draw(table: pd.DataFrame, subject: str) -> bytes:
