@@ -126,8 +126,7 @@ def refine_images(
     with ThreadPoolExecutor(max_workers=1) as writer:  # so that nothing is computed later because files are written
         for rows in output.each(todo, f"{recipe.subject} {path.name}"):
             ids = decoded.stimulus_id[rows]
-            batch = hashlib.sha256(recipe.fingerprint.encode() + ids.tobytes()).hexdigest()[:16]
-            state_path = path / "state" / f"{batch}.safetensors"
+            state_path = place_of_state(recipe, ids)
             kind = kind_of_noise(guidance, among_noises)
             noise = partial(draw_noise, decoded.z.shape[1:], experiment.seed, ids, run.device, kind)
             z, c = (part[rows].to(run.device) for part in (decoded.z, decoded.c))
@@ -161,6 +160,12 @@ def refine_images(
 def kind_of_noise(guidance: Guidance, among_noises: bool) -> str:
     """Say whether each iteration has new noise: `guidance.noise` is of a descent, other ways need it to be new."""
     return "fresh" if among_noises or guidance.method == "in_sampler" else guidance.noise
+
+
+def place_of_state(recipe: Recipe, stimulus_ids: np.ndarray) -> Path:
+    """Give the file of what a batch goes on from: another one for other settings, or other images."""
+    batch = hashlib.sha256(recipe.fingerprint.encode() + stimulus_ids.tobytes()).hexdigest()[:16]
+    return recipe.path / "state" / f"{batch}.safetensors"
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor] | None:

@@ -1,7 +1,6 @@
 """Real jobs on a SLURM: shards, joins, kills and ends of time leave the bytes of a run that was not divided."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,10 @@ import pytest
 import yaml
 from smallest import ENVIRONMENT, REPOSITORY, write_config
 from test_pipeline import contents
+
+from minddiffuser.config import load
+from reconstruction.recipes import stage2
+from reconstruction.refining import place_of_state
 
 STAGE2 = "reconstruction/32_stage2.py"
 BEFORE = [
@@ -157,10 +160,10 @@ def test_a_task_that_is_cancelled_in_the_middle_and_submitted_again_ends_in_the_
 
 
 def test_a_shard_that_is_failing_keeps_what_waits_for_it_and_status_names_its_log(folder):
-    second = stimulus_ids(folder)[1:2]
-    state = results(folder) / "reconstruction/minddiffuser/stage2/state"
-    state.mkdir(parents=True)
-    (state / f"{hashlib.sha256(second.tobytes()).hexdigest()[:16]}.safetensors").write_bytes(b"broken")
+    recipe = stage2(load(folder / "smallest.yaml"), "subj01")
+    state = place_of_state(recipe, stimulus_ids(folder)[1:2])
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"broken")
     submit(folder, STAGE2, "evaluation/41_score.py", n=2)
     wait_for_the_end()
     assert [record(folder, f"{k}-of-2")["exit"] for k in (1, 2)] == [0, 1]
