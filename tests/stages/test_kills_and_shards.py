@@ -64,8 +64,8 @@ DIVIDED = {
     "feature_extraction/12_detail.py": ["subj*/features/detail.*"],
     "feature_extraction/13_structural.py": ["subj*/features/structural.*"],
     f"{CONCEPTS}/14_bank.py": ["bank"],
-    "feature_decoding/22_semantic.py": ["subj*/deco*/semantic.*", "subj*/deco*/*/semantic.*"],
-    "feature_decoding/23_detail.py": ["subj*/deco*/detail.*", "subj*/deco*/*/detail.*"],
+    "feature_decoding/22_semantic.py": ["subj*/deco*/semantic.*", "subj*/deco*/[rs]*/semantic.*"],
+    "feature_decoding/23_detail.py": ["subj*/deco*/detail.*", "subj*/deco*/[rs]*/detail.*"],
     "feature_decoding/24_structural.py": ["subj*/deco*/**/linear_*", "subj*/decoded/**/structural.*"],
     "feature_decoding/28_controls.py": ["subj*/dec*/permuted", "subj*/decoded/halves", "subj*/decoded/splits.*"],
     "reconstruction/31_stage1.py": [
