@@ -16,6 +16,7 @@ from minddiffuser.cli import execute, parse
 from minddiffuser.config import Config
 from minddiffuser.needs import card_memory
 from minddiffuser.needs.card_memory import CARDS, MOST, OF_KIND, SHARE, WORKS, largest_batch, predicted
+from minddiffuser.needs.rows import n_kept
 
 GIB = 2.0**30
 
@@ -134,6 +135,22 @@ def test_where_memory_does_not_suffice_the_batch_size_of_the_table_is_named(
     assert wanted in text
     other = said(tmp_path, monkeypatch, script, "experiment.detail.image_size=64")
     assert "table" not in other, "of other pictures it says nothing"
+
+
+@pytest.mark.parametrize(
+    ("settings", "n"),
+    [
+        ({"checkpoint_steps": True}, 0),
+        ({}, 34),
+        ({"sampler": {"solver": "dpm_solver_pp_2m", "solver_steps": 8}}, 7),
+        ({"guidance": {"gradient_steps": 2}}, 1),
+        ({"guidance": {"method": "in_sampler"}}, 0),
+        ({"guidance": {"method": "before_sampler"}}, 0),
+    ],
+)
+def test_calls_whose_memory_stays_are_those_that_gradients_pass(settings, n):
+    execution = {"checkpoint_steps": settings.pop("checkpoint_steps", False)}
+    assert n_kept(Config(name="x", experiment=settings, execution=execution)) == n
 
 
 def test_the_table_is_quoted_for_what_it_is_of_and_does_not_contradict_itself(tmp_path, monkeypatch, card):
